@@ -1,0 +1,37 @@
+#define _GNU_SOURCE
+#include <forkq/base.h>
+
+#include <string.h>
+
+const char *forkq_version(void) {
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+  return TEXT(FORKQ_VERSION_MAJOR) "." TEXT(FORKQ_VERSION_MINOR) "." TEXT(
+      FORKQ_VERSION_PATCH);
+}
+
+const char *forkq_strerror(int error) {
+  switch (error) {
+#define XX(name, value, text)                                                            \
+  case value:                                                                            \
+    return text;
+    FORKQ_ERROR_MAP(XX)
+#undef XX
+  default:
+    return strerror(error < 0 ? -error : error);
+  }
+}
+
+const char *forkq_error_name(int error) {
+  const char *name = NULL;
+  switch (error) {
+#define XX(name_, value, text)                                                           \
+  case value:                                                                            \
+    return "FORKQ_" #name_;
+    FORKQ_ERROR_MAP(XX)
+#undef XX
+  default:
+    name = error < 0 ? strerrorname_np(-error) : NULL;
+    return name != NULL ? name : "UNKNOWN";
+  }
+}

@@ -1,0 +1,13 @@
+/* All memory that forkq allocates comes through here, so that a program can bring its own
+ * allocator and a test can let the k-th request fail. */
+#ifndef FORKQ_HEAP_H
+#define FORKQ_HEAP_H
+
+#include <stddef.h>
+
+void *forkq__malloc(size_t size);
+void *forkq__calloc(size_t size);
+void *forkq__realloc(void *memory, size_t size);
+void forkq__free(void *memory);
+
+#endif

@@ -1,0 +1,10 @@
+/* What no caller can be told goes to the user's log callback, if there is one. */
+#ifndef FORKQ_LOG_H
+#define FORKQ_LOG_H
+
+#include <forkq/base.h>
+
+void forkq__log(forkq_log_level_t level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,332 @@
+#define _GNU_SOURCE
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NS_PER_MS INT64_C(1000000)
+#define NS_PER_S INT64_C(1000000000)
+
+/* Repeats a system call for as long as a signal interrupts it; its result, or -errno. */
+#define RETRY(call)                                                                      \
+  ({                                                                                     \
+    __typeof__(call) result_;                                                            \
+    do {                                                                                 \
+      result_ = (call);                                                                  \
+    } while (result_ == -1 && errno == EINTR);                                           \
+    result_ == -1 ? -errno : result_;                                                    \
+  })
+
+int64_t forkq__os_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+int64_t forkq__os_deadline(int timeout_ms) {
+  if (timeout_ms < 0)
+    return FORKQ__FOREVER;
+  if (timeout_ms == 0)
+    return FORKQ__NOWAIT;
+  return forkq__os_now() + timeout_ms * NS_PER_MS;
+}
+
+int64_t forkq__os_deadline_within(int64_t deadline, int ms) {
+  int64_t soon = forkq__os_now() + ms * NS_PER_MS;
+  return soon < deadline ? soon : deadline;
+}
+
+int forkq__os_close(int fd) {
+  /* Linux has given the number back even when close is interrupted: no retry. */
+  return close(fd) == 0 || errno == EINTR ? 0 : -errno;
+}
+
+int forkq__os_packet_pipe(int fds[2]) {
+  return RETRY(pipe2(fds, O_DIRECT | O_CLOEXEC | O_NONBLOCK));
+}
+
+int forkq__os_pipe_level(int fd) {
+  int bytes = 0;
+  int r = RETRY(ioctl(fd, FIONREAD, &bytes));
+  return r < 0 ? r : bytes;
+}
+
+ssize_t forkq__os_read(int fd, void *data, size_t size) {
+  return RETRY(read(fd, data, size));
+}
+
+ssize_t forkq__os_write(int fd, const void *data, size_t size) {
+  return RETRY(write(fd, data, size));
+}
+
+struct timespec forkq__os_timespec(int64_t ns) {
+  return (struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = ns % NS_PER_S };
+}
+
+int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
+  for (;;) {
+    struct timespec left = { 0, 0 };
+    if (deadline != FORKQ__FOREVER && deadline != FORKQ__NOWAIT) {
+      int64_t ns = deadline - forkq__os_now();
+      left = forkq__os_timespec(ns > 0 ? ns : 0);
+    }
+    int r = ppoll(fds, count, deadline == FORKQ__FOREVER ? NULL : &left, NULL);
+    if (r >= 0)
+      return r;
+    if (errno != EINTR)
+      return -errno;
+  }
+}
+
+int forkq__os_event_create(void) {
+  return RETRY(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+void forkq__os_event_raise(int fd) {
+  /* Fails only with EAGAIN, at 2^64-2 raises: readable it is all the same. */
+  (void)RETRY(eventfd_write(fd, 1));
+}
+
+void forkq__os_event_lower(int fd) {
+  eventfd_t count;
+  (void)RETRY(eventfd_read(fd, &count));
+}
+
+int forkq__os_memory_create(const char *name, size_t size) {
+  int fd = RETRY(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (fd < 0)
+    return fd;
+  int r = RETRY(ftruncate(fd, (off_t)size));
+  if (r == 0)
+    r = RETRY(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL));
+  if (r < 0) {
+    forkq__os_close(fd);
+    return r;
+  }
+  return fd;
+}
+
+int forkq__os_memory_map(int fd, size_t size, void **ret_memory) {
+  void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED)
+    return -errno;
+  *ret_memory = memory;
+  return 0;
+}
+
+void forkq__os_memory_unmap(void *memory, size_t size) {
+  munmap(memory, size);
+}
+
+int forkq__os_memory_read(int fd, void *data, size_t size, int64_t offset) {
+  for (size_t done = 0; done < size;) {
+    ssize_t n = RETRY(pread(fd, (char *)data + done, size - done, offset + (off_t)done));
+    if (n <= 0)
+      return n < 0 ? (int)n : -EIO;
+    done += (size_t)n;
+  }
+  return 0;
+}
+
+int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset) {
+  for (size_t done = 0; done < size;) {
+    ssize_t n =
+        RETRY(pwrite(fd, (const char *)data + done, size - done, offset + (off_t)done));
+    if (n < 0)
+      return (int)n;
+    done += (size_t)n;
+  }
+  return 0;
+}
+
+void forkq__os_memory_release(int fd, int64_t offset, int64_t size) {
+  (void)RETRY(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size));
+}
+
+static struct flock life_lock(short type, int64_t byte) {
+  struct flock lock = {
+    .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1
+  };
+  return lock;
+}
+
+int forkq__os_life_take(int fd, int64_t byte) {
+  struct flock lock = life_lock(F_WRLCK, byte);
+  return RETRY(fcntl(fd, F_SETLK, &lock));
+}
+
+int forkq__os_life_drop(int fd, int64_t byte) {
+  struct flock lock = life_lock(F_UNLCK, byte);
+  return RETRY(fcntl(fd, F_SETLK, &lock));
+}
+
+int forkq__os_life_taken_by_other(int fd, int64_t byte) {
+  struct flock lock = life_lock(F_WRLCK, byte);
+  int r = RETRY(fcntl(fd, F_GETLK, &lock));
+  return r < 0 ? r : lock.l_type != F_UNLCK;
+}
+
+int forkq__os_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline) {
+  struct timespec at = forkq__os_timespec(deadline);
+  /* FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC (futex(2)). */
+  long r = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected,
+                   deadline == FORKQ__FOREVER ? NULL : &at, NULL, FUTEX_BITSET_MATCH_ANY);
+  return r == -1 && errno == ETIMEDOUT ? -ETIMEDOUT : 0;
+}
+
+void forkq__os_futex_wake(_Atomic uint32_t *word, int count) {
+  syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+}
+
+void forkq__os_signals_block(void *ret_old_mask) {
+  _Static_assert(sizeof(sigset_t) <= FORKQ__SIGNAL_MASK_SIZE, "mask fits");
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  memcpy(ret_old_mask, &old, sizeof old);
+}
+
+void forkq__os_signals_restore(const void *old_mask) {
+  sigset_t old;
+  memcpy(&old, old_mask, sizeof old);
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+int forkq__os_pid(void) {
+  return (int)getpid();
+}
+
+int forkq__os_pipe(int fds[2]) {
+  return RETRY(pipe2(fds, O_CLOEXEC));
+}
+
+int forkq__os_socket_pair(int fds[2]) {
+  return RETRY(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+}
+
+int forkq__os_is_socket(int fd) {
+  struct stat status;
+  int r = RETRY(fstat(fd, &status));
+  return r < 0 ? r : S_ISSOCK(status.st_mode);
+}
+
+ssize_t forkq__os_socket_write(int fd, const struct iovec *parts, int count) {
+  struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)parts,
+                            .msg_iovlen = (size_t)count };
+  return RETRY(sendmsg(fd, &message, MSG_NOSIGNAL));
+}
+
+static bool sigpipe_pending(void) {
+  sigset_t pending;
+  return sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
+}
+
+/* Takes the SIGPIPE that a write of this thread may have raised while it was blocked. The
+ * kernel hands out a thread's own signals, as ours is one, before the process's. What
+ * somebody else sent is put back: pthread_kill and sigqueue have codes below 0, kill the
+ * pid of the sender; and if one was there before, one has to be there after.
+ *
+ * It is the bare system call because glibc's sigtimedwait says SI_USER for pthread_kill. */
+static void take_sigpipe(const sigset_t *sigpipe, bool pending_before) {
+  const struct timespec now = { 0, 0 };
+  siginfo_t info = { .si_signo = 0 };
+  if (RETRY(syscall(SYS_rt_sigtimedwait, sigpipe, &info, &now, _NSIG / 8)) < 0)
+    return;
+  bool sent = info.si_code < 0 || (info.si_code == SI_USER && info.si_pid != getpid());
+  if (sent || (pending_before && !sigpipe_pending()))
+    pthread_kill(pthread_self(), SIGPIPE);
+}
+
+ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count) {
+  size_t size = 0;
+  for (int i = 0; i < count; i++)
+    size += parts[i].iov_len;
+  sigset_t sigpipe, old;
+  sigemptyset(&sigpipe);
+  sigaddset(&sigpipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &sigpipe, &old);
+  bool was_blocked = sigismember(&old, SIGPIPE) == 1;
+  bool pending_before = was_blocked && sigpipe_pending();
+  ssize_t r = RETRY(writev(fd, parts, count));
+  /* A write that a pipe's last reader leaves half done returns what it wrote, and raises. */
+  if (r == -EPIPE || (r >= 0 && (size_t)r < size))
+    take_sigpipe(&sigpipe, pending_before);
+  if (!was_blocked)
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+  return r;
+}
+
+ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {
+  /* Sockets of other families would take the byte and ignore the descriptor. */
+  int family = 0;
+  int r = RETRY(
+      getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &(socklen_t){ sizeof family }));
+  if (r < 0 || family != AF_UNIX)
+    return r < 0 ? r : -EAFNOSUPPORT;
+  union {
+    struct cmsghdr align;
+    char space[CMSG_SPACE(sizeof fd)];
+  } control = { .space = { 0 } };
+  struct iovec part = { &byte, 1 };
+  struct msghdr message = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = &control,
+                            .msg_controllen = sizeof control.space };
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  return RETRY(sendmsg(socket, &message, MSG_NOSIGNAL));
+}
+
+/* Keeps the first descriptor of a control message, and closes the others. */
+static void take_fds(struct cmsghdr *header, int *fd, bool *lost) {
+  size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+  for (size_t i = 0; i < count; i++) {
+    int other;
+    memcpy(&other, CMSG_DATA(header) + i * sizeof other, sizeof other);
+    if (*fd == -1) {
+      *fd = other;
+    } else {
+      forkq__os_close(other);
+      *lost = true;
+    }
+  }
+}
+
+ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
+                             bool *ret_lost) {
+  /* A socket with SO_PASSCRED brings its sender's credentials too. */
+  union {
+    struct cmsghdr align;
+    char space[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+  } control;
+  struct iovec part = { ret_byte, 1 };
+  struct msghdr message = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = &control,
+                            .msg_controllen = sizeof control.space };
+  ssize_t r = RETRY(recvmsg(socket, &message, MSG_CMSG_CLOEXEC));
+  if (r < 0)
+    return r;
+  *ret_fd = -1;
+  *ret_lost = (message.msg_flags & MSG_CTRUNC) != 0;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL;
+       header = CMSG_NXTHDR(&message, header))
+    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+      take_fds(header, ret_fd, ret_lost);
+  return r;
+}

@@ -1,0 +1,101 @@
+/* The operating system: every system call that forkq makes, and nothing else.
+ *
+ * Each returns 0 or a result, or a negative errno. EINTR is handled here and nowhere else;
+ * every descriptor made here is close-on-exec. */
+#ifndef FORKQ_OS_H
+#define FORKQ_OS_H
+
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+/* A deadline is a time on CLOCK_MONOTONIC in nanoseconds. */
+#define FORKQ__FOREVER INT64_MAX
+#define FORKQ__NOWAIT INT64_C(0)
+
+int64_t forkq__os_now(void);
+
+/* The deadline of a timeout as the public functions take it: -1, 0 or milliseconds. */
+int64_t forkq__os_deadline(int timeout_ms);
+
+/* The earlier of a deadline and `ms` from now. */
+int64_t forkq__os_deadline_within(int64_t deadline, int ms);
+
+/* For the pthread calls that take an absolute time. */
+struct timespec forkq__os_timespec(int64_t ns);
+
+int forkq__os_close(int fd);
+
+/* A pipe that keeps packets: one write of at most PIPE_BUF is one read. Not blocking. */
+int forkq__os_packet_pipe(int fds[2]);
+
+/* Bytes that a pipe holds. */
+int forkq__os_pipe_level(int fd);
+
+ssize_t forkq__os_read(int fd, void *data, size_t size);
+ssize_t forkq__os_write(int fd, const void *data, size_t size);
+
+/* poll(2) with a deadline, which a signal does not move. Number of ready descriptors. */
+int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
+
+/* An eventfd that does not block: raise makes it readable, lower makes it not. */
+int forkq__os_event_create(void);
+void forkq__os_event_raise(int fd);
+void forkq__os_event_lower(int fd);
+
+/* Anonymous shared memory of a fixed size: it can grow behind `size`, but never shrink, so
+ * that no process with the descriptor can make another one fault. */
+int forkq__os_memory_create(const char *name, size_t size);
+int forkq__os_memory_map(int fd, size_t size, void **ret_memory);
+void forkq__os_memory_unmap(void *memory, size_t size);
+
+/* Whole-range read, write and release of shared memory behind its mapped part. */
+int forkq__os_memory_read(int fd, void *data, size_t size, int64_t offset);
+int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset);
+void forkq__os_memory_release(int fd, int64_t offset, int64_t size);
+
+/* A record lock on one byte of a file, which the kernel drops when the process ends, also
+ * while it is a zombie, and which a fork does not inherit (fcntl(2), F_SETLK). It says that
+ * its process lives. Note: any close of any descriptor of that file in the process drops it.
+ * taken_by_other: 1, 0 or a negative errno; one's own lock does not count. */
+int forkq__os_life_take(int fd, int64_t byte);
+int forkq__os_life_drop(int fd, int64_t byte);
+int forkq__os_life_taken_by_other(int fd, int64_t byte);
+
+/* Waits while *word is `expected`, until a wake or the deadline. The word may be shared by
+ * processes. Returns 0 (look again) or -ETIMEDOUT. */
+int forkq__os_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline);
+void forkq__os_futex_wake(_Atomic uint32_t *word, int count);
+
+/* Blocks every signal for the calling thread, and puts back what was there. */
+void forkq__os_signals_block(void *ret_old_mask);
+void forkq__os_signals_restore(const void *old_mask);
+#define FORKQ__SIGNAL_MASK_SIZE 128
+
+int forkq__os_pid(void);
+
+/* Plain byte streams, blocking: a pipe (read end, write end) and a pair of stream sockets. */
+int forkq__os_pipe(int fds[2]);
+int forkq__os_socket_pair(int fds[2]);
+
+/* Whether an open descriptor is a socket: 1, 0 or a negative errno. */
+int forkq__os_is_socket(int fd);
+
+/* Writes without SIGPIPE, which is -EPIPE then: on a socket, or on a descriptor of any other
+ * kind. A SIGPIPE that was pending before still is. */
+ssize_t forkq__os_socket_write(int fd, const struct iovec *parts, int count);
+ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count);
+
+/* One byte over a Unix socket, with a descriptor beside it. receive: the bytes read, 0 at the
+ * end of the file; *ret_fd is the descriptor that came, close-on-exec, or -1; *ret_lost says
+ * that others came too, or that it did not fit in the process's table: those are closed. */
+ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd);
+ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
+                             bool *ret_lost);
+
+#endif
