@@ -1,0 +1,263 @@
+#include "ledger.h"
+
+#include "log.h"
+#include "os.h"
+
+#include <errno.h>
+#include <forkq/base.h>
+
+enum state {
+  FREE, /* nobody's, or claimed by a process that died in ledger_open */
+  USED,
+  /* Its process is dead, but whether the packet that it was writing got into the pipe is
+   * not known yet. */
+  DEAD
+};
+
+/* Who holds the lock does so for microseconds, unless it is stopped. Nobody waits longer for
+ * it than this: a caller has locks of its process, for which others wait, or a deadline. */
+#define MOMENT_MS 10
+
+#define LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
+#define STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_release)
+
+/* After the death of an owner of the lock: the sums are made anew from their parts. */
+static void repair(void *arg) {
+  struct forkq__ledger *ledger = arg;
+  uint64_t returned = 0, done = 0, abandoned = 0;
+  atomic_fetch_add(&ledger->recoveries, 1);
+  for (uint32_t i = 0; i < LOAD(ledger->cells_used); i++) {
+    returned += LOAD(ledger->cells[i].returned);
+    done += LOAD(ledger->cells[i].done);
+    abandoned += LOAD(ledger->cells[i].abandoned);
+  }
+  STORE(ledger->returned, returned);
+  STORE(ledger->done, done);
+  STORE(ledger->abandoned, abandoned);
+}
+
+static int acquire(struct forkq__ledger *ledger) {
+  return forkq__lock_acquire(&ledger->lock,
+                             forkq__os_deadline_within(FORKQ__FOREVER, MOMENT_MS), repair,
+                             ledger);
+}
+
+int forkq__ledger_init(struct forkq__ledger *ledger) {
+  return forkq__lock_init(&ledger->lock);
+}
+
+static void add(_Atomic uint64_t *part, _Atomic uint64_t *sum, uint64_t count) {
+  STORE(*part, LOAD(*part) + count);
+  STORE(*sum, LOAD(*sum) + count);
+}
+
+static uint64_t held(struct forkq__cell *cell) {
+  uint64_t gone = LOAD(cell->sent) + LOAD(cell->returned);
+  uint64_t accepted = LOAD(cell->accepted);
+  return accepted > gone ? accepted - gone : 0;
+}
+
+/* Tasks that a process got and has not done. Of those that others did for it nobody knows: so
+ * not more than there are unfinished. */
+static uint64_t at_work_on(struct forkq__cell *cell) {
+  uint64_t done = LOAD(cell->done) + LOAD(cell->abandoned);
+  uint64_t got = LOAD(cell->got);
+  return got > done ? got - done : 0;
+}
+
+static void abandon(struct forkq__ledger *ledger, struct forkq__cell *cell) {
+  uint64_t count = at_work_on(cell);
+  uint64_t unfinished = forkq__ledger_unfinished(ledger);
+  if (count > 0)
+    add(&cell->abandoned, &ledger->abandoned, count < unfinished ? count : unfinished);
+  /* What others did for it is off its account, too, before the next owner's begins. */
+  STORE(cell->got, LOAD(cell->done) + LOAD(cell->abandoned));
+}
+
+/* Whether the packet that a dead process was writing has arrived is known, and written down. */
+static bool finish_write(struct forkq__cell *cell, uint32_t index,
+                         struct forkq__witness witness) {
+  if (LOAD(cell->pending_seq) == 0)
+    return true;
+  int arrived = witness.arrived(witness.arg, index);
+  if (arrived == 1) {
+    STORE(cell->sent, LOAD(cell->pending_sent));
+    STORE(cell->sent_wire, LOAD(cell->pending_wire));
+  }
+  if (arrived >= 0)
+    STORE(cell->pending_seq, 0);
+  return arrived >= 0;
+}
+
+/* Settles the account of a dead process, as far as that can be done now. */
+static void settle(struct forkq__ledger *ledger, uint32_t index,
+                   struct forkq__witness witness) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  bool known = finish_write(cell, index, witness);
+  uint64_t in_doubt = known ? 0 : LOAD(cell->pending_sent) - LOAD(cell->sent);
+  uint64_t lost = held(cell) - in_doubt;
+  if (lost > 0)
+    add(&cell->returned, &ledger->returned, lost);
+  atomic_fetch_add(&ledger->lost, lost);
+  abandon(ledger, cell);
+  STORE(cell->state, known ? FREE : DEAD);
+}
+
+/* The slot that the dead process was just taking, see forkq__slots_try_take: taken it is if
+ * the shared word says so, or did before somebody else's take. */
+static void finish_take(struct forkq__cell *cell, uint32_t index, uint64_t word) {
+  uint64_t count = LOAD(cell->try_count);
+  if (count == 0)
+    return;
+  bool taken =
+      LOAD(cell->confirmed) == count || word == (count << FORKQ__CELL_BITS | (index + 1));
+  STORE(cell->accepted, LOAD(cell->try_base) + (taken ? 1 : 0));
+  STORE(cell->try_count, 0);
+}
+
+/* Whether the death of the cell's process would change a sum. */
+static bool has_account(struct forkq__cell *cell) {
+  return held(cell) > 0 || at_work_on(cell) > 0 || LOAD(cell->try_count) != 0 ||
+         LOAD(cell->state) == DEAD;
+}
+
+/* Settles with the dead: with all of them, or only with those who may hold something, which
+ * saves a system call for each of the others. */
+static bool reap_locked(struct forkq__ledger *ledger, int fd, uint32_t own,
+                        struct forkq__witness witness, bool all) {
+  uint64_t before = LOAD(ledger->returned);
+  for (uint32_t i = 0; i < LOAD(ledger->cells_used); i++) {
+    struct forkq__cell *cell = &ledger->cells[i];
+    if (LOAD(cell->state) == FREE || (!all && !has_account(cell)) ||
+        forkq__ledger_alive(fd, own, i))
+      continue;
+    if (LOAD(cell->state) == USED)
+      atomic_fetch_add(&ledger->recoveries, 1);
+    finish_take(cell, i, LOAD(ledger->word));
+    uint64_t was_returned = LOAD(cell->returned);
+    settle(ledger, i, witness);
+    if (LOAD(cell->returned) != was_returned)
+      forkq__log(FORKQ_LOG_WARNING, "lost %llu items of a process that died",
+                 (unsigned long long)(LOAD(cell->returned) - was_returned));
+  }
+  return LOAD(ledger->returned) != before;
+}
+
+bool forkq__ledger_alive(int fd, uint32_t own, uint32_t cell) {
+  /* Where the kernel cannot say, nobody is taken for dead. */
+  return cell == own || forkq__os_life_taken_by_other(fd, cell) != 0;
+}
+
+bool forkq__ledger_reap(struct forkq__ledger *ledger, int fd, uint32_t own,
+                        struct forkq__witness witness) {
+  if (acquire(ledger) != 0)
+    return false;
+  bool found = reap_locked(ledger, fd, own, witness, false);
+  forkq__lock_release(&ledger->lock);
+  return found;
+}
+
+static int claim(struct forkq__ledger *ledger, int fd, uint32_t *ret_cell) {
+  for (uint32_t i = 0; i < FORKQ__CELLS_MAX; i++) {
+    struct forkq__cell *cell = &ledger->cells[i];
+    if (LOAD(cell->state) != FREE)
+      continue;
+    int r = forkq__os_life_take(fd, i);
+    if (r < 0)
+      return r;
+    STORE(cell->owners, LOAD(cell->owners) + 1);
+    STORE(cell->state, USED);
+    if (i >= LOAD(ledger->cells_used))
+      STORE(ledger->cells_used, i + 1);
+    *ret_cell = i;
+    return 0;
+  }
+  return FORKQ_ETOOMANY;
+}
+
+int forkq__ledger_open(struct forkq__ledger *ledger, int fd,
+                       struct forkq__witness witness, uint32_t *ret_cell) {
+  int r = acquire(ledger);
+  if (r < 0)
+    return r;
+  reap_locked(ledger, fd, FORKQ__NO_CELL, witness, true);
+  r = claim(ledger, fd, ret_cell);
+  forkq__lock_release(&ledger->lock);
+  return r;
+}
+
+void forkq__ledger_close(struct forkq__ledger *ledger, int fd, uint32_t index) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  if (acquire(ledger) != 0) {
+    forkq__os_life_drop(fd, index);
+    return;
+  }
+  add(&cell->returned, &ledger->returned, held(cell));
+  abandon(ledger, cell);
+  STORE(cell->state, FREE);
+  forkq__os_life_drop(fd, index);
+  forkq__lock_release(&ledger->lock);
+}
+
+bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint64_t count) {
+  if (acquire(ledger) != 0)
+    return false;
+  add(&ledger->cells[cell].returned, &ledger->returned, count);
+  forkq__lock_release(&ledger->lock);
+  return true;
+}
+
+int forkq__ledger_task_done(struct forkq__ledger *ledger, uint32_t index) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  int r = forkq__lock_acquire(&ledger->lock, FORKQ__FOREVER, repair, ledger);
+  if (r < 0)
+    return r;
+  if (forkq__ledger_unfinished(ledger) == 0)
+    r = FORKQ_ETASKDONE;
+  else
+    add(&cell->done, &ledger->done, 1);
+  forkq__lock_release(&ledger->lock);
+  return r;
+}
+
+static uint64_t accepted_by_all(struct forkq__ledger *ledger) {
+  uint64_t accepted = 0;
+  for (uint32_t i = 0; i < LOAD(ledger->cells_used); i++)
+    accepted += LOAD(ledger->cells[i].accepted);
+  return accepted;
+}
+
+/* The counters change while they are read. What is gone is read before what was accepted, so
+ * that an item which comes and goes meanwhile counts as there; and all is read again while
+ * that happens, a few times. */
+static uint64_t accepted_less(struct forkq__ledger *ledger,
+                              uint64_t (*gone)(struct forkq__ledger *ledger)) {
+  uint64_t before, accepted;
+  int tries = 0;
+  do {
+    before = gone(ledger);
+    accepted = accepted_by_all(ledger);
+  } while (gone(ledger) != before && ++tries < 16);
+  return accepted > before ? accepted - before : 0;
+}
+
+static uint64_t finished(struct forkq__ledger *ledger) {
+  return LOAD(ledger->returned) + LOAD(ledger->done) + LOAD(ledger->abandoned) +
+         LOAD(ledger->dropped);
+}
+
+static uint64_t left(struct forkq__ledger *ledger) {
+  return LOAD(ledger->taken) + LOAD(ledger->returned);
+}
+
+uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger) {
+  return accepted_less(ledger, finished);
+}
+
+uint64_t forkq__ledger_size(struct forkq__ledger *ledger) {
+  return accepted_less(ledger, left);
+}
+
+uint64_t forkq__ledger_held(struct forkq__ledger *ledger, uint32_t cell) {
+  return held(&ledger->cells[cell]);
+}

@@ -1,0 +1,120 @@
+/* The ledger: who put how many items, how many left, and what the dead still held.
+ *
+ * Each process that puts has a cell. Items in the queue, wherever they are, are
+ *
+ *     sum of all cells' accepted  -  taken  -  returned
+ *
+ * where every counter only grows and has one writer at a time, so that the death of a writer
+ * never leaves a sum half changed. `held` by a cell, accepted - sent - returned, are the items
+ * in its process's outbox. Whoever finds a cell's process dead gives back what it held.
+ *
+ * With task_done, tasks that are not done yet are
+ *
+ *     sum of all cells' accepted  -  returned  -  done  -  abandoned  -  dropped
+ *
+ * A process that gets has a cell then, too: `got` - `done` are the tasks that it is at work
+ * on, and `abandoned` when it dies. `dropped` are items that nobody got: torn messages and
+ * what an immediate shutdown threw away.
+ *
+ * That a process lives is said by a record lock that it holds on its cell's byte of the
+ * shared memory's descriptor: the kernel drops it with the process, and nothing else does. */
+#ifndef FORKQ_LEDGER_H
+#define FORKQ_LEDGER_H
+
+#include "lock.h"
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define FORKQ__CELLS_MAX 4096u
+#define FORKQ__NO_CELL UINT32_MAX
+#define FORKQ__CELL_BITS 13 /* hold a cell + 1, in a word with a count: see slots.c */
+
+struct forkq__cell {
+  /* Written by the owner, one thread at a time (its feeder's mutex). */
+  alignas(64) _Atomic uint64_t accepted;
+  _Atomic uint64_t try_base;  /* see slots.c: a slot may just have been taken */
+  _Atomic uint64_t try_count; /* 0: no */
+  _Atomic uint64_t accepted_bytes;
+  /* Written by the owner under the channel's write lock. */
+  alignas(64) _Atomic uint64_t sent;
+  _Atomic uint64_t sent_wire;    /* bytes of packets written */
+  _Atomic uint64_t pending_sent; /* what `sent` and `sent_wire` will be ... */
+  _Atomic uint64_t pending_wire;
+  _Atomic uint64_t pending_seq; /* ... if this packet was written; 0: none is being */
+  _Atomic uint64_t written_seq; /* the last packet that was */
+  _Atomic uint64_t sent_bytes;
+  /* Written by readers under the channel's read lock: the last packet that came. */
+  _Atomic uint64_t arrived_seq;
+  /* Written by anybody, only ever to a greater value: see slots.c. */
+  _Atomic uint64_t confirmed;
+  _Atomic uint64_t got; /* with task_done only */
+  /* Guarded by the ledger's lock. */
+  _Atomic uint64_t returned;
+  _Atomic uint64_t done;
+  _Atomic uint64_t abandoned;
+  _Atomic uint32_t state;
+  _Atomic uint32_t owners; /* how many there have been */
+};
+
+struct forkq__ledger {
+  alignas(64) struct forkq__lock lock;
+  _Atomic uint32_t cells_used;           /* cells ever used; guarded by lock */
+  alignas(64) _Atomic uint64_t returned; /* sums of the cells'; guarded by lock */
+  _Atomic uint64_t done;
+  _Atomic uint64_t abandoned;
+  /* For the statistics: owners that died, and items that were lost. */
+  _Atomic uint64_t recoveries;
+  _Atomic uint64_t lost;
+  alignas(64) _Atomic uint64_t taken; /* written under the channel's read lock */
+  _Atomic uint64_t dropped;           /* of these, what nobody got; with task_done only */
+  alignas(64) _Atomic uint64_t word;  /* with a maxsize: see slots.c */
+  struct forkq__cell cells[FORKQ__CELLS_MAX];
+};
+
+/* Who knows whether the packet that a process was writing when it died (`pending_seq`) has
+ * come through the pipe, or will: 1 or 0; -1: that cannot be said yet. The channel knows. */
+struct forkq__witness {
+  int (*arrived)(void *arg, uint32_t cell);
+  void *arg;
+};
+
+int forkq__ledger_init(struct forkq__ledger *ledger);
+
+/* A cell for this process, which stays alive in the ledger's eyes until close or its death.
+ * `fd` is the shared memory's. 0, FORKQ_ETOOMANY, FORKQ_EBROKEN, a negative errno, or
+ * FORKQ_TIMEDOUT when somebody keeps the lock for longer than a moment. */
+int forkq__ledger_open(struct forkq__ledger *ledger, int fd,
+                       struct forkq__witness witness, uint32_t *ret_cell);
+
+/* Gives the cell up, and back what it holds. If somebody keeps the lock for longer than a
+ * moment, that is left to those who find the owner dead; drops its life in any case. */
+void forkq__ledger_close(struct forkq__ledger *ledger, int fd, uint32_t cell);
+
+/* Gives back `count` items that the cell's process has accepted and will not send. False if
+ * somebody keeps the lock for longer than a moment: then it is to be tried again. */
+bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint64_t count);
+
+/* Gives back what dead processes held. `own` is the caller's cell or FORKQ__NO_CELL. Costs a
+ * system call for each other process with something in its outbox. True if anything came
+ * back. */
+bool forkq__ledger_reap(struct forkq__ledger *ledger, int fd, uint32_t own,
+                        struct forkq__witness witness);
+
+/* Whether the process of a cell lives. */
+bool forkq__ledger_alive(int fd, uint32_t own, uint32_t cell);
+
+/* One task of this process's is done: 0, or FORKQ_ETASKDONE if there is none to be done. */
+int forkq__ledger_task_done(struct forkq__ledger *ledger, uint32_t cell);
+
+/* Tasks not done yet. */
+uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger);
+
+/* Items in the queue. */
+uint64_t forkq__ledger_size(struct forkq__ledger *ledger);
+
+/* Items in the outbox of a cell's process. */
+uint64_t forkq__ledger_held(struct forkq__ledger *ledger, uint32_t cell);
+
+#endif

@@ -1,0 +1,107 @@
+#include "slots.h"
+
+#include "os.h"
+
+#include <limits.h>
+
+/* With a limit, the number of items ever accepted stands in one shared word beside the cell
+ * that accepted the last one: count << FORKQ__CELL_BITS | (cell + 1). A take is one
+ * compare-and-swap on it, then `accepted` of the taker's own cell grows. A taker may die
+ * between the two. So it says before what count it tries for, and whoever overwrites the word
+ * first writes into the cell that the word names that its take did happen (`confirmed`): then
+ * the heirs know. */
+#define CELL_MASK ((UINT64_C(1) << FORKQ__CELL_BITS) - 1)
+
+/* Getters store `taken`, then look for waiters; putters say that they wait, then look at
+ * `taken`. Sequential consistency makes one of them see the other. */
+static uint64_t gone_now(struct forkq__ledger *ledger) {
+  return atomic_load(&ledger->taken) + atomic_load(&ledger->returned);
+}
+
+/* a - b, of counts that may have run over the end of what the word holds. */
+static int64_t difference(uint64_t a, uint64_t b) {
+  return (int64_t)((a - b) << FORKQ__CELL_BITS) >> FORKQ__CELL_BITS;
+}
+
+static bool room(const struct forkq__slots *slots, uint64_t count, uint64_t gone) {
+  /* Signed: `gone` may be newer than `count`. */
+  return difference(count, gone) < slots->maxsize;
+}
+
+static void confirm(struct forkq__ledger *ledger, uint64_t word) {
+  uint64_t count = word >> FORKQ__CELL_BITS;
+  _Atomic uint64_t *confirmed = &ledger->cells[(word & CELL_MASK) - 1].confirmed;
+  uint64_t old = atomic_load(confirmed);
+  while (difference(old, count) < 0 &&
+         !atomic_compare_exchange_weak(confirmed, &old, count))
+    ;
+}
+
+static bool take_limited(struct forkq__slots *slots, struct forkq__ledger *ledger,
+                         uint32_t index, uint64_t *gone) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  uint64_t base = atomic_load_explicit(&cell->accepted, memory_order_relaxed);
+  atomic_store_explicit(&cell->try_base, base, memory_order_release);
+  uint64_t word = atomic_load(&ledger->word);
+  uint64_t next;
+  do {
+    uint64_t count = word >> FORKQ__CELL_BITS;
+    if (!room(slots, count, *gone)) {
+      *gone = gone_now(ledger);
+      if (!room(slots, count, *gone)) {
+        atomic_store_explicit(&cell->try_count, 0, memory_order_release);
+        return false;
+      }
+    }
+    if (word != 0 && (word & CELL_MASK) != index + 1)
+      confirm(ledger, word);
+    atomic_store_explicit(&cell->try_count, count + 1, memory_order_release);
+    next = (count + 1) << FORKQ__CELL_BITS | (index + 1);
+  } while (!atomic_compare_exchange_weak(&ledger->word, &word, next));
+  atomic_store_explicit(&cell->accepted, base + 1, memory_order_release);
+  atomic_store_explicit(&cell->try_count, 0, memory_order_release);
+  return true;
+}
+
+bool forkq__slots_try_take(struct forkq__slots *slots, struct forkq__ledger *ledger,
+                           uint32_t cell, uint64_t *gone) {
+  if (slots->maxsize > 0)
+    return take_limited(slots, ledger, cell, gone);
+  _Atomic uint64_t *accepted = &ledger->cells[cell].accepted;
+  uint64_t base = atomic_load_explicit(accepted, memory_order_relaxed);
+  atomic_store_explicit(accepted, base + 1, memory_order_release);
+  return true;
+}
+
+bool forkq__slots_full(struct forkq__slots *slots, struct forkq__ledger *ledger) {
+  if (slots->maxsize <= 0)
+    return false;
+  uint64_t gone = gone_now(ledger);
+  return !room(slots, atomic_load(&ledger->word) >> FORKQ__CELL_BITS, gone);
+}
+
+void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
+                       int64_t deadline) {
+  uint32_t event = atomic_load(&slots->event);
+  atomic_fetch_add(&slots->waiters, 1);
+  atomic_fetch_add(&slots->waits, 1);
+  /* Awake: whatever wake-up was on its way, here or to somebody who died, is over. */
+  atomic_store(&slots->waking, 0);
+  if (forkq__slots_full(slots, ledger))
+    forkq__os_futex_wait(&slots->event, event, deadline);
+  atomic_store(&slots->waking, 0);
+  atomic_fetch_sub(&slots->waiters, 1);
+}
+
+void forkq__slots_freed(struct forkq__slots *slots) {
+  if (slots->maxsize <= 0 || atomic_load(&slots->waiters) == 0 ||
+      atomic_exchange(&slots->waking, 1) != 0)
+    return;
+  atomic_fetch_add(&slots->event, 1);
+  forkq__os_futex_wake(&slots->event, 1);
+}
+
+void forkq__slots_wake_all(struct forkq__slots *slots) {
+  atomic_fetch_add(&slots->event, 1);
+  forkq__os_futex_wake(&slots->event, INT_MAX);
+}

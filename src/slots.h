@@ -1,0 +1,38 @@
+/* Slots: room for `maxsize` items in the queue, and waiting for it. */
+#ifndef FORKQ_SLOTS_H
+#define FORKQ_SLOTS_H
+
+#include "ledger.h"
+
+struct forkq__slots {
+  int64_t maxsize; /* 0: no limit */
+  /* Waiting putters sleep on `event`, which changes with each wake-up. */
+  alignas(64) _Atomic uint32_t event;
+  _Atomic uint32_t waiters;
+  _Atomic uint64_t waits;  /* how often, for the statistics */
+  _Atomic uint32_t waking; /* one is on its way: no need to wake another */
+};
+
+/* Takes a slot for an item of the cell's process, if there is one. Calls for one cell come
+ * one at a time. `gone` is the caller's own memory of how many items have left, 0 at first:
+ * it saves looking at a line that getters write. */
+bool forkq__slots_try_take(struct forkq__slots *slots, struct forkq__ledger *ledger,
+                           uint32_t cell, uint64_t *gone);
+
+/* Whether a take would fail. */
+bool forkq__slots_full(struct forkq__slots *slots, struct forkq__ledger *ledger);
+
+/* Waits until there may be a slot, or the deadline. A wake-up can die with the process that
+ * it woke, and so can the process that owed it: the caller looks again now and then. */
+void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
+                       int64_t deadline);
+
+/* A slot came free (`ledger->taken` or `returned` grew): wakes one putter, if one sleeps and
+ * none is already on its way. Who was woken and has taken its slot calls it too, so that the
+ * next one gets what is left. */
+void forkq__slots_freed(struct forkq__slots *slots);
+
+/* Wakes all of them, to look at something else. */
+void forkq__slots_wake_all(struct forkq__slots *slots);
+
+#endif
