@@ -1,0 +1,683 @@
+#include "channel.h"
+
+#include "log.h"
+#include "os.h"
+#include "serializer.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Who holds a lock here holds it for microseconds, or as long as a large message takes, unless
+ * it is stopped: a call that must not wait gives it this long. */
+#define MOMENT_MS 10
+
+/* How long a reader that has begun with a message waits for the rest before it leaves it. */
+#define REST_MS 20
+
+/* After a shutdown nobody sleeps for longer than this: who was to bring the last items may
+ * have died. */
+#define SHUTDOWN_LOOK_MS 20
+
+/* Who waits for a lock in order to get looks up this often, because the lock's owner may be
+ * stopped (its death needs no look: the kernel passes the lock on), and to see the queue
+ * closed. */
+#define LOOK_MS 500
+
+/* More empty packets in a row than a pipe holds are the end of the file. */
+#define EMPTY_PACKETS 1024
+
+/* Pieces of a message between two looks at the clock. */
+#define FRAGMENTS_PER_LOOK 64
+
+#define LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
+#define STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_release)
+
+int forkq__channel_init(struct forkq__channel_shared *shared) {
+  int r = forkq__lock_init(&shared->write_lock);
+  if (r == 0)
+    r = forkq__lock_init(&shared->read_lock);
+  if (r == 0)
+    r = forkq__lock_init(&shared->turn);
+  return r;
+}
+
+/* ---- writing ---------------------------------------------------------------------------- */
+
+/* The write lock guards a number that only grows, and the pending fields of its owner's own
+ * cell, which the ledger settles. A message left without its end is the readers' to drop. */
+static void repair_write(void *arg) {
+  struct forkq__channel *channel = arg;
+  atomic_fetch_add(&channel->ledger->recoveries, 1);
+}
+
+int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline) {
+  return forkq__lock_acquire(&channel->shared->write_lock, deadline, repair_write,
+                             channel);
+}
+
+int forkq__channel_try_lock_write(struct forkq__channel *channel) {
+  return forkq__lock_try(&channel->shared->write_lock, repair_write, channel);
+}
+
+void forkq__channel_unlock_write(struct forkq__channel *channel) {
+  forkq__lock_release(&channel->shared->write_lock);
+}
+
+/* The store of written_seq is what counts: before it nobody knows whether the packet was
+ * written, after it all else can be had from the pending fields. */
+static void note_written(struct forkq__cell *cell, const struct forkq__packet *packet) {
+  STORE(cell->written_seq, packet->seq);
+  STORE(cell->sent, LOAD(cell->pending_sent));
+  STORE(cell->sent_wire, LOAD(cell->pending_wire));
+  STORE(cell->sent_bytes, LOAD(cell->sent_bytes) + forkq__packet_payload(packet));
+}
+
+int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
+  /* The number is used up before the write: a number may be skipped, never used twice. */
+  uint64_t seq = LOAD(shared->write_seq) + 1;
+  uint32_t size = forkq__packet_finish(packet, channel->cell, seq);
+  STORE(shared->write_seq, seq);
+  STORE(cell->pending_sent, LOAD(cell->sent) + forkq__packet_messages(packet));
+  STORE(cell->pending_wire, LOAD(cell->sent_wire) + size);
+  STORE(cell->pending_seq, seq);
+  ssize_t n = forkq__os_write(channel->write_fd, packet, size);
+  if (n >= 0)
+    note_written(cell, packet);
+  STORE(cell->pending_seq, 0);
+  return n < 0 ? (int)n : 0;
+}
+
+void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
+                              int64_t deadline) {
+  struct pollfd fds[] = {
+    { .fd = channel->write_fd, .events = POLLOUT },
+    { .fd = stop_fd, .events = POLLIN },
+  };
+  forkq__os_poll(fds, 2, deadline);
+}
+
+bool forkq__channel_hasten(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  return LOAD(shared->asleep) != 0 && LOAD(shared->hastened) == 0 &&
+         atomic_exchange(&shared->hastened, 1) == 0;
+}
+
+/* ---- the packet that was read ahead ------------------------------------------------------ */
+
+static bool has_unread(const struct forkq__channel_shared *shared) {
+  uint32_t offset = LOAD(shared->offset);
+  return offset != 0 && offset < shared->packet.length;
+}
+
+static uint64_t wire_after(const struct forkq__channel_shared *shared) {
+  return LOAD(shared->wire_base) + shared->packet.length + FORKQ__PACKET_TAIL;
+}
+
+/* Makes a packet that lies in `packet` the current one. The store of `offset` is what counts:
+ * before it the packet has not come, after it all else here can be had from it again. */
+static void accept_packet(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  const struct forkq__packet *packet = &shared->packet;
+  STORE(shared->base, LOAD(channel->ledger->taken));
+  STORE(channel->ledger->cells[packet->cell].arrived_seq, packet->seq);
+  STORE(shared->offset, FORKQ__PACKET_HEAD);
+  STORE(shared->read_seq, packet->seq);
+  STORE(shared->read_wire, wire_after(shared));
+  STORE(shared->unread, packet->frames);
+  STORE(shared->loading, 0);
+}
+
+static bool acceptable(struct forkq__channel *channel, size_t size) {
+  struct forkq__channel_shared *shared = channel->shared;
+  return forkq__packet_valid(&shared->packet, size) &&
+         shared->packet.cell < FORKQ__CELLS_MAX &&
+         shared->packet.seq > LOAD(shared->read_seq);
+}
+
+/* Messages that the frames before `offset` end. */
+static uint64_t messages_before(const struct forkq__packet *packet, uint32_t offset) {
+  if (packet->flags & FORKQ__FRAGMENT)
+    return offset == packet->length ? forkq__packet_messages(packet) : 0;
+  return forkq__packet_frames_before(packet, offset);
+}
+
+#define DROPPED UINT32_MAX
+
+/* The counter of what a taker got. */
+static _Atomic uint64_t *got_by(struct forkq__channel *channel, uint32_t taker) {
+  struct forkq__ledger *ledger = channel->ledger;
+  return taker == DROPPED ? &ledger->dropped : &ledger->cells[taker - 1].got;
+}
+
+static void repair_take(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  uint32_t taker = LOAD(shared->taker);
+  if (taker == 0)
+    return;
+  bool took = LOAD(shared->offset) != LOAD(shared->take_offset);
+  STORE(*got_by(channel, taker),
+        LOAD(shared->take_base) + (took ? LOAD(shared->take_items) : 0));
+  STORE(shared->taker, 0);
+}
+
+/* After the death of a reader. Its read may have brought a packet: the magic says so, which
+ * was wiped before. Should the kernel have copied the packet and left it in the pipe as well,
+ * its number excludes the second. What was taken from the current packet says `offset`. */
+static void repair_read(void *arg) {
+  struct forkq__channel *channel = arg;
+  struct forkq__channel_shared *shared = channel->shared;
+  const struct forkq__packet *packet = &shared->packet;
+  uint32_t offset = LOAD(shared->offset);
+  atomic_fetch_add(&channel->ledger->recoveries, 1);
+  /* `raised` may say 1 only where the event is raised; an event too many costs one look. */
+  STORE(shared->raised, 0);
+  repair_take(channel);
+  if (offset == 0) {
+    if (LOAD(shared->loading) && acceptable(channel, packet->length + FORKQ__PACKET_TAIL))
+      accept_packet(channel);
+    STORE(shared->loading, 0);
+    return;
+  }
+  STORE(shared->read_seq, packet->seq);
+  STORE(shared->read_wire, wire_after(shared));
+  atomic_store(&channel->ledger->taken,
+               LOAD(shared->base) + messages_before(packet, offset));
+  STORE(shared->unread, packet->frames - forkq__packet_frames_before(packet, offset));
+  STORE(shared->loading, 0);
+}
+
+/* A read brings nothing where a write could not copy its packet (older kernels leave an empty
+ * one). It is never the end of the file: this process can write, too. */
+static ssize_t read_packet(struct forkq__channel *channel) {
+  ssize_t n = 0;
+  for (int tries = 0; n == 0 && tries < EMPTY_PACKETS; tries++)
+    n = forkq__os_read(channel->read_fd, &channel->shared->packet, FORKQ__PACKET_SIZE);
+  return n;
+}
+
+/* Reads one packet from the pipe: 0, or -EAGAIN if there is none, or FORKQ_EBADFRAME. */
+static int load_packet(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  STORE(shared->offset, 0);
+  STORE(shared->wire_base, LOAD(shared->read_wire));
+  shared->packet.magic = 0;
+  atomic_store(&shared->loading, 1);
+  /* A sleeper that looked at `loading` before will not hear of this packet from the pipe,
+   * for it will have left it. It is told first: should this process die behind the read,
+   * the one that it woke finds the packet. */
+  if (atomic_load(&shared->asleep) && !LOAD(shared->raised)) {
+    forkq__os_event_raise(channel->event_fd);
+    STORE(shared->raised, 1);
+  }
+  ssize_t n = read_packet(channel);
+  if (n > 0 && acceptable(channel, (size_t)n)) {
+    accept_packet(channel);
+    return 0;
+  }
+  STORE(shared->loading, 0);
+  if (n <= 0)
+    return n < 0 ? (int)n : FORKQ_EBROKEN;
+  forkq__log(FORKQ_LOG_ERROR, "dropped %zd bytes that are not a packet", n);
+  return FORKQ_EBADFRAME;
+}
+
+/* Passes over the frame that ends at `next`; `messages` of them end with it. */
+static void consume(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
+  struct forkq__channel_shared *shared = channel->shared;
+  STORE(shared->offset, next);
+  if (messages > 0)
+    atomic_store(&channel->ledger->taken, LOAD(channel->ledger->taken) + messages);
+  STORE(shared->unread, LOAD(shared->unread) - 1);
+}
+
+/* The same, and counts them as got by `taker`. */
+static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t next,
+                        uint64_t messages) {
+  struct forkq__channel_shared *shared = channel->shared;
+  if (!channel->joinable || messages == 0) {
+    consume(channel, next, messages);
+    return;
+  }
+  _Atomic uint64_t *got = got_by(channel, taker);
+  STORE(shared->take_base, LOAD(*got));
+  STORE(shared->take_items, (uint32_t)messages);
+  STORE(shared->take_offset, LOAD(shared->offset));
+  STORE(shared->taker, taker);
+  consume(channel, next, messages);
+  STORE(*got, LOAD(*got) + messages);
+  STORE(shared->taker, 0);
+}
+
+static void take(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
+  consume_for(channel, channel->cell + 1, next, messages);
+}
+
+static void drop(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
+  consume_for(channel, DROPPED, next, messages);
+}
+
+/* ---- receiving --------------------------------------------------------------------------- */
+
+static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__frame frame = forkq__packet_frame(&shared->packet, LOAD(shared->offset));
+  int r = forkq__item_reserve(item, frame.size);
+  if (r < 0)
+    return r;
+  memcpy(item->memory_, frame.data, frame.size);
+  forkq__item_finish(item, frame.size);
+  take(channel, frame.next, 1);
+  return 0;
+}
+
+static void drop_torn(struct forkq__channel *channel, struct forkq__assembly *assembly) {
+  if (assembly->active || LOAD(channel->shared->partial.cell) != 0)
+    forkq__log(FORKQ_LOG_WARNING, "dropped the beginning of a message without its end");
+  assembly->active = false;
+  forkq__partial_drop(&channel->shared->partial, channel->spill);
+}
+
+static bool continues(const struct forkq__assembly *assembly,
+                      const struct forkq__packet *packet, uint32_t size) {
+  return assembly->active && assembly->cell == packet->cell &&
+         size <= assembly->total - assembly->have;
+}
+
+/* Room for what has come, twice that at most: the total is the sender's word only. */
+static int append_private(struct forkq__assembly *assembly, forkq_item_t *item,
+                          const struct forkq__packet *packet, struct forkq__frame frame) {
+  int r = forkq__item_reserve(item, (size_t)assembly->have + frame.size);
+  if (r < 0)
+    return r;
+  memcpy(item->memory_ + assembly->have, frame.data, frame.size);
+  assembly->have += frame.size;
+  assembly->seq = packet->seq;
+  return 0;
+}
+
+/* Takes the current packet's fragment into a message that was kept. */
+static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
+                     struct forkq__frame frame) {
+  struct forkq__channel_shared *shared = channel->shared;
+  const struct forkq__packet *packet = &shared->packet;
+  struct forkq__assembly kept = forkq__partial_kept(&shared->partial, packet->seq);
+  /* Equal: a reader died between its append and its consume. */
+  bool appended = kept.seq == packet->seq;
+  if (!appended && !continues(&kept, packet, frame.size)) {
+    struct forkq__assembly none = { 0 };
+    drop_torn(channel, &none);
+    drop(channel, frame.next, forkq__packet_messages(packet));
+    return -EINPROGRESS;
+  }
+  int r = 0;
+  if (!appended)
+    r = forkq__partial_append(&shared->partial, channel->spill, packet->seq, frame.data,
+                              frame.size);
+  if (r == 0 && packet->flags & FORKQ__LAST) {
+    kept = forkq__partial_kept(&shared->partial, packet->seq);
+    r = forkq__item_reserve(item, kept.have);
+    if (r == 0)
+      r = forkq__partial_read(&shared->partial, channel->spill, item->memory_);
+  }
+  if (r < 0)
+    return -ENOMEM;
+  take(channel, frame.next, forkq__packet_messages(packet));
+  if (!(packet->flags & FORKQ__LAST))
+    return -EINPROGRESS;
+  forkq__partial_drop(&shared->partial, channel->spill);
+  if (kept.have != kept.total)
+    return FORKQ_EBADFRAME;
+  forkq__item_finish(item, kept.have);
+  return 0;
+}
+
+/* No memory for more of a message: what there is of it is kept for a later get. */
+static int out_of_memory(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                         forkq_item_t *item, int error) {
+  if (assembly->have > 0 && forkq__partial_keep(&channel->shared->partial, channel->spill,
+                                                assembly, item->memory_) < 0)
+    forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to receive it");
+  assembly->active = false;
+  return error;
+}
+
+/* Takes the fragment that is the current packet: 0 when it ends the message, -EINPROGRESS
+ * when more is to come or it was dropped. */
+static int take_fragment(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                         forkq_item_t *item) {
+  struct forkq__channel_shared *shared = channel->shared;
+  const struct forkq__packet *packet = &shared->packet;
+  struct forkq__frame frame = forkq__packet_frame(packet, LOAD(shared->offset));
+  if (packet->flags & FORKQ__FIRST) {
+    drop_torn(channel, assembly);
+    assembly->active = packet->total <= channel->max_message;
+    assembly->cell = packet->cell;
+    assembly->owner = LOAD(channel->ledger->cells[packet->cell].owners);
+    assembly->total = packet->total;
+    assembly->have = 0;
+  } else if (!assembly->active && LOAD(shared->partial.cell) != 0) {
+    return take_kept(channel, item, frame);
+  }
+  if (!continues(assembly, packet, frame.size)) {
+    bool first = packet->flags & FORKQ__FIRST;
+    drop_torn(channel, assembly);
+    drop(channel, frame.next, forkq__packet_messages(packet));
+    return first ? FORKQ_EBADFRAME : -EINPROGRESS;
+  }
+  int r = append_private(assembly, item, packet, frame);
+  if (r < 0)
+    return out_of_memory(channel, assembly, item, r);
+  take(channel, frame.next, forkq__packet_messages(packet));
+  if (!(packet->flags & FORKQ__LAST))
+    return -EINPROGRESS;
+  if (assembly->have != assembly->total)
+    return FORKQ_EBADFRAME;
+  forkq__item_finish(item, assembly->have);
+  return 0;
+}
+
+static bool sender_lives(struct forkq__channel *channel,
+                         const struct forkq__assembly *assembly) {
+  return LOAD(channel->ledger->cells[assembly->cell].owners) == assembly->owner &&
+         forkq__ledger_alive(channel->spill.fd, channel->cell, assembly->cell);
+}
+
+/* Leaves what there is of a message for whoever reads next. */
+static int leave(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                 forkq_item_t *item) {
+  if (assembly->active && assembly->have > 0 &&
+      forkq__partial_keep(&channel->shared->partial, channel->spill, assembly,
+                          item->memory_) < 0)
+    forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to keep a part of it");
+  return -EAGAIN;
+}
+
+/* Waits for more of a message that has begun: 0 to go on, -EAGAIN when it was left, or
+ * dropped as its sender is dead. It keeps the read lock, and so it waits for no more than a
+ * moment: the rest of a message comes at once, or something is amiss. */
+static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                         forkq_item_t *item, int64_t deadline) {
+  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
+  if (deadline != FORKQ__NOWAIT)
+    deadline = forkq__os_deadline_within(deadline, REST_MS);
+  if (forkq__os_poll(&pipe, 1, deadline) != 0)
+    return 0;
+  if (sender_lives(channel, assembly))
+    return leave(channel, assembly, item);
+  /* What it wrote before its death is there by now. */
+  if (forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) != 0)
+    return 0;
+  drop_torn(channel, assembly);
+  return -EAGAIN;
+}
+
+static bool over(struct forkq__channel *channel, int64_t deadline) {
+  return atomic_load(&channel->closed) ||
+         (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline);
+}
+
+/* With the read lock. */
+static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
+                           int64_t deadline) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__assembly assembly = { 0 };
+  for (int fragments = 0;;) {
+    int r;
+    if (!has_unread(shared)) {
+      r = load_packet(channel);
+      if (r == -EAGAIN && assembly.active)
+        r = wait_for_rest(channel, &assembly, item, deadline);
+      if (r < 0)
+        return r;
+    } else if (shared->packet.flags & FORKQ__FRAGMENT) {
+      r = take_fragment(channel, &assembly, item);
+      if (r != -EINPROGRESS)
+        return r;
+      if (++fragments % FRAGMENTS_PER_LOOK == 0 && over(channel, deadline))
+        return leave(channel, &assembly, item);
+    } else {
+      drop_torn(channel, &assembly);
+      return take_small(channel, item);
+    }
+  }
+}
+
+static int receive_locked(struct forkq__channel *channel, forkq_item_t *item,
+                          int64_t deadline) {
+  struct forkq__channel_shared *shared = channel->shared;
+  int r = receive_message(channel, item, deadline);
+  if (r == 0)
+    STORE(shared->bytes_taken, LOAD(shared->bytes_taken) + item->size);
+  return r;
+}
+
+static int lock_read(struct forkq__channel *channel, int64_t deadline) {
+  struct forkq__lock *lock = &channel->shared->read_lock;
+  int r = forkq__lock_try(lock, repair_read, channel);
+  if (r != -EBUSY)
+    return r;
+  deadline = deadline == FORKQ__NOWAIT
+                 ? forkq__os_deadline_within(FORKQ__FOREVER, MOMENT_MS)
+                 : forkq__os_deadline_within(deadline, LOOK_MS);
+  r = forkq__lock_acquire(lock, deadline, repair_read, channel);
+  return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
+}
+
+static bool is_shut(struct forkq__channel *channel) {
+  return atomic_load(&channel->shared->shutdown) != FORKQ__OPEN;
+}
+
+/* Nothing is there that the event could stand for. The order keeps the promise of `raised`. A
+ * shutdown raises the event for good. */
+static void lower_event(struct forkq__channel *channel) {
+  STORE(channel->shared->raised, 0);
+  forkq__os_event_lower(channel->event_fd);
+  if (is_shut(channel))
+    forkq__os_event_raise(channel->event_fd);
+}
+
+static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t deadline,
+                   bool saw_event) {
+  int r = lock_read(channel, deadline);
+  if (r < 0)
+    return r;
+  r = receive_locked(channel, item, deadline);
+  if (r == -EAGAIN && (saw_event || LOAD(channel->shared->raised)))
+    lower_event(channel);
+  forkq__lock_release(&channel->shared->read_lock);
+  return r;
+}
+
+int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
+                           int64_t deadline) {
+  return receive(channel, item, deadline, false);
+}
+
+void forkq__channel_drain(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  if (lock_read(channel, FORKQ__NOWAIT) != 0)
+    return; /* a reader that is in a message sees the shutdown itself */
+  forkq__partial_drop(&shared->partial, channel->spill);
+  for (;;) {
+    if (has_unread(shared)) {
+      struct forkq__frame frame =
+          forkq__packet_frame(&shared->packet, LOAD(shared->offset));
+      bool ends = !(shared->packet.flags & FORKQ__FRAGMENT) ||
+                  (shared->packet.flags & FORKQ__LAST);
+      drop(channel, frame.next, ends ? 1 : 0);
+      continue;
+    }
+    int r = load_packet(channel);
+    if (r < 0 && r != FORKQ_EBADFRAME)
+      break;
+  }
+  forkq__lock_release(&shared->read_lock);
+}
+
+/* ---- sleeping ---------------------------------------------------------------------------- */
+
+static void repair_turn(void *arg) {
+  struct forkq__channel *channel = arg;
+  atomic_fetch_add(&channel->ledger->recoveries, 1);
+  atomic_store(&channel->shared->asleep, 0);
+}
+
+/* Sleeps until there may be something; whether the event was raised. The owner of the turn
+ * calls it. */
+static bool watch(struct forkq__channel *channel, int64_t deadline) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct pollfd fds[] = {
+    { .fd = channel->read_fd, .events = POLLIN },
+    { .fd = channel->event_fd, .events = POLLIN },
+  };
+  STORE(shared->hastened, 0);
+  atomic_store(&shared->asleep, 1);
+  /* A reader that did not see `asleep` is seen here. */
+  if (atomic_load(&shared->loading) == 0 && atomic_load(&shared->unread) == 0 &&
+      !atomic_load(&channel->closed)) {
+    atomic_fetch_add(&shared->getter_waits, 1);
+    /* Then the event says nothing any more. */
+    if (is_shut(channel))
+      forkq__os_poll(fds, 1, forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
+    else
+      forkq__os_poll(fds, 2, deadline);
+  }
+  atomic_store(&shared->asleep, 0);
+  return fds[1].revents != 0;
+}
+
+/* Owns the turn until a message is there. */
+static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
+                           int64_t deadline) {
+  for (bool saw_event = false;;) {
+    if (atomic_load(&channel->closed))
+      return FORKQ_ECLOSED;
+    int r = receive(channel, item, deadline, saw_event);
+    if (r != -EAGAIN)
+      return r;
+    if (forkq__channel_exhausted(channel))
+      return FORKQ_ESHUTDOWN;
+    if (over(channel, deadline))
+      return atomic_load(&channel->closed) ? FORKQ_ECLOSED : FORKQ_TIMEDOUT;
+    saw_event = watch(channel, deadline);
+  }
+}
+
+int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *item,
+                                int64_t deadline) {
+  for (;;) {
+    int r = forkq__lock_acquire(&channel->shared->turn,
+                                forkq__os_deadline_within(deadline, LOOK_MS), repair_turn,
+                                channel);
+    if (r == 0) {
+      r = receive_in_turn(channel, item, deadline);
+      forkq__lock_release(&channel->shared->turn);
+      return r;
+    }
+    if (r != FORKQ_TIMEDOUT)
+      return r;
+    if (atomic_load(&channel->closed))
+      return FORKQ_ECLOSED;
+    r = forkq__channel_receive(channel, item, FORKQ__NOWAIT);
+    if (r != -EAGAIN)
+      return r;
+    if (over(channel, deadline))
+      return FORKQ_TIMEDOUT;
+  }
+}
+
+bool forkq__channel_exhausted(struct forkq__channel *channel) {
+  switch (LOAD(channel->shared->shutdown)) {
+  case FORKQ__OPEN:
+    return false;
+  case FORKQ__DRAINING:
+    if (forkq__ledger_size(channel->ledger) == 0)
+      return true;
+    forkq__ledger_reap(channel->ledger, channel->spill.fd, channel->cell,
+                       (struct forkq__witness){ forkq__channel_arrived, channel });
+    return forkq__ledger_size(channel->ledger) == 0;
+  default:
+    return true;
+  }
+}
+
+/* A large message is left for a call that can wait for its rest. */
+static int receive_small(struct forkq__channel *channel, forkq_item_t *item) {
+  struct forkq__channel_shared *shared = channel->shared;
+  int r = has_unread(shared) ? 0 : load_packet(channel);
+  if (r == 0 && shared->packet.flags & FORKQ__FRAGMENT)
+    r = -EAGAIN;
+  if (r == 0)
+    r = take_small(channel, item);
+  if (r == 0)
+    STORE(shared->bytes_taken, LOAD(shared->bytes_taken) + item->size);
+  return r;
+}
+
+int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *items,
+                                size_t count, size_t *ret_received) {
+  size_t received = 0;
+  int r = lock_read(channel, FORKQ__NOWAIT);
+  if (r == 0) {
+    while (received < count && (r = receive_small(channel, &items[received])) == 0)
+      received++;
+    forkq__lock_release(&channel->shared->read_lock);
+  }
+  *ret_received = received;
+  return r == -EAGAIN ? 0 : r;
+}
+
+void forkq__channel_poke(struct forkq__channel *channel) {
+  forkq__os_event_raise(channel->event_fd);
+}
+
+/* Bytes that the pipe should hold, going by what was written and read. With both pipe
+ * locks. */
+static int64_t expected_level(struct forkq__channel *channel, int64_t *ret_pending) {
+  struct forkq__ledger *ledger = channel->ledger;
+  int64_t level = -(int64_t)LOAD(channel->shared->read_wire);
+  *ret_pending = 0;
+  for (uint32_t i = 0; i < LOAD(ledger->cells_used); i++) {
+    struct forkq__cell *cell = &ledger->cells[i];
+    level += (int64_t)LOAD(cell->sent_wire);
+    if (LOAD(cell->pending_seq) != 0)
+      *ret_pending += (int64_t)(LOAD(cell->pending_wire) - LOAD(cell->sent_wire));
+  }
+  return level;
+}
+
+/* With both pipe locks, so that whatever is still pending anywhere is of the dead: either all
+ * of that is in the pipe or nothing, else it is not known. */
+static int judge(struct forkq__channel *channel, const struct forkq__cell *cell,
+                 uint64_t seq) {
+  if (LOAD(cell->arrived_seq) >= seq)
+    return 1;
+  if (LOAD(channel->shared->read_seq) > seq)
+    return 0;
+  int64_t pending;
+  int64_t expected = expected_level(channel, &pending);
+  int64_t level = forkq__os_pipe_level(channel->read_fd);
+  if (level == 0 || level == expected)
+    return 0;
+  return level == expected + pending ? 1 : -1;
+}
+
+int forkq__channel_arrived(void *arg, uint32_t index) {
+  struct forkq__channel *channel = arg;
+  const struct forkq__cell *cell = &channel->ledger->cells[index];
+  uint64_t seq = LOAD(cell->pending_seq);
+  if (LOAD(cell->written_seq) == seq)
+    return 1;
+  int r = -1;
+  int64_t moment = forkq__os_deadline_within(FORKQ__FOREVER, MOMENT_MS);
+  if (forkq__channel_lock_write(channel, moment) != 0)
+    return r;
+  if (lock_read(channel, FORKQ__NOWAIT) == 0) {
+    r = judge(channel, cell, seq);
+    forkq__lock_release(&channel->shared->read_lock);
+  }
+  forkq__channel_unlock_write(channel);
+  return r;
+}

@@ -1,0 +1,122 @@
+/* The channel: the pipe, its two locks, the packet that readers have read ahead, and sleep.
+ *
+ *   write lock   one writer at a time, from the first to the last fragment of a message
+ *   read lock    one reader at a time, for as long as it takes one message
+ *   turn         one sleeper at a time watches the pipe; the others wait for their turn to.
+ *                A robust lock, so the kernel itself hands the watch on when its owner dies,
+ *                whatever that owner had been woken for. Nobody who is not about to sleep
+ *                takes it: a stopped watcher holds up nobody who finds something to get.
+ *
+ * Order: the turn, the write lock, the read lock. Only forkq__channel_arrived, which has no
+ * turn, takes both of the latter. */
+#ifndef FORKQ_CHANNEL_H
+#define FORKQ_CHANNEL_H
+
+#include "ledger.h"
+#include "packet.h"
+#include "partial.h"
+
+#include <forkq/item.h>
+#include <stdalign.h>
+
+/* What a shutdown has made of the queue. */
+enum forkq__shutdown {
+  FORKQ__OPEN,
+  FORKQ__DRAINING, /* nothing more is put; what is there is got */
+  FORKQ__DROPPED,  /* nor is anything got: what is there is thrown away */
+};
+
+/* In the shared segment. */
+struct forkq__channel_shared {
+  alignas(64) struct forkq__lock write_lock;
+  _Atomic uint64_t write_seq; /* last number given to a packet; guarded by write_lock */
+
+  alignas(64) struct forkq__lock read_lock; /* guards all from here to `packet` */
+  _Atomic uint32_t offset;    /* next frame in `packet`; 0: none was read yet */
+  _Atomic uint32_t unread;    /* frames left in it; read without the lock as a hint */
+  _Atomic uint32_t loading;   /* a read into `packet` has begun; hint as well */
+  _Atomic uint32_t raised;    /* 1: the event descriptor is readable */
+  _Atomic uint64_t base;      /* the ledger's `taken` when `packet` came */
+  _Atomic uint64_t read_seq;  /* of the last packet that came */
+  _Atomic uint64_t read_wire; /* bytes of packets that came */
+  _Atomic uint64_t wire_base; /* and before `packet` did */
+  _Atomic uint64_t bytes_taken;
+  /* With task_done: a take of `take_items` from `take_offset` is being counted in a counter
+   * that stood at `take_base`: that of cell `taker` - 1, or of what is dropped. 0: none. */
+  _Atomic uint64_t take_base;
+  _Atomic uint32_t take_items;
+  _Atomic uint32_t take_offset;
+  _Atomic uint32_t taker;
+  struct forkq__partial partial;
+
+  alignas(64) _Atomic uint32_t shutdown; /* an enum forkq__shutdown; only ever grows */
+  _Atomic uint64_t getter_waits;
+
+  alignas(64) struct forkq__lock turn;
+  _Atomic uint32_t asleep;   /* the owner of the turn is in poll, or was woken from it */
+  _Atomic uint32_t hastened; /* a writer has hurried because of this sleep */
+
+  alignas(4096) struct forkq__packet packet; /* read ahead; one page, one copy */
+};
+
+/* A process's use of it. */
+struct forkq__channel {
+  struct forkq__channel_shared *shared;
+  struct forkq__ledger *ledger;
+  struct forkq__partial_file spill;
+  uint32_t max_message;
+  int read_fd;
+  int write_fd;
+  int event_fd; /* readable: look at the read-ahead packet, or at why you were called */
+  _Atomic uint32_t cell; /* of this process, or FORKQ__NO_CELL */
+  bool joinable;         /* gets are counted in this process\'s cell, which it has then */
+  _Atomic bool closed;   /* whoever waits in a receive gives up soon */
+};
+
+int forkq__channel_init(struct forkq__channel_shared *shared);
+
+/* Write side. lock: 0, FORKQ_TIMEDOUT, FORKQ_EBROKEN; try_lock: or -EBUSY. */
+int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline);
+int forkq__channel_try_lock_write(struct forkq__channel *channel);
+void forkq__channel_unlock_write(struct forkq__channel *channel);
+
+/* Writes one packet, under the write lock, and never blocks: 0, -EAGAIN when the pipe is
+ * full, -EPIPE when it has no reader, or another negative errno. */
+int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet);
+
+/* Waits until the pipe has room or has no reader any more, or `stop_fd` is readable. */
+void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
+                              int64_t deadline);
+
+/* Whether a getter sleeps for whom nobody has hurried yet; true to one caller a sleep. */
+bool forkq__channel_hasten(struct forkq__channel *channel);
+
+/* Receives one message into the item's memory: 0, or -EAGAIN if none is there, -ENOMEM with
+ * the message still there, FORKQ_EBADFRAME, FORKQ_EBROKEN. Of a message that has begun to
+ * come it waits for the rest until the deadline. */
+int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
+                           int64_t deadline);
+
+/* The same, and sleeps until one is there: also FORKQ_TIMEDOUT, FORKQ_ECLOSED, and
+ * FORKQ_ESHUTDOWN. */
+int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *item,
+                                int64_t deadline);
+
+/* Up to `count` more small messages, as far as they are there without waiting: 0, or what
+ * went wrong with one, after those that were received. */
+int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *items,
+                                size_t count, size_t *ret_received);
+
+/* Whether a shutdown has left nothing to get, now and ever. */
+bool forkq__channel_exhausted(struct forkq__channel *channel);
+
+/* Receives and drops all that is there. */
+void forkq__channel_drain(struct forkq__channel *channel);
+
+/* Makes the sleeper look up. */
+void forkq__channel_poke(struct forkq__channel *channel);
+
+/* See struct forkq__witness; `arg` is the channel. */
+int forkq__channel_arrived(void *arg, uint32_t cell);
+
+#endif

@@ -1,0 +1,75 @@
+/* Packets: how frames lie in what goes through the pipe. Pure functions on memory.
+ *
+ * A packet is at most PIPE_BUF bytes, so that the kernel writes all of it or nothing: a
+ * killed writer leaves no half packet. It is a header and frames; a frame is two bytes of
+ * length and that many bytes of payload. A packet holds either whole small messages, one a
+ * frame, or, flagged FRAGMENT, one frame that is a piece of a large message: FIRST carries
+ * the message's length in `total`, LAST ends it. Fragments of one message follow each other
+ * in the pipe with nothing between. Behind the frames stands `seq` once more: where it does, a
+ * packet lies in memory to its end. Numbers are in the machine's order: they never leave it. */
+#ifndef FORKQ_PACKET_H
+#define FORKQ_PACKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FORKQ__PACKET_SIZE 4096 /* PIPE_BUF on Linux (pipe(7)) */
+#define FORKQ__PACKET_MAGIC UINT32_C(0x31716b66)
+#define FORKQ__FRAME_HEAD 2u
+
+enum {
+  FORKQ__FRAGMENT = 1,
+  FORKQ__FIRST = 2,
+  FORKQ__LAST = 4,
+};
+
+struct forkq__packet {
+  uint32_t magic;
+  uint16_t length; /* of header and frames; behind them comes the tail */
+  uint16_t frames;
+  uint16_t cell; /* of the process that sent it, see ledger.h */
+  uint16_t flags;
+  uint32_t total; /* with FIRST: bytes of the whole message */
+  uint64_t seq;   /* grows from packet to packet, with gaps */
+  uint8_t body[FORKQ__PACKET_SIZE - 24];
+};
+
+#define FORKQ__PACKET_HEAD ((uint32_t)offsetof(struct forkq__packet, body))
+#define FORKQ__PACKET_TAIL ((uint32_t)sizeof(uint64_t))
+#define FORKQ__PACKET_END (FORKQ__PACKET_SIZE - FORKQ__PACKET_TAIL) /* of the frames */
+#define FORKQ__FRAME_MAX (FORKQ__PACKET_END - FORKQ__PACKET_HEAD - FORKQ__FRAME_HEAD)
+
+/* An empty packet of whole messages. */
+void forkq__packet_begin(struct forkq__packet *packet);
+
+/* A frame at `offset` from the packet's start: its payload; its size; the next one's offset.
+ * Only for a packet that is valid and an offset below its length. */
+struct forkq__frame {
+  const uint8_t *data;
+  uint32_t size;
+  uint32_t next;
+};
+struct forkq__frame forkq__packet_frame(const struct forkq__packet *packet,
+                                        uint32_t offset);
+
+/* Writes the length of the frame whose payload is `size` bytes behind `offset`. */
+void forkq__packet_set_frame(struct forkq__packet *packet, uint32_t offset,
+                             uint32_t size);
+
+/* How many frames lie before `offset`. */
+uint32_t forkq__packet_frames_before(const struct forkq__packet *packet, uint32_t offset);
+
+/* How many messages end in this packet. */
+uint32_t forkq__packet_messages(const struct forkq__packet *packet);
+
+/* Bytes of messages in it. */
+uint32_t forkq__packet_payload(const struct forkq__packet *packet);
+
+/* Makes a packet ready to be written: its number, its tail. The bytes to write. */
+uint32_t forkq__packet_finish(struct forkq__packet *packet, uint32_t cell, uint64_t seq);
+
+/* Whether `size` received bytes are a packet whose every length is in bounds. */
+bool forkq__packet_valid(const struct forkq__packet *packet, size_t size);
+
+#endif

@@ -1,0 +1,54 @@
+/* The part of a large message that a reader had received when its time was over.
+ *
+ * It is kept in the shared memory's file, behind the part that is mapped, so that whoever
+ * reads next goes on with it. All of it is guarded by the channel's read lock, and right
+ * after the death of a reader at any instruction: `mark` alone says how much there is. */
+#ifndef FORKQ_PARTIAL_H
+#define FORKQ_PARTIAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct forkq__partial {
+  _Atomic uint32_t cell; /* of the sender, plus 1; 0: there is none */
+  _Atomic uint32_t total;
+  /* Bytes there, and the seq of the packet that brought the last of them: have << 32 | seq's
+   * lower half. One word, so that an append is there or not. */
+  _Atomic uint64_t mark;
+};
+
+/* Where the bytes are. */
+struct forkq__partial_file {
+  int fd;
+  int64_t offset;
+};
+
+/* A message being put together. */
+struct forkq__assembly {
+  bool active;
+  uint32_t cell;
+  uint32_t owner; /* of that cell: the how manieth */
+  uint32_t total;
+  uint32_t have;
+  uint64_t seq; /* of its last fragment so far */
+};
+
+/* Keeps `data`, the bytes of an assembly; 0 or a negative errno, and then there is none. */
+int forkq__partial_keep(struct forkq__partial *partial, struct forkq__partial_file file,
+                        const struct forkq__assembly *assembly, const void *data);
+
+/* What is kept; not active if nothing is. */
+struct forkq__assembly forkq__partial_kept(struct forkq__partial *partial, uint64_t seq);
+
+/* Adds the payload of the packet with this seq. 0 or a negative errno, and then nothing is
+ * changed. */
+int forkq__partial_append(struct forkq__partial *partial, struct forkq__partial_file file,
+                          uint64_t seq, const void *data, uint32_t size);
+
+int forkq__partial_read(struct forkq__partial *partial, struct forkq__partial_file file,
+                        void *data);
+
+void forkq__partial_drop(struct forkq__partial *partial, struct forkq__partial_file file);
+
+#endif
