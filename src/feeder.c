@@ -1,0 +1,420 @@
+#include "feeder.h"
+
+#include "heap.h"
+#include "os.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Who waits for the write lock looks up this often to see itself abandoned. */
+#define LOOK_MS 500
+
+int forkq__feeder_init(struct forkq__feeder *feeder) {
+  forkq__outbox_init(&feeder->outbox);
+  feeder->stop_fd = -1;
+  int r = uv_mutex_init(&feeder->mutex);
+  if (r < 0)
+    return r;
+  r = uv_cond_init(&feeder->work);
+  if (r < 0)
+    goto err_mutex;
+  r = uv_cond_init(&feeder->done);
+  if (r < 0)
+    goto err_work;
+  return 0;
+err_work:
+  uv_cond_destroy(&feeder->work);
+err_mutex:
+  uv_mutex_destroy(&feeder->mutex);
+  return r;
+}
+
+void forkq__feeder_fini(struct forkq__feeder *feeder) {
+  forkq__outbox_fini(&feeder->outbox);
+  uv_cond_destroy(&feeder->done);
+  uv_cond_destroy(&feeder->work);
+  uv_mutex_destroy(&feeder->mutex);
+}
+
+void forkq__feeder_lock(struct forkq__feeder *feeder) {
+  uv_mutex_lock(&feeder->mutex);
+}
+
+void forkq__feeder_unlock(struct forkq__feeder *feeder) {
+  uv_mutex_unlock(&feeder->mutex);
+}
+
+/* ---- items that could not be sent -------------------------------------------------------- */
+
+/* Slots of items that will not be sent. What cannot be given back now, because somebody was
+ * stopped with the ledger's lock, is with the next. */
+static void give_back(struct forkq__feeder *feeder, uint64_t items) {
+  struct forkq__channel *channel = feeder->channel;
+  uint64_t owed = atomic_exchange(&feeder->owed, 0) + items;
+  if (owed == 0)
+    return;
+  if (forkq__ledger_return(channel->ledger, channel->cell, owed))
+    forkq__slots_freed(feeder->slots);
+  else
+    atomic_fetch_add(&feeder->owed, owed);
+}
+
+void forkq__feeder_withdraw(struct forkq__feeder *feeder) {
+  give_back(feeder, 1);
+}
+
+/* Puts a fragmented message together again; NULL without memory for it. */
+static char *join_fragments(const struct forkq__buffer *first, uint32_t total) {
+  char *data = forkq__malloc(total);
+  size_t have = 0;
+  for (const struct forkq__buffer *b = first; data != NULL && have < total; b = b->next) {
+    struct forkq__frame frame = forkq__packet_frame(&b->packet, FORKQ__PACKET_HEAD);
+    memcpy(data + have, frame.data, frame.size);
+    have += frame.size;
+  }
+  return data;
+}
+
+static void report_large(struct forkq__feeder *feeder, const struct forkq__buffer *first,
+                         int error) {
+  uint32_t total = first->packet.total;
+  char *data = join_fragments(first, total);
+  feeder->lost(feeder->arg, error, data, total);
+  forkq__free(data);
+}
+
+static void report_small(struct forkq__feeder *feeder, const struct forkq__packet *packet,
+                         int error) {
+  for (uint32_t o = FORKQ__PACKET_HEAD; o < packet->length;) {
+    struct forkq__frame frame = forkq__packet_frame(packet, o);
+    feeder->lost(feeder->arg, error, frame.data, frame.size);
+    o = frame.next;
+  }
+}
+
+/* The last packet of the messages that begin in this one. */
+static struct forkq__buffer *end_of_run(struct forkq__buffer *first) {
+  struct forkq__buffer *last = first;
+  if (first->packet.flags & FORKQ__FRAGMENT)
+    while (!(last->packet.flags & FORKQ__LAST))
+      last = last->next;
+  return last;
+}
+
+/* Gives up on the messages that begin in packet `first`. */
+static void give_up(struct forkq__feeder *feeder, struct forkq__buffer *first,
+                    int error) {
+  struct forkq__buffer *last = end_of_run(first);
+  if (first->packet.flags & FORKQ__FRAGMENT) {
+    report_large(feeder, first, error);
+  } else {
+    report_small(feeder, &first->packet, error);
+  }
+  uint32_t items = forkq__packet_messages(&last->packet);
+  feeder->unsent += items;
+  give_back(feeder, items);
+}
+
+/* ---- sending ----------------------------------------------------------------------------- */
+
+static bool dropped(struct forkq__feeder *feeder) {
+  return atomic_load(&feeder->channel->shared->shutdown) == FORKQ__DROPPED;
+}
+
+/* After an immediate shutdown nothing is left in the pipe. Whoever wrote looks whether there
+ * was one, so that what slipped in behind its draining goes, too. With the mutex, which
+ * keeps the reading end open, if it is. */
+static void drain_if_dropped(struct forkq__feeder *feeder) {
+  if (dropped(feeder) && feeder->channel->read_fd >= 0) {
+    forkq__channel_drain(feeder->channel);
+    forkq__slots_wake_all(feeder->slots);
+  }
+}
+
+/* Gives items back that were put and that an immediate shutdown drops. */
+static void throw_away(struct forkq__feeder *feeder, struct forkq__buffer *list) {
+  uint64_t items = 0;
+  for (struct forkq__buffer *b = list; b != NULL; b = b->next)
+    items += forkq__packet_messages(&b->packet);
+  give_back(feeder, items);
+}
+
+/* Nothing more is to be sent. */
+static bool stopped(struct forkq__feeder *feeder) {
+  return atomic_load(&feeder->abandoned) || dropped(feeder);
+}
+
+/* 0, -ECANCELED when nothing more is to be sent, or FORKQ_EBROKEN. */
+static int lock_write(struct forkq__feeder *feeder) {
+  int r;
+  do {
+    if (stopped(feeder))
+      return -ECANCELED;
+    r = forkq__channel_lock_write(feeder->channel,
+                                  forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS));
+  } while (r == FORKQ_TIMEDOUT);
+  return r;
+}
+
+/* Writes the packets from `first` to `last`, with nothing of anybody else's between. The
+ * write lock is the caller's; while the pipe is full it is free for others, but not in the
+ * middle of a message. On failure it is given up. */
+static int send_run(struct forkq__feeder *feeder, struct forkq__buffer *first,
+                    struct forkq__buffer *last) {
+  struct forkq__channel *channel = feeder->channel;
+  for (struct forkq__buffer *b = first;;) {
+    int r = forkq__channel_write(channel, &b->packet);
+    if (r == 0) {
+      if (b == last)
+        return 0;
+      b = b->next;
+      continue;
+    }
+    bool keep_lock = b != first;
+    if (r != -EAGAIN || !keep_lock)
+      forkq__channel_unlock_write(channel);
+    if (r != -EAGAIN)
+      return r;
+    forkq__channel_wait_room(channel, feeder->stop_fd, FORKQ__FOREVER);
+    if (stopped(feeder)) {
+      if (keep_lock)
+        forkq__channel_unlock_write(channel);
+      return -ECANCELED;
+    }
+    if (!keep_lock && (r = lock_write(feeder)) != 0)
+      return r;
+  }
+}
+
+static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
+  struct forkq__buffer *b = list;
+  int r = lock_write(feeder);
+  while (b != NULL) {
+    struct forkq__buffer *last = end_of_run(b);
+    if (r == 0)
+      r = send_run(feeder, b, last);
+    if (r == -ECANCELED)
+      break;
+    if (r < 0) {
+      give_up(feeder, b, r);
+      r = lock_write(feeder);
+    }
+    b = last->next;
+    if (r == 0 && b != NULL && stopped(feeder)) {
+      forkq__channel_unlock_write(feeder->channel);
+      r = -ECANCELED;
+    }
+  }
+  if (r == 0)
+    forkq__channel_unlock_write(feeder->channel);
+  if (dropped(feeder))
+    throw_away(feeder, b);
+}
+
+void forkq__feeder_send_now(struct forkq__feeder *feeder) {
+  struct forkq__outbox *outbox = &feeder->outbox;
+  struct forkq__channel *channel = feeder->channel;
+  /* Behind packets in flight these would overtake them. Without a reading end of its own, the
+   * process could meet a SIGPIPE here; the feeder blocks it. */
+  if (outbox->head == NULL || feeder->in_flight != NULL || channel->read_fd < 0 ||
+      forkq__channel_try_lock_write(channel) != 0)
+    return;
+  while (outbox->head != NULL && !(outbox->head->packet.flags & FORKQ__FRAGMENT) &&
+         forkq__channel_write(channel, &outbox->head->packet) == 0)
+    forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox));
+  forkq__channel_unlock_write(channel);
+  drain_if_dropped(feeder);
+}
+
+void forkq__feeder_push(struct forkq__feeder *feeder, bool direct) {
+  if (direct && feeder->in_flight == NULL && forkq__channel_hasten(feeder->channel))
+    forkq__feeder_send_now(feeder);
+  if (feeder->outbox.head != NULL && feeder->idle) {
+    feeder->idle = false;
+    uv_cond_signal(&feeder->work);
+  }
+}
+
+/* ---- the thread -------------------------------------------------------------------------- */
+
+static bool has_work(struct forkq__feeder *feeder) {
+  return feeder->outbox.head != NULL || feeder->closing ||
+         atomic_load(&feeder->abandoned);
+}
+
+int forkq__feeder_open_cell(struct forkq__feeder *feeder) {
+  struct forkq__channel *channel = feeder->channel;
+  if (feeder->closing || atomic_load(&feeder->abandoned))
+    return FORKQ_ECLOSED;
+  if (channel->cell != FORKQ__NO_CELL)
+    return 0;
+  struct forkq__witness witness = { forkq__channel_arrived, channel };
+  uint32_t cell;
+  int r = forkq__ledger_open(channel->ledger, channel->spill.fd, witness, &cell);
+  if (r == 0)
+    channel->cell = cell;
+  return r;
+}
+
+static void close_cell(struct forkq__feeder *feeder) {
+  struct forkq__channel *channel = feeder->channel;
+  uint32_t cell = channel->cell;
+  if (cell == FORKQ__NO_CELL)
+    return;
+  feeder->unsent += forkq__ledger_held(channel->ledger, cell);
+  channel->cell = FORKQ__NO_CELL;
+  forkq__ledger_close(channel->ledger, channel->spill.fd, cell);
+  forkq__slots_wake_all(feeder->slots);
+}
+
+static void finish(struct forkq__feeder *feeder) {
+  close_cell(feeder);
+  forkq__os_close(feeder->stop_fd);
+  feeder->stop_fd = -1;
+  forkq__outbox_recycle(&feeder->outbox, forkq__outbox_take(&feeder->outbox));
+  feeder->finished(feeder->arg);
+  feeder->state = FORKQ__FEEDER_FINISHED;
+  uv_cond_broadcast(&feeder->done);
+}
+
+static void run(void *arg) {
+  struct forkq__feeder *feeder = arg;
+  uv_mutex_lock(&feeder->mutex);
+  for (;;) {
+    while (!has_work(feeder)) {
+      feeder->idle = true;
+      uv_cond_wait(&feeder->work, &feeder->mutex);
+    }
+    feeder->idle = false;
+    if (feeder->outbox.head == NULL || atomic_load(&feeder->abandoned))
+      break;
+    feeder->in_flight = forkq__outbox_take(&feeder->outbox);
+    give_back(feeder, 0);
+    uv_mutex_unlock(&feeder->mutex);
+    send_all(feeder, feeder->in_flight);
+    uv_mutex_lock(&feeder->mutex);
+    forkq__outbox_recycle(&feeder->outbox, feeder->in_flight);
+    feeder->in_flight = NULL;
+    if (dropped(feeder)) {
+      drain_if_dropped(feeder);
+      uv_cond_broadcast(&feeder->done);
+    }
+  }
+  finish(feeder);
+  uv_mutex_unlock(&feeder->mutex);
+}
+
+/* No signal is ever delivered to the feeder: a handler of the program's runs on the program's
+ * threads, and a write to a pipe without readers is an EPIPE. */
+static int create_thread(struct forkq__feeder *feeder) {
+  char mask[FORKQ__SIGNAL_MASK_SIZE];
+  forkq__os_signals_block(mask);
+  int r = uv_thread_create(&feeder->thread, run, feeder);
+  forkq__os_signals_restore(mask);
+  return r;
+}
+
+int forkq__feeder_start(struct forkq__feeder *feeder) {
+  int r = forkq__feeder_open_cell(feeder);
+  if (r < 0 || feeder->state == FORKQ__FEEDER_RUNNING)
+    return r;
+  feeder->stop_fd = forkq__os_event_create();
+  if (feeder->stop_fd < 0)
+    return feeder->stop_fd;
+  r = create_thread(feeder);
+  if (r < 0) {
+    forkq__os_close(feeder->stop_fd);
+    feeder->stop_fd = -1;
+    return r == UV_EAGAIN ? FORKQ_ENOTHREAD : r;
+  }
+  feeder->state = FORKQ__FEEDER_RUNNING;
+  return 0;
+}
+
+void forkq__feeder_drop(struct forkq__feeder *feeder) {
+  int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS);
+  struct forkq__buffer *list = forkq__outbox_take(&feeder->outbox);
+  if (list != NULL)
+    throw_away(feeder, list);
+  forkq__outbox_recycle(&feeder->outbox, list);
+  drain_if_dropped(feeder);
+  /* The thread gives up as soon as it looks, or when the draining has made room for it. */
+  for (int64_t left; feeder->in_flight != NULL;) {
+    left = deadline - forkq__os_now();
+    if (left <= 0 ||
+        uv_cond_timedwait(&feeder->done, &feeder->mutex, (uint64_t)left) != 0)
+      break;
+  }
+}
+
+void forkq__feeder_close(struct forkq__feeder *feeder) {
+  if (feeder->closing)
+    return;
+  feeder->closing = true;
+  if (feeder->state == FORKQ__FEEDER_NONE) {
+    close_cell(feeder);
+    feeder->finished(feeder->arg);
+  }
+  uv_cond_signal(&feeder->work);
+}
+
+void forkq__feeder_abandon(struct forkq__feeder *feeder) {
+  atomic_store(&feeder->abandoned, true);
+  if (feeder->stop_fd >= 0)
+    forkq__os_event_raise(feeder->stop_fd);
+  uv_cond_signal(&feeder->work);
+}
+
+static int wait_finished(struct forkq__feeder *feeder, int64_t deadline) {
+  while (feeder->state == FORKQ__FEEDER_RUNNING) {
+    if (deadline == FORKQ__FOREVER) {
+      uv_cond_wait(&feeder->done, &feeder->mutex);
+      continue;
+    }
+    int64_t left = deadline - forkq__os_now();
+    if (left <= 0)
+      return FORKQ_TIMEDOUT;
+    uv_cond_timedwait(&feeder->done, &feeder->mutex, (uint64_t)left);
+  }
+  return 0;
+}
+
+int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline) {
+  uv_mutex_lock(&feeder->mutex);
+  int r = wait_finished(feeder, deadline);
+  bool join = r == 0 && feeder->state == FORKQ__FEEDER_FINISHED && !feeder->joined;
+  if (join)
+    feeder->joined = true;
+  uv_mutex_unlock(&feeder->mutex);
+  if (join)
+    uv_thread_join(&feeder->thread);
+  return r;
+}
+
+uint64_t forkq__feeder_unsent(struct forkq__feeder *feeder) {
+  struct forkq__channel *channel = feeder->channel;
+  if (channel->cell == FORKQ__NO_CELL)
+    return feeder->unsent;
+  return feeder->unsent + forkq__ledger_held(channel->ledger, channel->cell);
+}
+
+void forkq__feeder_forked(struct forkq__feeder *feeder) {
+  /* Threads of the parent may have been waiting in these, or for the mutex, and stand in
+   * their books; here nobody does. */
+  uv_mutex_init(&feeder->mutex);
+  uv_cond_init(&feeder->work);
+  uv_cond_init(&feeder->done);
+  forkq__outbox_recycle(&feeder->outbox, forkq__outbox_take(&feeder->outbox));
+  forkq__outbox_recycle(&feeder->outbox, feeder->in_flight);
+  feeder->in_flight = NULL;
+  feeder->idle = false;
+  feeder->joined = false;
+  feeder->unsent = 0;
+  feeder->owed = 0;
+  atomic_store(&feeder->abandoned, false);
+  if (feeder->stop_fd >= 0)
+    forkq__os_close(feeder->stop_fd);
+  feeder->stop_fd = -1;
+  feeder->channel->cell = FORKQ__NO_CELL;
+  feeder->state = FORKQ__FEEDER_NONE;
+}

@@ -1,0 +1,82 @@
+/* The feeder: the thread that sends what is in the outbox, and the mutex around both.
+ *
+ * It starts with the first put of a process. A fork leaves it in the parent, with the packets
+ * that the parent had; the child starts empty and with none. All functions but the first
+ * three and join want the mutex held. */
+#ifndef FORKQ_FEEDER_H
+#define FORKQ_FEEDER_H
+
+#include "channel.h"
+#include "outbox.h"
+#include "slots.h"
+
+#include <uv.h>
+
+struct forkq__feeder {
+  uv_mutex_t mutex; /* guards all below */
+  uv_cond_t work;   /* the feeder sleeps here */
+  uv_cond_t done;   /* ... and joiners here */
+  struct forkq__outbox outbox;
+  struct forkq__channel *channel;
+  struct forkq__slots *slots;
+  uint64_t gone; /* see forkq__slots_try_take */
+  /* Packets that the thread is sending, no longer in the outbox. */
+  struct forkq__buffer *in_flight;
+  _Atomic uint64_t owed;   /* slots to give back, when the ledger can be had */
+  _Atomic uint64_t unsent; /* items lost; without the mutex */
+  uv_thread_t thread;
+  enum { FORKQ__FEEDER_NONE, FORKQ__FEEDER_RUNNING, FORKQ__FEEDER_FINISHED } state;
+  bool joined;
+  bool idle;
+  bool closing;           /* it ends when all is sent */
+  _Atomic bool abandoned; /* it ends at the next packet; read without the mutex */
+  int stop_fd;            /* readable once it is abandoned */
+  /* Called for each item that could not be sent, on the thread, without the mutex. */
+  void (*lost)(void *arg, int error, const void *data, size_t size);
+  /* Called when the thread has let go of the channel, with the mutex. */
+  void (*finished)(void *arg);
+  void *arg;
+};
+
+/* Fields channel, slots, lost, finished and arg are the caller's to set. */
+int forkq__feeder_init(struct forkq__feeder *feeder);
+void forkq__feeder_fini(struct forkq__feeder *feeder);
+
+void forkq__feeder_lock(struct forkq__feeder *feeder);
+void forkq__feeder_unlock(struct forkq__feeder *feeder);
+
+/* Makes sure that this process has a cell in the ledger: 0, FORKQ_ECLOSED, FORKQ_ETOOMANY,
+ * FORKQ_EBROKEN, or FORKQ_TIMEDOUT if the ledger cannot be had within a moment. */
+int forkq__feeder_open_cell(struct forkq__feeder *feeder);
+
+/* Makes sure that there is a feeder, and a cell: also FORKQ_ENOTHREAD, -EMFILE. */
+int forkq__feeder_start(struct forkq__feeder *feeder);
+
+/* An item for which a slot was taken is not put after all. */
+void forkq__feeder_withdraw(struct forkq__feeder *feeder);
+
+/* Something was committed: sends it right here if `direct` and a getter sleeps, or else wakes
+ * the feeder, unless it is awake. */
+void forkq__feeder_push(struct forkq__feeder *feeder, bool direct);
+
+/* Sends here what the feeder has not yet begun with, as far as that needs no waiting. */
+void forkq__feeder_send_now(struct forkq__feeder *feeder);
+
+/* After an immediate shutdown: drops what is unsent in this process, and what is in the pipe. */
+void forkq__feeder_drop(struct forkq__feeder *feeder);
+
+/* The feeder ends once all is sent, or at once. */
+void forkq__feeder_close(struct forkq__feeder *feeder);
+void forkq__feeder_abandon(struct forkq__feeder *feeder);
+
+/* Waits for the end of the feeder: 0 or FORKQ_TIMEDOUT. Takes the mutex itself. */
+int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline);
+
+/* Items put and not yet sent; after the end, those that never were. */
+uint64_t forkq__feeder_unsent(struct forkq__feeder *feeder);
+
+/* In the child of a fork, whose parent held the mutex across it. A feeder that was closing
+ * stays closed. The mutex is free then. */
+void forkq__feeder_forked(struct forkq__feeder *feeder);
+
+#endif

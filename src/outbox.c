@@ -1,0 +1,203 @@
+#include "outbox.h"
+
+#include "heap.h"
+
+#include <errno.h>
+#include <forkq/base.h>
+#include <string.h>
+
+/* Packets kept for reuse; more are freed, so that a burst does not stay in memory. */
+#define SPARES_MAX 32
+
+/* A message is begun in the tail only where this much fits, or else most of its bytes would
+ * be copied once more into a packet of its own. */
+#define WORTHWHILE 64
+
+void forkq__outbox_init(struct forkq__outbox *outbox) {
+  memset(outbox, 0, sizeof *outbox);
+}
+
+static void free_list(struct forkq__buffer *list) {
+  while (list != NULL) {
+    struct forkq__buffer *next = list->next;
+    forkq__free(list);
+    list = next;
+  }
+}
+
+void forkq__outbox_fini(struct forkq__outbox *outbox) {
+  free_list(outbox->head);
+  free_list(outbox->spare);
+  forkq__outbox_init(outbox);
+}
+
+static struct forkq__buffer *new_buffer(struct forkq__outbox *outbox) {
+  struct forkq__buffer *buffer = outbox->spare;
+  if (buffer != NULL) {
+    outbox->spare = buffer->next;
+    outbox->spares--;
+  } else {
+    buffer = forkq__malloc(sizeof *buffer);
+    if (buffer == NULL)
+      return NULL;
+  }
+  buffer->next = NULL;
+  forkq__packet_begin(&buffer->packet);
+  return buffer;
+}
+
+void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *list) {
+  while (list != NULL && outbox->spares < SPARES_MAX) {
+    struct forkq__buffer *next = list->next;
+    list->next = outbox->spare;
+    outbox->spare = list;
+    outbox->spares++;
+    list = next;
+  }
+  free_list(list);
+}
+
+struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox) {
+  struct forkq__buffer *first = outbox->head;
+  outbox->head = first->next;
+  if (outbox->head == NULL)
+    outbox->tail = NULL;
+  first->next = NULL;
+  return first;
+}
+
+struct forkq__buffer *forkq__outbox_take(struct forkq__outbox *outbox) {
+  struct forkq__buffer *list = outbox->head;
+  outbox->head = outbox->tail = NULL;
+  return list;
+}
+
+static bool tail_has_room(const struct forkq__outbox *outbox) {
+  const struct forkq__buffer *tail = outbox->tail;
+  return tail != NULL && !(tail->packet.flags & FORKQ__FRAGMENT) &&
+         tail->packet.length + FORKQ__FRAME_HEAD + WORTHWHILE <= FORKQ__PACKET_END;
+}
+
+static void open_frame(struct forkq__outbox *outbox, struct forkq__buffer *buffer) {
+  outbox->open.last = buffer;
+  outbox->open.start = buffer->packet.length;
+  outbox->open.end = outbox->open.start + FORKQ__FRAME_HEAD;
+}
+
+int forkq__outbox_begin(struct forkq__outbox *outbox, uint32_t limit) {
+  outbox->open.first = NULL;
+  outbox->open.size = 0;
+  outbox->open.limit = limit;
+  outbox->open.error = 0;
+  if (tail_has_room(outbox)) {
+    open_frame(outbox, outbox->tail);
+    return 0;
+  }
+  outbox->open.first = new_buffer(outbox);
+  if (outbox->open.first == NULL)
+    return -ENOMEM;
+  open_frame(outbox, outbox->open.first);
+  return 0;
+}
+
+static uint8_t *frame_bytes(struct forkq__buffer *buffer, uint32_t offset) {
+  return buffer->packet.body + (offset - FORKQ__PACKET_HEAD);
+}
+
+/* Moves the message from the tail, where it does not fit, into a packet of its own. */
+static void move_out_of_tail(struct forkq__outbox *outbox, struct forkq__buffer *buffer) {
+  const uint8_t *bytes =
+      frame_bytes(outbox->open.last, outbox->open.start + FORKQ__FRAME_HEAD);
+  uint32_t size = outbox->open.size;
+  outbox->open.first = buffer;
+  open_frame(outbox, buffer);
+  memcpy(frame_bytes(buffer, outbox->open.end), bytes, size);
+  outbox->open.end += size;
+}
+
+/* Ends the packet that the message has filled, as a fragment. */
+static void seal(struct forkq__outbox *outbox, uint16_t last) {
+  struct forkq__packet *packet = &outbox->open.last->packet;
+  uint32_t size = outbox->open.end - outbox->open.start - FORKQ__FRAME_HEAD;
+  uint16_t first = outbox->open.last == outbox->open.first ? FORKQ__FIRST : 0;
+  forkq__packet_set_frame(packet, outbox->open.start, size);
+  packet->frames = 1;
+  packet->length = (uint16_t)outbox->open.end;
+  packet->flags = (uint16_t)(FORKQ__FRAGMENT | first | last);
+}
+
+static int grow(struct forkq__outbox *outbox) {
+  struct forkq__buffer *buffer = new_buffer(outbox);
+  if (buffer == NULL)
+    return -ENOMEM;
+  if (outbox->open.first == NULL) {
+    move_out_of_tail(outbox, buffer);
+    return 0;
+  }
+  seal(outbox, 0);
+  outbox->open.last->next = buffer;
+  open_frame(outbox, buffer);
+  return 0;
+}
+
+int forkq__outbox_append(struct forkq__outbox *outbox, const void *data, size_t size) {
+  if (outbox->open.error == 0 && size > outbox->open.limit - outbox->open.size)
+    outbox->open.error = FORKQ_ETOOBIG;
+  while (size > 0 && outbox->open.error == 0) {
+    uint32_t room = FORKQ__PACKET_END - outbox->open.end;
+    uint32_t n = size < room ? (uint32_t)size : room;
+    if (n < size && outbox->open.first == NULL)
+      n = 0; /* it moves out of the tail, as a whole */
+    memcpy(frame_bytes(outbox->open.last, outbox->open.end), data, n);
+    outbox->open.end += n;
+    outbox->open.size += n;
+    data = (const char *)data + n;
+    size -= n;
+    if (size > 0)
+      outbox->open.error = grow(outbox);
+  }
+  return outbox->open.error;
+}
+
+static bool fragmented(const struct forkq__outbox *outbox) {
+  return outbox->open.first != NULL && outbox->open.first != outbox->open.last;
+}
+
+void forkq__outbox_commit(struct forkq__outbox *outbox) {
+  struct forkq__packet *packet = &outbox->open.last->packet;
+  if (fragmented(outbox)) {
+    seal(outbox, FORKQ__LAST);
+    outbox->open.first->packet.total = outbox->open.size;
+  } else {
+    forkq__packet_set_frame(packet, outbox->open.start, outbox->open.size);
+    packet->frames++;
+    packet->length = (uint16_t)outbox->open.end;
+  }
+  if (outbox->open.first == NULL)
+    return;
+  if (outbox->tail != NULL)
+    outbox->tail->next = outbox->open.first;
+  else
+    outbox->head = outbox->open.first;
+  outbox->tail = outbox->open.last;
+}
+
+void forkq__outbox_rollback(struct forkq__outbox *outbox) {
+  forkq__outbox_recycle(outbox, outbox->open.first);
+  outbox->open.first = NULL;
+}
+
+int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, void *arg) {
+  if (fragmented(outbox)) {
+    struct forkq__buffer *buffer = outbox->open.first;
+    for (; buffer != outbox->open.last; buffer = buffer->next) {
+      struct forkq__frame frame =
+          forkq__packet_frame(&buffer->packet, FORKQ__PACKET_HEAD);
+      int r = visit(arg, frame.data, frame.size);
+      if (r != 0)
+        return r;
+    }
+  }
+  uint32_t offset = outbox->open.start + FORKQ__FRAME_HEAD;
+  return visit(arg, frame_bytes(outbox->open.last, offset), outbox->open.end - offset);
+}

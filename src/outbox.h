@@ -1,0 +1,61 @@
+/* The outbox: the deque of packets that a process has put and not yet sent.
+ *
+ * Messages are packed straight into its last packet; what does not fit goes on in packets of
+ * its own, as fragments. So there is one copy of a message, in the form in which it will be
+ * written, and in steady state no allocation: packets come back and are used again, last used
+ * first, while they are still in the cache. Not locked. */
+#ifndef FORKQ_OUTBOX_H
+#define FORKQ_OUTBOX_H
+
+#include "packet.h"
+
+struct forkq__buffer {
+  struct forkq__buffer *next;
+  struct forkq__packet packet;
+};
+
+struct forkq__outbox {
+  struct forkq__buffer *head;
+  struct forkq__buffer *tail;
+  struct forkq__buffer *spare;
+  uint32_t spares;
+  /* The message being written. Until it is committed the deque does not know of it. */
+  struct {
+    struct forkq__buffer *first; /* its own packets; NULL while it is in the tail */
+    struct forkq__buffer *last;  /* where it goes on */
+    uint32_t start;              /* offset of its frame in `last` */
+    uint32_t end;
+    uint32_t size;
+    uint32_t limit;
+    int error;
+  } open;
+};
+
+void forkq__outbox_init(struct forkq__outbox *outbox);
+
+/* Frees every packet, with all that is in them. */
+void forkq__outbox_fini(struct forkq__outbox *outbox);
+
+/* begin, append as often as you like, then commit or roll back. begin: 0 or -ENOMEM; append:
+ * 0, -ENOMEM, or FORKQ_ETOOBIG when the message grows beyond `limit`; after an error it has to
+ * be rolled back. */
+int forkq__outbox_begin(struct forkq__outbox *outbox, uint32_t limit);
+int forkq__outbox_append(struct forkq__outbox *outbox, const void *data, size_t size);
+void forkq__outbox_commit(struct forkq__outbox *outbox);
+void forkq__outbox_rollback(struct forkq__outbox *outbox);
+
+/* Calls `visit` for the pieces of the message being written, in order, until it returns other
+ * than 0; returns that. */
+typedef int (*forkq__visit_fn)(void *arg, const void *data, size_t size);
+int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, void *arg);
+
+/* The first packet of the deque, which is not empty; the caller's then. */
+struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox);
+
+/* All packets in the deque, as a list that is the caller's. */
+struct forkq__buffer *forkq__outbox_take(struct forkq__outbox *outbox);
+
+/* A list of packets to use again. */
+void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *list);
+
+#endif
