@@ -1,0 +1,269 @@
+/* forkq/queue.h: the queue that forked processes share.
+ *
+ * The counterpart of multiprocessing.Queue. Create it, fork, put on one side and get on the
+ * other; every process that has the handle may do both. put packs the object before it
+ * returns and leaves it in this process's outbox, from where a thread of this process, the
+ * feeder, writes it into a pipe; get takes it from there. Items of one process arrive in the
+ * order of its puts; between processes there is no order.
+ *
+ * What holds when a process is killed, at any instruction, for everybody else
+ *
+ *   - no call hangs that would not have hung anyway: every lock of a dead owner is recovered;
+ *   - no item is torn, doubled or misread, and the order of each producer is kept;
+ *   - lost is at most what the dead process had put but its feeder had not yet written, and
+ *     the item that it was just getting;
+ *   - its room comes back: the slots that its lost items held are free again as soon as
+ *     anybody asks (a put that finds the queue full, qsize, full), and within a tenth of a
+ *     second for a put that is waiting already;
+ *   - nothing is left behind: no file, no semaphore, no shared memory, no descriptor. All is
+ *     anonymous and goes with the last process.
+ *
+ * fork   Any thread may fork at any time. The child has the same queue with an outbox of its
+ *        own, empty: what the parent had put and not yet sent is sent once, by the parent.
+ *        Threads of the parent that were in a call are not in the child.
+ * exit   Returning from main and exit() send what the process put first, as CPython does;
+ *        but when no other process has the queue any more, so that nobody could ever read,
+ *        exit drops it and goes on. _exit() and death by a signal send nothing: what the
+ *        feeder had not yet written is lost.
+ * exec   The descriptors are close-on-exec.
+ */
+#ifndef FORKQ_QUEUE_H
+#define FORKQ_QUEUE_H
+
+#include <forkq/base.h>
+#include <forkq/item.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct forkq_queue forkq_queue_t;
+
+/* Told of an item that this process put and that could not be sent, once for each, on the
+ * feeder's thread; the counterpart of Queue._on_queue_feeder_error. `error` is the negative
+ * errno of the failed write, or FORKQ_EBROKEN; `data` and `size` are the item's msgpack bytes, borrowed until
+ * the function returns; `data` is NULL if there was no memory to put a large item together.
+ * The item's slot is given back and the feeder goes on. The function may use any queue but
+ * this one, and must neither fork nor exit. Unlike CPython's it never sees an object that does not serialize: that is the
+ * error of its put. Without a function the loss is logged. */
+typedef void (*forkq_feeder_error_fn)(forkq_queue_t *queue, int error, const char *data,
+                                      size_t size, void *arg);
+
+/* How a queue is created. Zeroed memory is the default; set `size` to sizeof(struct). */
+typedef struct forkq_queue_options {
+  size_t size;
+  /* Items that may be in the queue at once, in outboxes, pipe and all; 0 or less: no limit. */
+  int64_t maxsize;
+  /* Largest message in bytes of msgpack; 0: FORKQ_MESSAGE_MAX. */
+  size_t max_message;
+  /* Nonzero: a put never writes to the pipe on the caller's thread. By default it does when
+   * nothing is unsent and a getter is asleep, which saves the hop over the feeder. */
+  int no_direct_write;
+  /* Nonzero: with task_done and join; the counterpart of multiprocessing.JoinableQueue. */
+  int joinable;
+  /* See above; may be NULL. In a forked child the same function runs in the child. */
+  forkq_feeder_error_fn on_feeder_error;
+  void *on_feeder_error_arg;
+} forkq_queue_options_t;
+
+/* Creates a queue that holds at most `maxsize` items, any number if it is 0 or less: truly
+ * any number, where CPython's is a semaphore of 2^31-1 (32767 on macOS).
+ *
+ * The caller owns *ret_queue and gives it back with forkq_queue_destroy, in this process and
+ * in every child that inherits it. Costs four descriptors and one shared mapping.
+ * Errors: FORKQ_ENULL, FORKQ_ERANGE (options->max_message above FORKQ_MESSAGE_MAX, or
+ * options->size unknown), -ENOMEM, -EMFILE, -ENFILE. Nothing is left behind by a failure.
+ * Python: multiprocessing.Queue(maxsize). */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_create(forkq_queue_t **ret_queue,
+                                                  int64_t maxsize);
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_queue_create_with(forkq_queue_t **ret_queue, const forkq_queue_options_t *options);
+
+/* The same, with task_done and join. Python: multiprocessing.JoinableQueue(maxsize). */
+FORKQ_API FORKQ_MUST_CHECK int forkq_joinable_queue_create(forkq_queue_t **ret_queue,
+                                                           int64_t maxsize);
+
+/* Puts one item. When it returns 0 the item is packed and accepted: the object, the bytes
+ * and whatever the packing function read belong to the caller again, and later changes to
+ * them do not show.
+ *
+ *   forkq_queue_put          an object
+ *   forkq_queue_put_packed   `size` bytes that are exactly one msgpack object; checked here,
+ *                            without allocating
+ *   forkq_queue_put_with     what `pack` writes, straight into the queue's own memory
+ *
+ * Blocks only while the queue is full, at most `timeout_ms`; never on the pipe. The first
+ * put of a process starts its feeder.
+ *
+ * Errors, each with the item not in the queue, no slot taken and the queue as usable as
+ * before: FORKQ_FULL (timeout 0), FORKQ_TIMEDOUT, FORKQ_ECLOSED (also when another thread
+ * closes the queue during the wait), FORKQ_ESHUTDOWN, FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_ETOODEEP,
+ * FORKQ_ETOOBIG, FORKQ_EBADOBJECT, FORKQ_EPACK, FORKQ_EPACKING, FORKQ_ETOOMANY (more than
+ * 4096 processes that have put and not closed), FORKQ_ENOTHREAD, -ENOMEM, -EMFILE,
+ * FORKQ_EBROKEN (the shared memory was damaged).
+ *
+ * Python: Queue.put(obj, True, timeout). There an object that cannot be serialized is
+ * accepted, and lost later; here it is this call's error. */
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_queue_put(forkq_queue_t *queue, const msgpack_object *object, int timeout_ms);
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_packed(forkq_queue_t *queue,
+                                                      const void *data, size_t size,
+                                                      int timeout_ms);
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack, void *arg, int timeout_ms);
+
+/* forkq_queue_put with timeout 0. Python: Queue.put_nowait(obj). */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
+                                                      const msgpack_object *object);
+
+/* Gets one item, waiting at most `timeout_ms`.
+ *
+ *   forkq_queue_get          unpacked: item->object, and item->data beneath it
+ *   forkq_queue_get_packed   the bytes only: item->data and item->size; not unpacked, and so
+ *                            not checked to be msgpack either
+ *
+ * While it waits for an item it holds no lock that others need: who is stopped or killed
+ * there stops nobody, though after a stop it may take half a second until another getter that
+ * sleeps is woken. Getters are woken one at a time. What this process has put itself is found
+ * by its own get with any timeout; an item of another process can be got once that process's
+ * feeder has written it. A get that does not wait may take some milliseconds where another
+ * process is stopped in the middle of its own.
+ *
+ * Errors: FORKQ_EMPTY (timeout 0), FORKQ_TIMEDOUT, FORKQ_ECLOSED (also when another thread
+ * closes the queue during the wait; seen within half a second), FORKQ_ESHUTDOWN, FORKQ_ENULL,
+ * FORKQ_ETIMEOUT, -ENOMEM (the item stays in the queue; when it was already taken and only
+ * the object did not fit, its bytes are in item->data), FORKQ_EBADFRAME (a foreign peer
+ * wrote it: the item is gone, its slot is free; item->data has its bytes if it has any),
+ * FORKQ_EBROKEN.
+ *
+ * Python: Queue.get(True, timeout). There the timeout does not cover a message of which only
+ * a part has come, and a killed getter leaves the queue dead for all others. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item,
+                                               int timeout_ms);
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_packed(forkq_queue_t *queue,
+                                                      forkq_item_t *item, int timeout_ms);
+
+/* forkq_queue_get with timeout 0. Python: Queue.get_nowait(). */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_nowait(forkq_queue_t *queue,
+                                                      forkq_item_t *item);
+
+/* Puts up to `count` objects, in one go: waits, as forkq_queue_put, for room for the first,
+ * and puts of the others as many as there is room for. *ret_put: how many. 0 if that is at
+ * least one (or count is 0); what stopped it before the last is then not told, and a put of
+ * the next one says it. Errors, with none put: those of forkq_queue_put.
+ * No Python counterpart. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_many(forkq_queue_t *queue,
+                                                    const msgpack_object *objects,
+                                                    size_t count, int timeout_ms,
+                                                    size_t *ret_put);
+
+/* Gets up to `count` items: waits, as forkq_queue_get, for the first, and takes with it
+ * those small ones (up to some 4 KiB each) that are there already. *ret_got: how many, in
+ * items[0] and on; it is set on success, and on FORKQ_EBADFRAME or -ENOMEM if the items were
+ * taken and one or more of them could not be unpacked: such an item has `data`, and a nil
+ * `object`. Errors, with none taken: those of forkq_queue_get.
+ * No Python counterpart. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many(forkq_queue_t *queue,
+                                                    forkq_item_t *items, size_t count,
+                                                    int timeout_ms, size_t *ret_got);
+
+/* One item that was got is worked off. Any process may say so, as in CPython; but the work of
+ * a process that dies is taken for abandoned unless it said so itself.
+ * Errors: FORKQ_ETASKDONE (more often than items were put), FORKQ_ENOTJOINABLE,
+ * FORKQ_ECLOSED, FORKQ_ENULL, FORKQ_EPACKING, FORKQ_ETOOMANY, FORKQ_EBROKEN.
+ * Python: JoinableQueue.task_done(). */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_task_done(forkq_queue_t *queue);
+
+/* Waits until every item that was put is worked off, at most `timeout_ms`. Items that never
+ * arrived, because their producer died or an immediate shutdown dropped them, do not count.
+ *
+ * 0: all are done. FORKQ_EABANDONED: none is left, but processes ended between their get and
+ * their task_done; *ret_abandoned (may be NULL) is the number of such tasks since this
+ * process last joined, and is set in this case only. Such a death is noticed within a tenth
+ * of a second.
+ * Errors: FORKQ_TIMEDOUT (also with timeout 0), FORKQ_ENOTJOINABLE, FORKQ_ENULL,
+ * FORKQ_ETIMEOUT, FORKQ_EPACKING.
+ * Python: JoinableQueue.join(), without a timeout; a worker that dies makes it wait for
+ * ever, and so does an item that does not serialize. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_join(forkq_queue_t *queue, int timeout_ms,
+                                                uint64_t *ret_abandoned);
+
+/* Ends the queue for all processes. Puts are FORKQ_ESHUTDOWN from now on, also those that
+ * wait. Gets go on until nothing is left, then they are FORKQ_ESHUTDOWN as well, those that
+ * wait at once. With `immediate` what is left is dropped and counts as worked off, and gets
+ * are FORKQ_ESHUTDOWN at once. A second call may only add `immediate`. There is no way back.
+ * Errors: FORKQ_ECLOSED, FORKQ_ENULL, FORKQ_EPACKING.
+ * Python: queue.Queue.shutdown(immediate) of 3.13; multiprocessing has none. */
+FORKQ_API int forkq_queue_shutdown(forkq_queue_t *queue, int immediate);
+
+/* How many items were put and not yet got, by all processes, wherever they are: in an
+ * outbox, in the pipe, or read ahead. True at one moment during the call; others may have
+ * changed it since. Negative: FORKQ_ENULL. Does not block. Works until forkq_queue_destroy.
+ * Python: Queue.qsize(), without its NotImplementedError. */
+FORKQ_API int64_t forkq_queue_qsize(forkq_queue_t *queue);
+
+/* 1 if forkq_queue_qsize is 0, else 0. Errors: FORKQ_ENULL; FORKQ_ECLOSED once the queue is
+ * closed and the items that this process put are sent, as CPython 3.13 has it; a queue that
+ * this process closed without having put goes on answering.
+ * Python: Queue.empty(), which asks the pipe and says True while items wait in a feeder. */
+FORKQ_API int forkq_queue_empty(forkq_queue_t *queue);
+
+/* 1 if as many items are in the queue as it holds, 0 if not or if it has no limit.
+ * Errors: FORKQ_ENULL. Works until forkq_queue_destroy. Python: Queue.full(). */
+FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
+
+/* What has happened since the queue was created, in all processes, and what waits in this
+ * one. Each number is true at one moment of the call, not all at the same. */
+typedef struct forkq_queue_stats {
+  size_t size;        /* sizeof(struct), set by the caller */
+  uint64_t put_items; /* accepted, with those whose packing then failed */
+  uint64_t put_bytes; /* of msgpack */
+  uint64_t got_items;
+  uint64_t got_bytes;
+  uint64_t put_waits;    /* how often a putter slept for room */
+  uint64_t get_waits;    /* how often a getter slept for an item */
+  uint64_t outbox_items; /* put by this process, not yet sent */
+  uint64_t outbox_bytes;
+  uint64_t recoveries; /* locks and accounts of dead processes that were put right */
+  uint64_t lost_items; /* put, and lost with their process */
+} forkq_queue_stats_t;
+
+/* Errors: FORKQ_ENULL, FORKQ_ERANGE (stats->size). Works until forkq_queue_destroy. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
+                                                 forkq_queue_stats_t *stats);
+
+/* This process puts and gets no more: both are FORKQ_ECLOSED from now on, also for threads
+ * that wait in one of them, which this call waits for (half a second at most). The feeder
+ * goes on until it has sent what was put, then the queue's descriptors are closed, at once
+ * if nothing was put. Other processes are not touched. Closing twice is allowed.
+ * Errors: FORKQ_ENULL. Python: Queue.close(), which closes no descriptor of a queue that the
+ * process never put into. */
+FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
+
+/* Waits until the feeder of this process has sent all that was put, at most `timeout_ms`.
+ * 0: all is sent, or was given up as nobody has the queue any more. If `ret_unsent` is not
+ * NULL it is set to the number of items not sent; on 0 those are lost, and on
+ * FORKQ_TIMEDOUT they are still on their way.
+ * Errors: FORKQ_ENOTCLOSED before forkq_queue_close, FORKQ_TIMEDOUT, FORKQ_ENULL (queue),
+ * FORKQ_ETIMEOUT. After forkq_queue_cancel_join_thread it returns 0 at once.
+ * Python: Queue.join_thread(), which has no timeout. */
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_queue_join_thread(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent);
+
+/* Exit, forkq_queue_join_thread and forkq_queue_destroy will not wait for the feeder in this
+ * process: what it has not sent by then is lost, its slots are free again, and no lock stays
+ * held. May come before the first put. Errors: FORKQ_ENULL.
+ * Python: Queue.cancel_join_thread(). */
+FORKQ_API int forkq_queue_cancel_join_thread(forkq_queue_t *queue);
+
+/* Ends this process's use of the queue and frees the handle: forkq_queue_close, then
+ * forkq_queue_join_thread without limit unless cancelled, then all memory. So it may block
+ * as long as the pipe is full and another process has the queue. No other thread may be in a
+ * call on the handle, or make one afterwards. NULL is allowed. Other processes go on. */
+FORKQ_API void forkq_queue_destroy(forkq_queue_t *queue);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

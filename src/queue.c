@@ -1,0 +1,535 @@
+#include "queue.h"
+
+#include "heap.h"
+#include "log.h"
+#include "os.h"
+#include "serializer.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A putter that is kept waiting looks for slots of the dead at first after, and then ever
+ * longer up to ... A wake-up can die with whom it woke, so it looks for free slots as well. */
+#define FIRST_LOOK_MS 5
+#define LAST_LOOK_MS 100
+
+/* How long a get that does not wait gives this process's own feeder. */
+#define OWN_MS 10
+
+/* ---- creating ---------------------------------------------------------------------------- */
+
+static int check_options(const forkq_queue_options_t *options) {
+  if (options->size != sizeof *options || options->max_message > FORKQ_MESSAGE_MAX)
+    return FORKQ_ERANGE;
+  return 0;
+}
+
+static int open_channel(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  int pipe[2];
+  int r = forkq__segment_create(&queue->segment, &channel->spill.fd);
+  if (r < 0)
+    return r;
+  r = forkq__os_packet_pipe(pipe);
+  if (r < 0)
+    return r;
+  channel->read_fd = pipe[0];
+  channel->write_fd = pipe[1];
+  channel->event_fd = forkq__os_event_create();
+  if (channel->event_fd < 0)
+    return channel->event_fd;
+  channel->shared = &queue->segment->channel;
+  channel->ledger = &queue->segment->ledger;
+  channel->spill.offset = (int64_t)sizeof *queue->segment;
+  return 0;
+}
+
+static void feeder_lost(void *arg, int error, const void *data, size_t size) {
+  forkq_queue_t *queue = arg;
+  if (queue->on_feeder_error != NULL)
+    queue->on_feeder_error(queue, error, data, size, queue->on_feeder_error_arg);
+  else
+    forkq__log(FORKQ_LOG_ERROR, "lost an item of %zu bytes: %s", size,
+               forkq_strerror(error));
+}
+
+/* The channel is this process's no more. With the feeder's mutex. */
+static void feeder_finished(void *arg) {
+  forkq__queue_close_descriptors(arg);
+}
+
+static int open_queue(forkq_queue_t *queue, const forkq_queue_options_t *options) {
+  int r = open_channel(queue);
+  if (r < 0)
+    return r;
+  queue->segment->slots.maxsize = options->maxsize > 0 ? options->maxsize : 0;
+  queue->segment->max_message =
+      options->max_message > 0 ? options->max_message : FORKQ_MESSAGE_MAX;
+  queue->channel.max_message = (uint32_t)queue->segment->max_message;
+  queue->segment->joinable = options->joinable != 0;
+  queue->channel.joinable = options->joinable != 0;
+  queue->feeder.channel = &queue->channel;
+  queue->feeder.slots = &queue->segment->slots;
+  queue->feeder.lost = feeder_lost;
+  queue->feeder.finished = feeder_finished;
+  queue->feeder.arg = queue;
+  r = forkq__feeder_init(&queue->feeder);
+  if (r < 0)
+    return r;
+  r = forkq__life_begin(&queue->life, &forkq__queue_life_ops);
+  if (r < 0)
+    forkq__feeder_fini(&queue->feeder);
+  return r;
+}
+
+int forkq_queue_create_with(forkq_queue_t **ret_queue,
+                            const forkq_queue_options_t *options) {
+  if (ret_queue == NULL || options == NULL)
+    return FORKQ_ENULL;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  int r = check_options(options);
+  if (r < 0)
+    return r;
+  forkq_queue_t *queue = forkq__calloc(sizeof *queue);
+  if (queue == NULL)
+    return -ENOMEM;
+  queue->channel.read_fd = queue->channel.write_fd = -1;
+  queue->channel.event_fd = queue->channel.spill.fd = -1;
+  queue->channel.cell = FORKQ__NO_CELL;
+  queue->direct_write = !options->no_direct_write;
+  queue->on_feeder_error = options->on_feeder_error;
+  queue->on_feeder_error_arg = options->on_feeder_error_arg;
+  r = open_queue(queue, options);
+  if (r < 0) {
+    forkq__queue_free(queue);
+    return r;
+  }
+  *ret_queue = queue;
+  return 0;
+}
+
+int forkq_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
+  forkq_queue_options_t options = { .size = sizeof options, .maxsize = maxsize };
+  return forkq_queue_create_with(ret_queue, &options);
+}
+
+int forkq_joinable_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
+  forkq_queue_options_t options = {
+    .size = sizeof options,
+    .maxsize = maxsize,
+    .joinable = 1,
+  };
+  return forkq_queue_create_with(ret_queue, &options);
+}
+
+/* ---- putting ----------------------------------------------------------------------------- */
+
+/* What is put: one of an object, bytes, a function. */
+struct source {
+  const msgpack_object *object;
+  const void *data;
+  size_t size;
+  forkq_pack_fn pack;
+  void *arg;
+};
+
+static int write_to_outbox(void *outbox, const char *data, size_t size) {
+  return forkq__outbox_append(outbox, data, size);
+}
+
+static int scan_piece(void *scan, const void *data, size_t size) {
+  return forkq__scan_feed(scan, data, size);
+}
+
+/* Whether what the packing function wrote is one object. */
+static int check_packed(struct forkq__outbox *outbox) {
+  struct forkq__scan scan;
+  forkq__scan_begin(&scan);
+  int r = forkq__outbox_visit(outbox, scan_piece, &scan);
+  return r != 0 ? r : forkq__scan_end(&scan);
+}
+
+/* This thread is in a packing function of the user's, and so has a queue's mutex. Then it may
+ * take no other: two threads could each hold what the other wants, or a fork both. */
+static _Thread_local bool packing_now;
+
+bool forkq__queue_packing_here(void) {
+  return packing_now;
+}
+
+static int pack_with(forkq_queue_t *queue, msgpack_packer *packer,
+                     const struct source *source) {
+  packing_now = true;
+  int r = source->pack(packer, source->arg);
+  packing_now = false;
+  if (queue->feeder.outbox.open.error != 0)
+    return queue->feeder.outbox.open.error;
+  return r != 0 ? FORKQ_EPACK : check_packed(&queue->feeder.outbox);
+}
+
+/* Writes the message into the open frame of the outbox. */
+static int pack(forkq_queue_t *queue, const struct source *source) {
+  struct forkq__outbox *outbox = &queue->feeder.outbox;
+  if (source->data != NULL)
+    return forkq__outbox_append(outbox, source->data, source->size);
+  msgpack_packer packer;
+  msgpack_packer_init(&packer, outbox, write_to_outbox);
+  if (source->pack != NULL)
+    return pack_with(queue, &packer, source);
+  int r = forkq__pack(&packer, source->object);
+  return r == -1 ? outbox->open.error : r;
+}
+
+bool forkq__queue_reap(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  if (queue->channel.spill.fd < 0 || queue->channel.read_fd < 0 ||
+      !forkq__ledger_reap(
+          &segment->ledger, queue->channel.spill.fd, queue->channel.cell,
+          (struct forkq__witness){ forkq__channel_arrived, &queue->channel }))
+    return false;
+  forkq__slots_freed(&segment->slots);
+  return true;
+}
+
+static bool take_slot(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  return forkq__slots_try_take(&segment->slots, &segment->ledger, queue->channel.cell,
+                               &queue->feeder.gone);
+}
+
+/* 0, -EAGAIN while there is no slot, or why there will be none. */
+static int try_slot(forkq_queue_t *queue) {
+  int r = forkq__feeder_start(&queue->feeder);
+  if (r < 0) /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock */
+    return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
+  if (atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN)
+    return FORKQ_ESHUTDOWN;
+  return take_slot(queue) || (forkq__queue_reap(queue) && take_slot(queue)) ? 0 : -EAGAIN;
+}
+
+/* Takes a slot, waiting for it without the mutex, which it comes and goes with. */
+static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
+  struct forkq__segment *segment = queue->segment;
+  bool waited = false;
+  int look_ms = FIRST_LOOK_MS;
+  int r;
+  while ((r = try_slot(queue)) == -EAGAIN) {
+    if (deadline == FORKQ__NOWAIT)
+      return FORKQ_FULL;
+    if (waited && forkq__os_now() >= deadline)
+      return FORKQ_TIMEDOUT;
+    forkq__feeder_unlock(&queue->feeder);
+    forkq__slots_wait(&segment->slots, &segment->ledger,
+                      forkq__os_deadline_within(deadline, look_ms));
+    forkq__feeder_lock(&queue->feeder);
+    waited = true;
+    look_ms = look_ms * 2 < LAST_LOOK_MS ? look_ms * 2 : LAST_LOOK_MS;
+  }
+  /* Others may have been passed over for this wake-up. */
+  if (waited && !forkq__slots_full(&segment->slots, &segment->ledger))
+    forkq__slots_freed(&segment->slots);
+  return r;
+}
+
+/* With the feeder's mutex. */
+static int put_locked(forkq_queue_t *queue, const struct source *source,
+                      int64_t deadline) {
+  struct forkq__outbox *outbox = &queue->feeder.outbox;
+  int r = wait_for_slot(queue, deadline);
+  if (r < 0)
+    return r;
+  r = forkq__outbox_begin(outbox, queue->channel.max_message);
+  if (r == 0)
+    r = pack(queue, source);
+  uint32_t cell = queue->channel.cell;
+  if (r < 0) {
+    forkq__outbox_rollback(outbox);
+    forkq__feeder_withdraw(&queue->feeder);
+    return r;
+  }
+  _Atomic uint64_t *bytes = &queue->segment->ledger.cells[cell].accepted_bytes;
+  atomic_store_explicit(bytes, atomic_load(bytes) + outbox->open.size,
+                        memory_order_release);
+  forkq__outbox_commit(outbox);
+  return 0;
+}
+
+static int check_put(int timeout_ms) {
+  if (timeout_ms < -1)
+    return FORKQ_ETIMEOUT;
+  return forkq__queue_packing_here() ? FORKQ_EPACKING : 0;
+}
+
+static int put(forkq_queue_t *queue, const struct source *source, int timeout_ms) {
+  int r = check_put(timeout_ms);
+  if (r < 0)
+    return r;
+  int64_t deadline = forkq__os_deadline(timeout_ms);
+  forkq__feeder_lock(&queue->feeder);
+  r = put_locked(queue, source, deadline);
+  if (r == 0)
+    forkq__feeder_push(&queue->feeder, queue->direct_write);
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+int forkq_queue_put(forkq_queue_t *queue, const msgpack_object *object, int timeout_ms) {
+  if (queue == NULL || object == NULL)
+    return FORKQ_ENULL;
+  struct source source = { .object = object };
+  return put(queue, &source, timeout_ms);
+}
+
+int forkq_queue_put_nowait(forkq_queue_t *queue, const msgpack_object *object) {
+  return forkq_queue_put(queue, object, 0);
+}
+
+int forkq_queue_put_packed(forkq_queue_t *queue, const void *data, size_t size,
+                           int timeout_ms) {
+  if (queue == NULL || data == NULL)
+    return FORKQ_ENULL;
+  int r = forkq__scan(data, size, NULL);
+  if (r < 0)
+    return r;
+  struct source source = { .data = data, .size = size };
+  return put(queue, &source, timeout_ms);
+}
+
+int forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack_fn, void *arg,
+                         int timeout_ms) {
+  if (queue == NULL || pack_fn == NULL)
+    return FORKQ_ENULL;
+  struct source source = { .pack = pack_fn, .arg = arg };
+  return put(queue, &source, timeout_ms);
+}
+
+int forkq_queue_put_many(forkq_queue_t *queue, const msgpack_object *objects,
+                         size_t count, int timeout_ms, size_t *ret_put) {
+  if (queue == NULL || (objects == NULL && count > 0) || ret_put == NULL)
+    return FORKQ_ENULL;
+  int r = check_put(timeout_ms);
+  if (r < 0)
+    return r;
+  int64_t deadline = forkq__os_deadline(timeout_ms);
+  size_t n = 0;
+  forkq__feeder_lock(&queue->feeder);
+  for (; n < count && r == 0; n += r == 0) {
+    struct source source = { .object = &objects[n] };
+    r = put_locked(queue, &source, n == 0 ? deadline : FORKQ__NOWAIT);
+  }
+  if (n > 0)
+    forkq__feeder_push(&queue->feeder, queue->direct_write);
+  forkq__feeder_unlock(&queue->feeder);
+  if (n == 0 && r < 0)
+    return r;
+  *ret_put = n;
+  return 0;
+}
+
+/* ---- getting ----------------------------------------------------------------------------- */
+
+/* Sends what this process has put, so that it finds it itself. What the feeder has in its
+ * hands, or cannot be sent here, comes in a moment, unless the pipe is full: then something
+ * is there. */
+static void send_own(forkq_queue_t *queue, int64_t deadline) {
+  struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
+  forkq__feeder_lock(&queue->feeder);
+  forkq__feeder_send_now(&queue->feeder);
+  bool more = queue->feeder.in_flight != NULL || queue->feeder.outbox.head != NULL;
+  forkq__feeder_unlock(&queue->feeder);
+  if (more && deadline == FORKQ__NOWAIT)
+    forkq__os_poll(&pipe, 1, forkq__os_deadline_within(FORKQ__FOREVER, OWN_MS));
+}
+
+/* What is to be done before the first get of a process: with task_done, its gets are counted
+ * in a cell of its own. */
+static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
+  int r = 0;
+  if (!queue->channel.joinable || queue->channel.cell != FORKQ__NO_CELL)
+    return r;
+  do {
+    forkq__feeder_lock(&queue->feeder);
+    r = forkq__feeder_open_cell(&queue->feeder);
+    forkq__feeder_unlock(&queue->feeder);
+  } while (r == FORKQ_TIMEDOUT && forkq__os_now() < deadline);
+  return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : r;
+}
+
+static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  int r = prepare_to_get(queue, deadline);
+  if (r < 0)
+    return r;
+  if (atomic_load(&queue->segment->channel.shutdown) == FORKQ__DROPPED)
+    return FORKQ_ESHUTDOWN;
+  r = forkq__channel_receive(&queue->channel, item, deadline);
+  if (r == -EAGAIN && queue->channel.cell != FORKQ__NO_CELL) {
+    send_own(queue, deadline);
+    r = forkq__channel_receive(&queue->channel, item, deadline);
+  }
+  if (r != -EAGAIN)
+    return r;
+  if (forkq__channel_exhausted(&queue->channel))
+    return FORKQ_ESHUTDOWN;
+  if (deadline == FORKQ__NOWAIT)
+    return FORKQ_EMPTY;
+  return forkq__channel_receive_wait(&queue->channel, item, deadline);
+}
+
+/* A get is between these two; close waits for it. */
+static int enter_get(forkq_queue_t *queue, int timeout_ms) {
+  if (timeout_ms < -1)
+    return FORKQ_ETIMEOUT;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  atomic_fetch_add(&queue->getters, 1);
+  if (!atomic_load(&queue->channel.closed))
+    return 0;
+  atomic_fetch_sub(&queue->getters, 1);
+  return FORKQ_ECLOSED;
+}
+
+static void leave_get(forkq_queue_t *queue) {
+  forkq__slots_freed(&queue->segment->slots);
+  atomic_fetch_sub(&queue->getters, 1);
+}
+
+static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  if (queue == NULL || item == NULL)
+    return FORKQ_ENULL;
+  forkq__item_clear(item);
+  int r = enter_get(queue, timeout_ms);
+  if (r < 0)
+    return r;
+  r = receive(queue, item, forkq__os_deadline(timeout_ms));
+  leave_get(queue);
+  return r;
+}
+
+int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  int r = get(queue, item, timeout_ms);
+  return r < 0 ? r : forkq__item_unpack(item);
+}
+
+int forkq_queue_get_packed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  return get(queue, item, timeout_ms);
+}
+
+int forkq_queue_get_nowait(forkq_queue_t *queue, forkq_item_t *item) {
+  return forkq_queue_get(queue, item, 0);
+}
+
+int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                         int timeout_ms, size_t *ret_got) {
+  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
+    return FORKQ_ENULL;
+  for (size_t i = 0; i < count; i++)
+    forkq__item_clear(&items[i]);
+  int r = enter_get(queue, timeout_ms);
+  if (r < 0)
+    return r;
+  size_t n = 0;
+  if (count > 0)
+    r = receive(queue, &items[0], forkq__os_deadline(timeout_ms));
+  if (count > 0 && r == 0) {
+    (void)forkq__channel_receive_more(&queue->channel, items + 1, count - 1, &n);
+    n++;
+  }
+  leave_get(queue);
+  if (r < 0)
+    return r;
+  for (size_t i = 0; i < n; i++) {
+    int unpacked = forkq__item_unpack(&items[i]);
+    r = unpacked < 0 ? unpacked : r;
+  }
+  *ret_got = n;
+  return r;
+}
+
+/* ---- looking ----------------------------------------------------------------------------- */
+
+/* Before numbers are told, the dead are taken out of them. */
+static void reap_unlocked(forkq_queue_t *queue) {
+  if (forkq__queue_packing_here())
+    return;
+  forkq__feeder_lock(&queue->feeder);
+  forkq__queue_reap(queue);
+  forkq__feeder_unlock(&queue->feeder);
+}
+
+int64_t forkq_queue_qsize(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  reap_unlocked(queue);
+  int64_t size = (int64_t)forkq__ledger_size(&queue->segment->ledger);
+  int64_t maxsize = queue->segment->slots.maxsize;
+  return maxsize > 0 && size > maxsize ? maxsize : size;
+}
+
+static bool finished(forkq_queue_t *queue) {
+  forkq__feeder_lock(&queue->feeder);
+  bool is = queue->feeder.state == FORKQ__FEEDER_FINISHED;
+  forkq__feeder_unlock(&queue->feeder);
+  return is;
+}
+
+int forkq_queue_empty(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  if (atomic_load(&queue->channel.closed) && finished(queue))
+    return FORKQ_ECLOSED;
+  return forkq_queue_qsize(queue) == 0;
+}
+
+int forkq_queue_full(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  struct forkq__segment *segment = queue->segment;
+  if (!forkq__slots_full(&segment->slots, &segment->ledger))
+    return 0;
+  reap_unlocked(queue);
+  return forkq__slots_full(&segment->slots, &segment->ledger);
+}
+
+static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) {
+  uint64_t accepted = 0, bytes = 0;
+  for (uint32_t i = 0; i < atomic_load(&ledger->cells_used); i++) {
+    accepted += atomic_load(&ledger->cells[i].accepted);
+    bytes += atomic_load(&ledger->cells[i].accepted_bytes);
+  }
+  stats->put_items = accepted;
+  stats->put_bytes = bytes;
+}
+
+static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
+  uint32_t index = queue->channel.cell;
+  if (index == FORKQ__NO_CELL)
+    return;
+  struct forkq__cell *cell = &queue->segment->ledger.cells[index];
+  uint64_t sent_bytes = atomic_load(&cell->sent_bytes);
+  stats->outbox_items = forkq__ledger_held(&queue->segment->ledger, index);
+  stats->outbox_bytes =
+      stats->outbox_items > 0 ? atomic_load(&cell->accepted_bytes) - sent_bytes : 0;
+}
+
+int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
+  if (queue == NULL || stats == NULL)
+    return FORKQ_ENULL;
+  if (stats->size != sizeof *stats)
+    return FORKQ_ERANGE;
+  struct forkq__segment *segment = queue->segment;
+  struct forkq__ledger *ledger = &segment->ledger;
+  *stats = (forkq_queue_stats_t){ .size = sizeof *stats };
+  reap_unlocked(queue);
+  add_cells(ledger, stats);
+  add_own(queue, stats);
+  stats->got_items = atomic_load(&ledger->taken);
+  stats->got_bytes = atomic_load(&segment->channel.bytes_taken);
+  stats->put_waits = atomic_load(&segment->slots.waits);
+  stats->get_waits = atomic_load(&segment->channel.getter_waits);
+  stats->recoveries = atomic_load(&ledger->recoveries);
+  stats->lost_items = atomic_load(&ledger->lost);
+  return 0;
+}
