@@ -5,12 +5,16 @@
  *   forkq/base.h        errors, timeouts, the hooks for memory and for logging
  *   forkq/item.h        what a get fills: an object and the memory it lives in
  *   forkq/queue.h       the queue between processes, and what holds when one dies
+ *   forkq/handover.h    giving a queue to another program
+ *   forkq/simple_queue.h  the same without bound, thread and timeouts
  */
 #ifndef FORKQ_H
 #define FORKQ_H
 
 #include <forkq/base.h>
+#include <forkq/handover.h>
 #include <forkq/item.h>
 #include <forkq/queue.h>
+#include <forkq/simple_queue.h>
 
 #endif

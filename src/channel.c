@@ -9,7 +9,7 @@
 
 /* Who holds a lock here holds it for microseconds, or as long as a large message takes, unless
  * it is stopped: a call that must not wait gives it this long. */
-#define MOMENT_MS 10
+#define MOMENT_MS 100
 
 /* How long a reader that has begun with a message waits for the rest before it leaves it. */
 #define REST_MS 20
@@ -429,6 +429,8 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
       r = load_packet(channel);
       if (r == -EAGAIN && assembly.active)
         r = wait_for_rest(channel, &assembly, item, deadline);
+      else if (r < 0 && assembly.active)
+        (void)leave(channel, &assembly, item);
       if (r < 0)
         return r;
     } else if (shared->packet.flags & FORKQ__FRAGMENT) {

@@ -211,6 +211,29 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
     throw_away(feeder, b);
 }
 
+void forkq__feeder_await_turn(struct forkq__feeder *feeder) {
+  while (feeder->in_flight != NULL)
+    uv_cond_wait(&feeder->done, &feeder->mutex);
+}
+
+int forkq__feeder_put_through(struct forkq__feeder *feeder) {
+  struct forkq__buffer *list = forkq__outbox_take(&feeder->outbox);
+  feeder->in_flight = list;
+  uv_mutex_unlock(&feeder->mutex);
+  int r = lock_write(feeder);
+  if (r == 0)
+    r = send_run(feeder, list, end_of_run(list));
+  if (r == 0)
+    forkq__channel_unlock_write(feeder->channel);
+  uv_mutex_lock(&feeder->mutex);
+  forkq__outbox_recycle(&feeder->outbox, list);
+  feeder->in_flight = NULL;
+  uv_cond_broadcast(&feeder->done);
+  if (r < 0)
+    give_back(feeder, 1);
+  return r == -ECANCELED ? FORKQ_ECLOSED : r;
+}
+
 void forkq__feeder_send_now(struct forkq__feeder *feeder) {
   struct forkq__outbox *outbox = &feeder->outbox;
   struct forkq__channel *channel = feeder->channel;
@@ -267,10 +290,15 @@ static void close_cell(struct forkq__feeder *feeder) {
   forkq__slots_wake_all(feeder->slots);
 }
 
+static void close_stop(struct forkq__feeder *feeder) {
+  if (feeder->stop_fd >= 0)
+    forkq__os_close(feeder->stop_fd);
+  feeder->stop_fd = -1;
+}
+
 static void finish(struct forkq__feeder *feeder) {
   close_cell(feeder);
-  forkq__os_close(feeder->stop_fd);
-  feeder->stop_fd = -1;
+  close_stop(feeder);
   forkq__outbox_recycle(&feeder->outbox, forkq__outbox_take(&feeder->outbox));
   feeder->finished(feeder->arg);
   feeder->state = FORKQ__FEEDER_FINISHED;
@@ -314,19 +342,21 @@ static int create_thread(struct forkq__feeder *feeder) {
   return r;
 }
 
-int forkq__feeder_start(struct forkq__feeder *feeder) {
+int forkq__feeder_open(struct forkq__feeder *feeder) {
   int r = forkq__feeder_open_cell(feeder);
-  if (r < 0 || feeder->state == FORKQ__FEEDER_RUNNING)
+  if (r < 0 || feeder->stop_fd >= 0)
     return r;
   feeder->stop_fd = forkq__os_event_create();
-  if (feeder->stop_fd < 0)
-    return feeder->stop_fd;
+  return feeder->stop_fd < 0 ? feeder->stop_fd : 0;
+}
+
+int forkq__feeder_start(struct forkq__feeder *feeder) {
+  int r = forkq__feeder_open(feeder);
+  if (r < 0 || feeder->state == FORKQ__FEEDER_RUNNING)
+    return r;
   r = create_thread(feeder);
-  if (r < 0) {
-    forkq__os_close(feeder->stop_fd);
-    feeder->stop_fd = -1;
+  if (r < 0)
     return r == UV_EAGAIN ? FORKQ_ENOTHREAD : r;
-  }
   feeder->state = FORKQ__FEEDER_RUNNING;
   return 0;
 }
@@ -352,7 +382,10 @@ void forkq__feeder_close(struct forkq__feeder *feeder) {
     return;
   feeder->closing = true;
   if (feeder->state == FORKQ__FEEDER_NONE) {
+    forkq__feeder_abandon(feeder); /* a thread in put_through */
+    forkq__feeder_await_turn(feeder);
     close_cell(feeder);
+    close_stop(feeder);
     feeder->finished(feeder->arg);
   }
   uv_cond_signal(&feeder->work);
@@ -412,9 +445,7 @@ void forkq__feeder_forked(struct forkq__feeder *feeder) {
   feeder->unsent = 0;
   feeder->owed = 0;
   atomic_store(&feeder->abandoned, false);
-  if (feeder->stop_fd >= 0)
-    forkq__os_close(feeder->stop_fd);
-  feeder->stop_fd = -1;
+  close_stop(feeder);
   feeder->channel->cell = FORKQ__NO_CELL;
   feeder->state = FORKQ__FEEDER_NONE;
 }

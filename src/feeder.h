@@ -52,6 +52,18 @@ int forkq__feeder_open_cell(struct forkq__feeder *feeder);
 /* Makes sure that there is a feeder, and a cell: also FORKQ_ENOTHREAD, -EMFILE. */
 int forkq__feeder_start(struct forkq__feeder *feeder);
 
+/* For a queue without a feeder: makes sure that this process has a cell, and can be stopped in
+ * put_through. Errors of open_cell, or -EMFILE. */
+int forkq__feeder_open(struct forkq__feeder *feeder);
+
+/* Sends the one message in the outbox on the calling thread, and blocks until it is in the
+ * pipe. Comes and goes with the mutex, which is free meanwhile. FORKQ_ECLOSED if abandoned,
+ * FORKQ_EBROKEN, or the errno of the write; the message is then not sent. */
+int forkq__feeder_put_through(struct forkq__feeder *feeder);
+
+/* Waits until no other thread is in put_through. */
+void forkq__feeder_await_turn(struct forkq__feeder *feeder);
+
 /* An item for which a slot was taken is not put after all. */
 void forkq__feeder_withdraw(struct forkq__feeder *feeder);
 

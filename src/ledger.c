@@ -16,7 +16,7 @@ enum state {
 
 /* Who holds the lock does so for microseconds, unless it is stopped. Nobody waits longer for
  * it than this: a caller has locks of its process, for which others wait, or a deadline. */
-#define MOMENT_MS 10
+#define MOMENT_MS 100
 
 #define LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
 #define STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_release)

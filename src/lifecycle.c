@@ -86,3 +86,13 @@ void forkq__life_end(struct forkq__life *life) {
   life->next->previous = life->previous;
   pthread_mutex_unlock(&registry_lock);
 }
+
+bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void *arg),
+                     const void *arg) {
+  bool any = false;
+  pthread_mutex_lock(&registry_lock);
+  for (struct forkq__life *l = registry.next; l != &registry && !any; l = l->next)
+    any = matches(l, arg);
+  pthread_mutex_unlock(&registry_lock);
+  return any;
+}

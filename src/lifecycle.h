@@ -31,4 +31,8 @@ struct forkq__life {
 int forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *ops);
 void forkq__life_end(struct forkq__life *life);
 
+/* Whether any registered object matches. */
+bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void *arg),
+                     const void *arg);
+
 #endif

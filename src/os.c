@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <forkq/base.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
@@ -293,7 +294,7 @@ ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {
 }
 
 /* Keeps the first descriptor of a control message, and closes the others. */
-static void take_fds(struct cmsghdr *header, int *fd, bool *lost) {
+static void keep_first_fd(struct cmsghdr *header, int *fd, bool *lost) {
   size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
   for (size_t i = 0; i < count; i++) {
     int other;
@@ -327,6 +328,112 @@ ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
   for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL;
        header = CMSG_NXTHDR(&message, header))
     if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-      take_fds(header, ret_fd, ret_lost);
+      keep_first_fd(header, ret_fd, ret_lost);
   return r;
+}
+
+int forkq__os_identity(int fd, uint64_t *ret_identity) {
+  struct stat status;
+  if (fstat(fd, &status) != 0)
+    return -errno;
+  /* Anonymous files of one kind share a device, on which their inodes are unique. */
+  *ret_identity = (uint64_t)status.st_dev << 48 ^ (uint64_t)status.st_ino;
+  return 0;
+}
+
+int forkq__os_access(int fd) {
+  int flags = RETRY(fcntl(fd, F_GETFL));
+  struct stat status;
+  if (flags < 0 || fstat(fd, &status) != 0)
+    return -EBADF;
+  if (!(flags & O_NONBLOCK) && !S_ISREG(status.st_mode))
+    return -EINVAL;
+  switch (flags & O_ACCMODE) {
+  case O_RDONLY:
+    return FORKQ__READS;
+  case O_WRONLY:
+    return FORKQ__WRITES;
+  default:
+    return FORKQ__BOTH;
+  }
+}
+
+int forkq__os_inheritable(int fd, bool inheritable) {
+  int r = RETRY(fcntl(fd, F_SETFD, inheritable ? 0 : FD_CLOEXEC));
+  return r < 0 ? r : 0;
+}
+
+int forkq__os_memory_check(int fd, size_t size) {
+  struct stat status;
+  int seals = RETRY(fcntl(fd, F_GET_SEALS));
+  bool good = seals >= 0 && (seals & F_SEAL_SHRINK) && fstat(fd, &status) == 0 &&
+              status.st_size >= (off_t)size;
+  return good ? 0 : FORKQ_EHANDOVER;
+}
+
+#define FDS_MAX 8
+
+int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds,
+                       size_t count) {
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
+  } control = { 0 };
+  struct iovec part = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
+  struct msghdr message = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = control.space,
+                            .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(count * sizeof(int));
+  memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+  ssize_t n = RETRY(sendmsg(socket, &message, MSG_NOSIGNAL));
+  if (n < 0)
+    return (int)n;
+  return (size_t)n == size ? 0 : -EMSGSIZE;
+}
+
+/* The descriptors that came with a message; those behind the first FDS_MAX are closed. */
+static size_t take_fds(struct msghdr *message, int fds[FDS_MAX]) {
+  size_t count = 0;
+  for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h; h = CMSG_NXTHDR(message, h)) {
+    if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+      continue;
+    size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < n; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
+      if (count < FDS_MAX)
+        fds[count++] = fd;
+      else
+        forkq__os_close(fd);
+    }
+  }
+  return count;
+}
+
+int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t count) {
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
+  } control;
+  int came[FDS_MAX];
+  struct iovec part = { .iov_base = data, .iov_len = size };
+  struct msghdr message = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = control.space,
+                            .msg_controllen = sizeof control.space };
+  ssize_t n = RETRY(recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL));
+  if (n <= 0)
+    return n < 0 ? (int)n : FORKQ_EEOF;
+  size_t got = take_fds(&message, came);
+  if (got != count || (size_t)n != size || (message.msg_flags & MSG_CTRUNC)) {
+    for (size_t i = 0; i < got; i++)
+      forkq__os_close(came[i]);
+    return FORKQ_EHANDOVER;
+  }
+  memcpy(fds, came, count * sizeof *fds);
+  return 0;
 }

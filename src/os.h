@@ -98,4 +98,25 @@ ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd);
 ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
                              bool *ret_lost);
 
+/* A number that no other open file has at the same time: of a pipe both ends have it. */
+int forkq__os_identity(int fd, uint64_t *ret_identity);
+
+/* What a descriptor can be used for, if it never blocks or never could; else a negative
+ * errno. */
+enum { FORKQ__READS = 1, FORKQ__WRITES = 2, FORKQ__BOTH = 3 };
+int forkq__os_access(int fd);
+
+/* Whether a descriptor survives exec. Safe between fork and exec. */
+int forkq__os_inheritable(int fd, bool inheritable);
+
+/* Whether this is memory of at least that size which cannot shrink: 0 or FORKQ_EHANDOVER. */
+int forkq__os_memory_check(int fd, size_t size);
+
+/* Bytes and descriptors together over a Unix stream socket, in one piece; blocks. receive:
+ * takes `size` bytes and exactly `count` descriptors, close-on-exec; FORKQ_EEOF, and
+ * FORKQ_EHANDOVER where something else came, of which nothing stays open. */
+int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds,
+                       size_t count);
+int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t count);
+
 #endif

@@ -1,7 +1,5 @@
 #include "queue.h"
 
-#include "heap.h"
-#include "log.h"
 #include "os.h"
 #include "serializer.h"
 
@@ -14,114 +12,7 @@
 #define LAST_LOOK_MS 100
 
 /* How long a get that does not wait gives this process's own feeder. */
-#define OWN_MS 10
-
-/* ---- creating ---------------------------------------------------------------------------- */
-
-static int check_options(const forkq_queue_options_t *options) {
-  if (options->size != sizeof *options || options->max_message > FORKQ_MESSAGE_MAX)
-    return FORKQ_ERANGE;
-  return 0;
-}
-
-static int open_channel(forkq_queue_t *queue) {
-  struct forkq__channel *channel = &queue->channel;
-  int pipe[2];
-  int r = forkq__segment_create(&queue->segment, &channel->spill.fd);
-  if (r < 0)
-    return r;
-  r = forkq__os_packet_pipe(pipe);
-  if (r < 0)
-    return r;
-  channel->read_fd = pipe[0];
-  channel->write_fd = pipe[1];
-  channel->event_fd = forkq__os_event_create();
-  if (channel->event_fd < 0)
-    return channel->event_fd;
-  channel->shared = &queue->segment->channel;
-  channel->ledger = &queue->segment->ledger;
-  channel->spill.offset = (int64_t)sizeof *queue->segment;
-  return 0;
-}
-
-static void feeder_lost(void *arg, int error, const void *data, size_t size) {
-  forkq_queue_t *queue = arg;
-  if (queue->on_feeder_error != NULL)
-    queue->on_feeder_error(queue, error, data, size, queue->on_feeder_error_arg);
-  else
-    forkq__log(FORKQ_LOG_ERROR, "lost an item of %zu bytes: %s", size,
-               forkq_strerror(error));
-}
-
-/* The channel is this process's no more. With the feeder's mutex. */
-static void feeder_finished(void *arg) {
-  forkq__queue_close_descriptors(arg);
-}
-
-static int open_queue(forkq_queue_t *queue, const forkq_queue_options_t *options) {
-  int r = open_channel(queue);
-  if (r < 0)
-    return r;
-  queue->segment->slots.maxsize = options->maxsize > 0 ? options->maxsize : 0;
-  queue->segment->max_message =
-      options->max_message > 0 ? options->max_message : FORKQ_MESSAGE_MAX;
-  queue->channel.max_message = (uint32_t)queue->segment->max_message;
-  queue->segment->joinable = options->joinable != 0;
-  queue->channel.joinable = options->joinable != 0;
-  queue->feeder.channel = &queue->channel;
-  queue->feeder.slots = &queue->segment->slots;
-  queue->feeder.lost = feeder_lost;
-  queue->feeder.finished = feeder_finished;
-  queue->feeder.arg = queue;
-  r = forkq__feeder_init(&queue->feeder);
-  if (r < 0)
-    return r;
-  r = forkq__life_begin(&queue->life, &forkq__queue_life_ops);
-  if (r < 0)
-    forkq__feeder_fini(&queue->feeder);
-  return r;
-}
-
-int forkq_queue_create_with(forkq_queue_t **ret_queue,
-                            const forkq_queue_options_t *options) {
-  if (ret_queue == NULL || options == NULL)
-    return FORKQ_ENULL;
-  if (forkq__queue_packing_here())
-    return FORKQ_EPACKING;
-  int r = check_options(options);
-  if (r < 0)
-    return r;
-  forkq_queue_t *queue = forkq__calloc(sizeof *queue);
-  if (queue == NULL)
-    return -ENOMEM;
-  queue->channel.read_fd = queue->channel.write_fd = -1;
-  queue->channel.event_fd = queue->channel.spill.fd = -1;
-  queue->channel.cell = FORKQ__NO_CELL;
-  queue->direct_write = !options->no_direct_write;
-  queue->on_feeder_error = options->on_feeder_error;
-  queue->on_feeder_error_arg = options->on_feeder_error_arg;
-  r = open_queue(queue, options);
-  if (r < 0) {
-    forkq__queue_free(queue);
-    return r;
-  }
-  *ret_queue = queue;
-  return 0;
-}
-
-int forkq_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
-  forkq_queue_options_t options = { .size = sizeof options, .maxsize = maxsize };
-  return forkq_queue_create_with(ret_queue, &options);
-}
-
-int forkq_joinable_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
-  forkq_queue_options_t options = {
-    .size = sizeof options,
-    .maxsize = maxsize,
-    .joinable = 1,
-  };
-  return forkq_queue_create_with(ret_queue, &options);
-}
+#define OWN_MS 100
 
 /* ---- putting ----------------------------------------------------------------------------- */
 
@@ -200,7 +91,8 @@ static bool take_slot(forkq_queue_t *queue) {
 
 /* 0, -EAGAIN while there is no slot, or why there will be none. */
 static int try_slot(forkq_queue_t *queue) {
-  int r = forkq__feeder_start(&queue->feeder);
+  int r = queue->simple ? forkq__feeder_open(&queue->feeder)
+                        : forkq__feeder_start(&queue->feeder);
   if (r < 0) /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock */
     return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
   if (atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN)
@@ -267,8 +159,12 @@ static int put(forkq_queue_t *queue, const struct source *source, int timeout_ms
     return r;
   int64_t deadline = forkq__os_deadline(timeout_ms);
   forkq__feeder_lock(&queue->feeder);
+  if (queue->simple)
+    forkq__feeder_await_turn(&queue->feeder);
   r = put_locked(queue, source, deadline);
-  if (r == 0)
+  if (r == 0 && queue->simple)
+    r = forkq__feeder_put_through(&queue->feeder);
+  else if (r == 0)
     forkq__feeder_push(&queue->feeder, queue->direct_write);
   forkq__feeder_unlock(&queue->feeder);
   return r;

@@ -45,6 +45,7 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
       forkq__feeder_drop(&queue->feeder);
     forkq__slots_wake_all(&segment->slots);
     forkq__channel_poke(&queue->channel);
+    forkq__queue_wake_joiners(queue);
   }
   forkq__feeder_unlock(&queue->feeder);
   return r;
@@ -131,20 +132,20 @@ void forkq_queue_destroy(forkq_queue_t *queue) {
 
 /* ---- fork and exit ----------------------------------------------------------------------- */
 
-static forkq_queue_t *queue_of(struct forkq__life *life) {
-  return (forkq_queue_t *)((char *)life - offsetof(forkq_queue_t, life));
+forkq_queue_t *forkq__queue_of(const struct forkq__life *life) {
+  return (forkq_queue_t *)((uintptr_t)life - offsetof(forkq_queue_t, life));
 }
 
 static void before_fork(struct forkq__life *life) {
-  forkq__feeder_lock(&queue_of(life)->feeder);
+  forkq__feeder_lock(&forkq__queue_of(life)->feeder);
 }
 
 static void after_fork_parent(struct forkq__life *life) {
-  forkq__feeder_unlock(&queue_of(life)->feeder);
+  forkq__feeder_unlock(&forkq__queue_of(life)->feeder);
 }
 
 static void after_fork_child(struct forkq__life *life) {
-  forkq_queue_t *queue = queue_of(life);
+  forkq_queue_t *queue = forkq__queue_of(life);
   forkq__feeder_forked(&queue->feeder);
   atomic_store(&queue->getters, 0);
   atomic_store(&queue->join_cancelled, false);
@@ -155,7 +156,7 @@ static void after_fork_child(struct forkq__life *life) {
 }
 
 static void at_exit(struct forkq__life *life) {
-  forkq_queue_t *queue = queue_of(life);
+  forkq_queue_t *queue = forkq__queue_of(life);
   /* Threads that sleep in a get do not keep the program from its end. */
   close_queue(queue, forkq__os_deadline(EXIT_GETTERS_MS));
   end_feeder(queue);

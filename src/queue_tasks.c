@@ -9,6 +9,14 @@
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 
+void forkq__queue_wake_joiners(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  if (atomic_load(&segment->joiners) == 0)
+    return;
+  atomic_fetch_add(&segment->joined_event, 1);
+  forkq__os_futex_wake(&segment->joined_event, INT_MAX);
+}
+
 int forkq_queue_task_done(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
@@ -28,10 +36,8 @@ int forkq_queue_task_done(forkq_queue_t *queue) {
   if (r == 0)
     r = forkq__ledger_task_done(&segment->ledger, cell);
   if (r == 0 && atomic_load(&segment->joiners) > 0 &&
-      forkq__ledger_unfinished(&segment->ledger) == 0) {
-    atomic_fetch_add(&segment->joined_event, 1);
-    forkq__os_futex_wake(&segment->joined_event, INT_MAX);
-  }
+      forkq__ledger_unfinished(&segment->ledger) == 0)
+    forkq__queue_wake_joiners(queue);
   return r;
 }
 

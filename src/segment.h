@@ -9,7 +9,20 @@
 #include "channel.h"
 #include "slots.h"
 
+/* What a process must find in a segment to use it: the same layout of all shared structs. */
+#define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
+#define FORKQ__SEGMENT_LAYOUT 1u
+
+struct forkq__segment_head {
+  _Atomic uint64_t magic; /* written last */
+  uint32_t layout;
+  uint32_t lock_size; /* of a pthread_mutex_t, which another libc has otherwise */
+  uint64_t size;
+};
+
 struct forkq__segment {
+  struct forkq__segment_head head;
+  uint64_t pipe_identity; /* of the pipe that belongs to it */
   uint64_t max_message;
   uint32_t joinable;
   /* Those in join sleep on `event`, which changes when the last task is done. */
@@ -22,6 +35,11 @@ struct forkq__segment {
 
 /* A new segment, mapped; *ret_fd is its descriptor. 0 or a negative errno. */
 int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd);
+
+/* Maps the segment of another program: 0, FORKQ_EHANDOVER if it is none, FORKQ_EVERSION if it
+ * is one of another version or layout, or a negative errno. The descriptor stays open. */
+int forkq__segment_open(struct forkq__segment **ret_segment, int fd);
+
 void forkq__segment_unmap(struct forkq__segment *segment);
 
 #endif

@@ -126,8 +126,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  * there stops nobody, though after a stop it may take half a second until another getter that
  * sleeps is woken. Getters are woken one at a time. What this process has put itself is found
  * by its own get with any timeout; an item of another process can be got once that process's
- * feeder has written it. A get that does not wait may take some milliseconds where another
- * process is stopped in the middle of its own.
+ * feeder has written it. A get that does not wait may take some tenths of a second where
+ * another process is stopped in the middle of its own.
  *
  * Errors: FORKQ_EMPTY (timeout 0), FORKQ_TIMEDOUT, FORKQ_ECLOSED (also when another thread
  * closes the queue during the wait; seen within half a second), FORKQ_ESHUTDOWN, FORKQ_ENULL,

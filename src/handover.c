@@ -1,0 +1,94 @@
+#include "queue.h"
+
+#include "os.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* forkq:LAYOUT:READ:WRITE:EVENT:MEMORY, the last four being descriptors. */
+#define FORMAT "forkq:%u:%d:%d:%d:%d"
+
+static void write_text(forkq_handover_t *handover) {
+  const int *fds = handover->fds;
+  snprintf(handover->text, sizeof handover->text, FORMAT, FORKQ__SEGMENT_LAYOUT, fds[0],
+           fds[1], fds[2], fds[3]);
+}
+
+int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) {
+  if (queue == NULL || ret_handover == NULL)
+    return FORKQ_ENULL;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  const struct forkq__channel *channel = &queue->channel;
+  forkq__feeder_lock(&queue->feeder);
+  forkq_handover_t handover = { .fds = { channel->read_fd, channel->write_fd,
+                                         channel->event_fd, channel->spill.fd } };
+  forkq__feeder_unlock(&queue->feeder);
+  if (handover.fds[0] < 0)
+    return FORKQ_ECLOSED;
+  write_text(&handover);
+  *ret_handover = handover;
+  return 0;
+}
+
+int forkq_handover_keep(const forkq_handover_t *handover) {
+  if (handover == NULL)
+    return FORKQ_ENULL;
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
+    int r = forkq__os_inheritable(handover->fds[i], true);
+    if (r < 0)
+      return r;
+  }
+  return 0;
+}
+
+/* What is read must be what would have been written: no spaces, signs or leading zeros. */
+static int parse(const char *text, forkq_handover_t *ret_handover) {
+  unsigned layout;
+  int *fds = ret_handover->fds;
+  if (strlen(text) >= sizeof ret_handover->text ||
+      sscanf(text, FORMAT, &layout, &fds[0], &fds[1], &fds[2], &fds[3]) != 5)
+    return FORKQ_EHANDOVER;
+  if (layout != FORKQ__SEGMENT_LAYOUT)
+    return FORKQ_EVERSION;
+  write_text(ret_handover);
+  return strcmp(text, ret_handover->text) == 0 ? 0 : FORKQ_EHANDOVER;
+}
+
+int forkq_queue_attach(forkq_queue_t **ret_queue, const char *text,
+                       const forkq_queue_options_t *options) {
+  if (ret_queue == NULL || text == NULL)
+    return FORKQ_ENULL;
+  forkq_handover_t handover;
+  int r = parse(text, &handover);
+  return r < 0 ? r : forkq__queue_adopt(ret_queue, handover.fds, options);
+}
+
+/* Over a socket the descriptors travel beside the text, and have other numbers there. */
+int forkq_queue_send(forkq_queue_t *queue, int socket) {
+  forkq_handover_t handover;
+  int r = forkq_queue_hand_over(queue, &handover);
+  if (r < 0)
+    return r;
+  return forkq__os_fds_send(socket, handover.text, sizeof handover.text, handover.fds,
+                            FORKQ_HANDOVER_FDS);
+}
+
+int forkq_queue_receive(forkq_queue_t **ret_queue, int socket,
+                        const forkq_queue_options_t *options) {
+  if (ret_queue == NULL)
+    return FORKQ_ENULL;
+  forkq_handover_t handover;
+  int fds[FORKQ_HANDOVER_FDS];
+  int r = forkq__os_fds_receive(socket, handover.text, sizeof handover.text, fds,
+                                FORKQ_HANDOVER_FDS);
+  if (r < 0)
+    return r;
+  handover.text[sizeof handover.text - 1] = '\0';
+  r = parse(handover.text, &handover);
+  if (r == 0)
+    r = forkq__queue_adopt(ret_queue, fds, options);
+  for (int i = 0; r < 0 && i < FORKQ_HANDOVER_FDS; i++)
+    forkq__os_close(fds[i]);
+  return r;
+}

@@ -1,0 +1,199 @@
+#include "queue.h"
+
+#include "heap.h"
+#include "log.h"
+#include "os.h"
+
+#include <errno.h>
+
+static void feeder_lost(void *arg, int error, const void *data, size_t size) {
+  forkq_queue_t *queue = arg;
+  if (queue->on_feeder_error != NULL)
+    queue->on_feeder_error(queue, error, data, size, queue->on_feeder_error_arg);
+  else
+    forkq__log(FORKQ_LOG_ERROR, "lost an item of %zu bytes: %s", size,
+               forkq_strerror(error));
+}
+
+/* The channel is this process's no more. With the feeder's mutex. */
+static void feeder_finished(void *arg) {
+  forkq__queue_close_descriptors(arg);
+}
+
+static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
+  forkq_queue_t *queue = forkq__calloc(sizeof *queue);
+  if (queue == NULL)
+    return NULL;
+  struct forkq__channel *channel = &queue->channel;
+  channel->read_fd = channel->write_fd = channel->event_fd = channel->spill.fd = -1;
+  channel->cell = FORKQ__NO_CELL;
+  queue->direct_write = !options->no_direct_write;
+  queue->on_feeder_error = options->on_feeder_error;
+  queue->on_feeder_error_arg = options->on_feeder_error_arg;
+  return queue;
+}
+
+/* Ties the parts together, once the segment and the descriptors are there. */
+static int start(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  struct forkq__channel *channel = &queue->channel;
+  channel->shared = &segment->channel;
+  channel->ledger = &segment->ledger;
+  channel->spill.offset = (int64_t)sizeof *segment;
+  channel->max_message = (uint32_t)segment->max_message;
+  channel->joinable = segment->joinable != 0;
+  queue->feeder.channel = channel;
+  queue->feeder.slots = &segment->slots;
+  queue->feeder.lost = feeder_lost;
+  queue->feeder.finished = feeder_finished;
+  queue->feeder.arg = queue;
+  int r = forkq__feeder_init(&queue->feeder);
+  if (r < 0)
+    return r;
+  r = forkq__life_begin(&queue->life, &forkq__queue_life_ops);
+  if (r < 0)
+    forkq__feeder_fini(&queue->feeder);
+  return r;
+}
+
+static int make_descriptors(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  int pipe[2];
+  int r = forkq__os_packet_pipe(pipe);
+  if (r < 0)
+    return r;
+  channel->read_fd = pipe[0];
+  channel->write_fd = pipe[1];
+  channel->event_fd = forkq__os_event_create();
+  if (channel->event_fd < 0)
+    return channel->event_fd;
+  r = forkq__os_identity(channel->read_fd, &queue->segment->pipe_identity);
+  return r < 0 ? r : forkq__os_identity(channel->spill.fd, &queue->identity);
+}
+
+static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
+  int r = forkq__segment_create(&queue->segment, &queue->channel.spill.fd);
+  if (r < 0)
+    return r;
+  struct forkq__segment *segment = queue->segment;
+  segment->slots.maxsize = options->maxsize > 0 ? options->maxsize : 0;
+  segment->max_message = options->max_message;
+  if (segment->max_message == 0)
+    segment->max_message = FORKQ_MESSAGE_MAX;
+  segment->joinable = options->joinable != 0;
+  r = make_descriptors(queue);
+  return r < 0 ? r : start(queue);
+}
+
+static int check_options(const forkq_queue_options_t *options) {
+  if (options->size != sizeof *options || options->max_message > FORKQ_MESSAGE_MAX)
+    return FORKQ_ERANGE;
+  return forkq__queue_packing_here() ? FORKQ_EPACKING : 0;
+}
+
+int forkq_queue_create_with(forkq_queue_t **ret_queue,
+                            const forkq_queue_options_t *options) {
+  if (ret_queue == NULL || options == NULL)
+    return FORKQ_ENULL;
+  int r = check_options(options);
+  if (r < 0)
+    return r;
+  forkq_queue_t *queue = new_queue(options);
+  if (queue == NULL)
+    return -ENOMEM;
+  r = create(queue, options);
+  if (r < 0)
+    forkq__queue_free(queue);
+  else
+    *ret_queue = queue;
+  return r;
+}
+
+int forkq_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
+  forkq_queue_options_t options = { .size = sizeof options, .maxsize = maxsize };
+  return forkq_queue_create_with(ret_queue, &options);
+}
+
+int forkq_joinable_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
+  forkq_queue_options_t options = {
+    .size = sizeof options,
+    .maxsize = maxsize,
+    .joinable = 1,
+  };
+  return forkq_queue_create_with(ret_queue, &options);
+}
+
+/* ---- the queue of another program -------------------------------------------------------- */
+
+static bool is_same(const struct forkq__life *life, const void *identity) {
+  return life->ops == &forkq__queue_life_ops &&
+         forkq__queue_of(life)->identity == *(const uint64_t *)identity;
+}
+
+/* The segment of the descriptor, if it is one and the pipe belongs to it. */
+static int adopt_segment(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
+  uint64_t read_end, write_end;
+  int r = forkq__os_identity(fds[3], &queue->identity);
+  /* A process's life is one record lock: with two handles, the end of one would look like
+   * the end of the process. */
+  if (r == 0 && forkq__life_any(is_same, &queue->identity))
+    return FORKQ_ETWICE;
+  if (r == 0)
+    r = forkq__segment_open(&queue->segment, fds[3]);
+  if (r < 0)
+    return r;
+  r = forkq__os_identity(fds[0], &read_end);
+  if (r == 0)
+    r = forkq__os_identity(fds[1], &write_end);
+  if (r < 0 || read_end != queue->segment->pipe_identity || write_end != read_end)
+    return FORKQ_EHANDOVER;
+  return 0;
+}
+
+static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
+  struct forkq__channel *channel = &queue->channel;
+  static const int access[] = { FORKQ__READS, FORKQ__WRITES, FORKQ__BOTH, FORKQ__BOTH };
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    if (forkq__os_access(fds[i]) != access[i])
+      return FORKQ_EHANDOVER;
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
+    int r = forkq__os_inheritable(fds[i], false);
+    if (r < 0)
+      return r;
+  }
+  channel->read_fd = fds[0];
+  channel->write_fd = fds[1];
+  channel->event_fd = fds[2];
+  channel->spill.fd = fds[3];
+  return 0;
+}
+
+static void disown_descriptors(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  channel->read_fd = channel->write_fd = channel->event_fd = channel->spill.fd = -1;
+}
+
+int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
+                       const forkq_queue_options_t *options) {
+  forkq_queue_options_t defaults = { .size = sizeof defaults };
+  if (options == NULL)
+    options = &defaults;
+  int r = check_options(options);
+  if (r < 0)
+    return r;
+  forkq_queue_t *queue = new_queue(options);
+  if (queue == NULL)
+    return -ENOMEM;
+  r = adopt_segment(queue, fds);
+  if (r == 0)
+    r = adopt_descriptors(queue, fds);
+  if (r == 0)
+    r = start(queue);
+  if (r < 0) {
+    disown_descriptors(queue);
+    forkq__queue_free(queue);
+    return r;
+  }
+  *ret_queue = queue;
+  return 0;
+}
