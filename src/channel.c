@@ -207,7 +207,8 @@ static int load_packet(struct forkq__channel *channel) {
   /* A sleeper that looked at `loading` before will not hear of this packet from the pipe,
    * for it will have left it. It is told first: should this process die behind the read,
    * the one that it woke finds the packet. */
-  if (atomic_load(&shared->asleep) && !LOAD(shared->raised)) {
+  if ((atomic_load(&shared->asleep) || atomic_load(&shared->watchers)) &&
+      !LOAD(shared->raised)) {
     forkq__os_event_raise(channel->event_fd);
     STORE(shared->raised, 1);
   }
@@ -603,6 +604,28 @@ bool forkq__channel_exhausted(struct forkq__channel *channel) {
   default:
     return true;
   }
+}
+
+void forkq__channel_watch_begin(struct forkq__channel *channel) {
+  atomic_fetch_add(&channel->shared->watchers, 1);
+}
+
+void forkq__channel_watch_end(struct forkq__channel *channel) {
+  atomic_fetch_sub(&channel->shared->watchers, 1);
+}
+
+bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
+  /* A reader is at it, or died at it; with its lock in hand that is over. */
+  if ((saw_event || atomic_load(&shared->loading)) &&
+      lock_read(channel, FORKQ__NOWAIT) == 0) {
+    if (saw_event && !has_unread(shared))
+      lower_event(channel);
+    forkq__lock_release(&shared->read_lock);
+  }
+  return atomic_load(&shared->unread) > 0 ||
+         forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0 || forkq__channel_exhausted(channel);
 }
 
 /* A large message is left for a call that can wait for its rest. */

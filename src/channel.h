@@ -55,6 +55,7 @@ struct forkq__channel_shared {
   alignas(64) struct forkq__lock turn;
   _Atomic uint32_t asleep;   /* the owner of the turn is in poll, or was woken from it */
   _Atomic uint32_t hastened; /* a writer has hurried because of this sleep */
+  _Atomic uint32_t watchers; /* in forkq_wait, or killed there: it costs them an event */
 
   alignas(4096) struct forkq__packet packet; /* read ahead; one page, one copy */
 };
@@ -112,6 +113,13 @@ bool forkq__channel_exhausted(struct forkq__channel *channel);
 
 /* Receives and drops all that is there. */
 void forkq__channel_drain(struct forkq__channel *channel);
+
+/* Between begin and end, readers raise the event for this process, too. look: whether a
+ * receive would bring something, or say that nothing will come; `saw_event` says that the
+ * event was raised when the caller last looked, and is lowered if it stands for nothing. */
+void forkq__channel_watch_begin(struct forkq__channel *channel);
+bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event);
+void forkq__channel_watch_end(struct forkq__channel *channel);
 
 /* Makes the sleeper look up. */
 void forkq__channel_poke(struct forkq__channel *channel);

@@ -377,13 +377,16 @@ void forkq__feeder_drop(struct forkq__feeder *feeder) {
   }
 }
 
+void forkq__feeder_stop_put_through(struct forkq__feeder *feeder) {
+  forkq__feeder_abandon(feeder);
+  forkq__feeder_await_turn(feeder);
+}
+
 void forkq__feeder_close(struct forkq__feeder *feeder) {
   if (feeder->closing)
     return;
   feeder->closing = true;
   if (feeder->state == FORKQ__FEEDER_NONE) {
-    forkq__feeder_abandon(feeder); /* a thread in put_through */
-    forkq__feeder_await_turn(feeder);
     close_cell(feeder);
     close_stop(feeder);
     feeder->finished(feeder->arg);

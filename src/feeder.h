@@ -64,6 +64,9 @@ int forkq__feeder_put_through(struct forkq__feeder *feeder);
 /* Waits until no other thread is in put_through. */
 void forkq__feeder_await_turn(struct forkq__feeder *feeder);
 
+/* Ends it, for good. */
+void forkq__feeder_stop_put_through(struct forkq__feeder *feeder);
+
 /* An item for which a slot was taken is not put after all. */
 void forkq__feeder_withdraw(struct forkq__feeder *feeder);
 

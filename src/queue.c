@@ -342,6 +342,33 @@ int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count
   return r;
 }
 
+int forkq__queue_watch_begin(forkq_queue_t *queue) {
+  int r = enter_get(queue, 0);
+  if (r < 0)
+    return r;
+  forkq__channel_watch_begin(&queue->channel);
+  if (queue->channel.cell != FORKQ__NO_CELL)
+    send_own(queue, FORKQ__FOREVER);
+  return 0;
+}
+
+void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]) {
+  bool shut = atomic_load(&queue->channel.shared->shutdown) != FORKQ__OPEN;
+  fds[0] = queue->channel.read_fd;
+  fds[1] = shut ? -1 : queue->channel.event_fd;
+}
+
+int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event) {
+  if (atomic_load(&queue->channel.closed))
+    return FORKQ_ECLOSED;
+  return forkq__channel_watch_look(&queue->channel, saw_event);
+}
+
+void forkq__queue_watch_end(forkq_queue_t *queue) {
+  forkq__channel_watch_end(&queue->channel);
+  leave_get(queue);
+}
+
 /* ---- looking ----------------------------------------------------------------------------- */
 
 /* Before numbers are told, the dead are taken out of them. */

@@ -42,6 +42,14 @@ bool forkq__queue_packing_here(void);
 /* Those in join look whether all is done. */
 void forkq__queue_wake_joiners(forkq_queue_t *queue);
 
+/* For forkq_wait. begin: 0, and the descriptors to poll, of which the second is -1 where only
+ * a look now and then helps; or what a get would fail with. look: 1 or 0, or FORKQ_ECLOSED.
+ * While it is watched, close waits as it does for a get. */
+int forkq__queue_watch_begin(forkq_queue_t *queue);
+void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]);
+int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event);
+void forkq__queue_watch_end(forkq_queue_t *queue);
+
 /* Takes back what the dead held. With the feeder's mutex, which keeps the descriptors open. */
 bool forkq__queue_reap(forkq_queue_t *queue);
 

@@ -69,6 +69,9 @@ static void close_queue(forkq_queue_t *queue, int64_t getters_deadline) {
   forkq__slots_wake_all(&queue->segment->slots);
   see_getters_off(queue, getters_deadline);
   forkq__feeder_lock(&queue->feeder);
+  /* A put on a thread of the program's must not meet a pipe without reader: SIGPIPE. */
+  if (queue->simple)
+    forkq__feeder_stop_put_through(&queue->feeder);
   close_fd(&queue->channel.read_fd);
   close_fd(&queue->channel.event_fd);
   forkq__feeder_close(&queue->feeder);

@@ -4,7 +4,9 @@ void forkq__scan_begin(struct forkq__scan *scan) {
   scan->skip = 0;
   scan->owed = 1;
   scan->elements = 0;
+  scan->length = 0;
   scan->length_left = 0;
+  scan->head = 0;
   scan->whole = false;
   scan->error = 0;
   scan->depth = 0;

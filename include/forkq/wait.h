@@ -1,0 +1,94 @@
+/* forkq/wait.h: waiting for any of several things.
+ *
+ * The counterpart of multiprocessing.connection.wait.
+ */
+#ifndef FORKQ_WAIT_H
+#define FORKQ_WAIT_H
+
+#include <forkq/base.h>
+#include <forkq/connection.h>
+#include <forkq/queue.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum forkq_wait_kind {
+  FORKQ_WAIT_CONNECTION,
+  FORKQ_WAIT_FD,
+  FORKQ_WAIT_QUEUE
+} forkq_wait_kind_t;
+
+/* One thing to wait for, and whether it is ready. Made by the functions below; borrowed,
+ * not owned. */
+typedef struct forkq_wait_entry {
+  forkq_wait_kind_t kind;
+  union {
+    forkq_connection_t *connection;
+    int fd;
+    forkq_queue_t *queue;
+  } on;
+  int ready;
+} forkq_wait_entry_t;
+
+/* An entry for a connection. A connection that only sends may be waited for too: it is
+ * ready when nobody can receive any more. */
+static inline forkq_wait_entry_t forkq_wait_on(forkq_connection_t *connection) {
+  forkq_wait_entry_t entry;
+  entry.kind = FORKQ_WAIT_CONNECTION;
+  entry.on.connection = connection;
+  entry.ready = 0;
+  return entry;
+}
+
+/* An entry for any descriptor that poll(2) takes: a socket, a pidfd, an eventfd, ... */
+static inline forkq_wait_entry_t forkq_wait_on_fd(int fd) {
+  forkq_wait_entry_t entry;
+  entry.kind = FORKQ_WAIT_FD;
+  entry.on.fd = fd;
+  entry.ready = 0;
+  return entry;
+}
+
+/* An entry for a queue. It is ready when a get would bring an item, or say that the queue is
+ * shut down; but with other processes at the same queue one of them may be faster, so go on
+ * with a get that does not wait. */
+static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
+  forkq_wait_entry_t entry;
+  entry.kind = FORKQ_WAIT_QUEUE;
+  entry.on.queue = queue;
+  entry.ready = 0;
+  return entry;
+}
+
+/* Waits until at least one of the entries is ready, at most `timeout_ms`. Returns how
+ * many are, and sets `ready` of every entry to 1 or 0: read in the order of the array
+ * they are what Python's wait returns. 0: the time is over. Ready is what can be received
+ * from without waiting: bytes, or the end of the file or an error that a receive would
+ * report.
+ *
+ * Without entries it sleeps for the timeout; for ever, if that is -1.
+ *
+ * Nothing is read, and nothing kept. The same entries may be used again and again; to
+ * leave one out, move the last one to its place. Blocks as said, signals do not end it.
+ * Any number of threads may wait; for a connection it counts as a receive
+ * (forkq/connection.h). Up to 32 entries it does not allocate.
+ *
+ * Errors, each with every `ready` as it was, unless a queue is closed meanwhile:
+ * FORKQ_ENULL (entries, a connection or a queue), FORKQ_ETIMEOUT, FORKQ_ECLOSED (a
+ * connection or queue is, or is being closed), FORKQ_EPACKING, FORKQ_ETWICE (a queue or
+ * descriptor is listed twice, on its own or as a connection's), -EBADF (a descriptor is not
+ * open), -EINVAL (an entry of no kind, or more entries than the process may have
+ * descriptors; a queue takes two), -ENOMEM.
+ *
+ * Python: multiprocessing.connection.wait(object_list, timeout), where None is our -1 and
+ * a negative timeout our 0; a descriptor that is not open counts as ready there. There a
+ * queue has no public descriptor, and one that is ready may still make a get wait. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_wait(forkq_wait_entry_t *entries, size_t count,
+                                          int timeout_ms);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
