@@ -1,0 +1,92 @@
+/* What the tests have in common: children, waiting for a state, and a heap that fails. */
+#ifndef FORKQ_TEST_SUPPORT_H
+#define FORKQ_TEST_SUPPORT_H
+
+#include <check.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* In a child, where an assertion of Check would run the exit handlers of the test: says
+ * what is wrong and exits with 1. */
+#define CHILD_MUST(condition)                                                            \
+  do {                                                                                   \
+    if (!(condition))                                                                    \
+      support_child_failed(__FILE__, __LINE__, #condition);                              \
+  } while (0)
+_Noreturn void support_child_failed(const char *file, int line, const char *condition);
+
+/* An assertion for hot loops: each of Check's own is a write to a file. */
+#define support_assert(condition)                                                        \
+  do {                                                                                   \
+    if (!(condition))                                                                    \
+      ck_abort_msg("not so: %s", #condition);                                            \
+  } while (0)
+
+/* ---- children ---------------------------------------------------------------------- */
+
+/* Forks a child that calls `fn` and exits with 0. It dies with its parent. */
+pid_t support_fork(void (*fn)(void *arg), void *arg);
+
+/* Waits for the end of a child: its exit status, or 128 and the signal that ended it. */
+int support_wait(pid_t child);
+
+/* Kills a child with SIGKILL; kill_and_wait reaps it too, kill leaves it a zombie, and
+ * comes back when it is one. */
+void support_kill(pid_t child);
+void support_kill_and_wait(pid_t child);
+
+/* Stops a child, and comes back when it has stopped. */
+void support_stop(pid_t child);
+
+/* Memory, all zero, that children share; it lasts until the test ends. */
+void *support_shared(size_t size);
+
+/* ---- waiting for a state: at most 10 seconds, and then the test fails -------------- */
+
+/* Until the flag is not 0. */
+void support_until(_Atomic int *flag);
+
+/* Until a process sleeps in a system call, with its first thread. */
+bool support_asleep(pid_t pid);
+void support_until_asleep(pid_t pid);
+
+/* Until that many threads of this process sleep, the caller not counted. */
+void support_until_threads_asleep(int count);
+
+/* Until the packet pipe of a queue, the only one that this process has, has no room, or
+ * has nothing in it. */
+void support_until_pipe_full(const void *queue);
+void support_until_pipe_empty(const void *queue);
+
+/* Milliseconds on CLOCK_MONOTONIC. */
+int64_t support_now_ms(void);
+
+/* ---- what is open, what is allocated ----------------------------------------------- */
+
+int support_open_fds(void);
+
+/* A heap of forkq's that counts. With fail_at the k-th request from now fails, and if
+ * `persistent` all that follow it; 0: none does. live: blocks not freed yet. requests:
+ * all that were made, with those that failed. */
+void support_heap_install(void);
+void support_heap_fail_at(long k, bool persistent);
+long support_heap_live(void);
+long support_heap_requests(void);
+
+/* ---- numbers ----------------------------------------------------------------------- */
+
+/* The next of a sequence that looks random and depends on the seed alone; below
+ * `limit`. */
+uint64_t support_random(uint64_t *seed);
+uint32_t support_random_below(uint64_t *seed, uint32_t limit);
+
+/* Bytes that depend on the seed and on their place. */
+void support_fill(void *data, size_t size, uint64_t seed);
+
+/* Runs a suite: what main returns. */
+int support_main(Suite *suite);
+
+#endif

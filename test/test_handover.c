@@ -1,0 +1,271 @@
+/* A queue given to another program: the same program, started anew with an argument. */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <forkq.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static forkq_queue_t *queue;
+static int fds_before;
+
+static void set_up(void) {
+  fds_before = support_open_fds();
+  ck_assert_int_eq(forkq_queue_create(&queue, 10), 0);
+}
+
+static void tear_down(void) {
+  forkq_queue_destroy(queue);
+  ck_assert_int_eq(support_open_fds(), fds_before);
+}
+
+static int put(forkq_queue_t *to, int64_t value, int timeout_ms) {
+  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+  object.via.u64 = (uint64_t)value;
+  return forkq_queue_put(to, &object, timeout_ms);
+}
+
+static int64_t get(forkq_queue_t *from, int timeout_ms) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  int r = forkq_queue_get(from, &item, timeout_ms);
+  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
+  forkq_item_destroy(&item);
+  return value;
+}
+
+/* ---- the other program --------------------------------------------------------------------- */
+
+/* Gets a number and puts it back plus one hundred, until it gets 0. */
+static int echo(const char *text) {
+  forkq_queue_t *attached;
+  if (forkq_queue_attach(&attached, text, NULL) != 0)
+    return 2;
+  for (int64_t value; (value = get(attached, 10000)) != 0;)
+    if (value < 0 || put(attached, value + 100, -1) != 0)
+      return 3;
+  forkq_queue_destroy(attached);
+  return 0;
+}
+
+/* Fills the queue behind a message that no pipe holds, and waits to be killed. */
+static int hoard(const char *text) {
+  static char large[10 << 20] = { (char)0xc6 };
+  forkq_queue_t *attached;
+  size_t body = sizeof large - 5;
+  for (int i = 0; i < 4; i++)
+    large[1 + i] = (char)(body >> (24 - 8 * i));
+  if (forkq_queue_attach(&attached, text, NULL) != 0 ||
+      forkq_queue_put_packed(attached, large, sizeof large, -1) != 0)
+    return 2;
+  while (put(attached, 1, 0) == 0)
+    ;
+  pause();
+  return 0;
+}
+
+static int other_program(const char *role, const char *text) {
+  return strcmp(role, "echo") == 0 ? echo(text) : hoard(text);
+}
+
+/* ---- tests --------------------------------------------------------------------------------- */
+
+static void exec_other(void *arg) {
+  forkq_handover_t handover;
+  CHILD_MUST(forkq_queue_hand_over(queue, &handover) == 0);
+  CHILD_MUST(forkq_handover_keep(&handover) == 0);
+  execl("/proc/self/exe", "other", (const char *)arg, handover.text, NULL);
+  _exit(127);
+}
+
+static char role_echo[] = "echo", role_hoard[] = "hoard";
+
+static void assert_echo(pid_t pid) {
+  for (int i = 1; i <= 5; i++)
+    ck_assert_int_eq(put(queue, i, -1), 0);
+  /* The other one may get what is echoed, too: numbers grow until they are got here. */
+  for (int i = 1; i <= 5; i++)
+    ck_assert_int_ge(get(queue, 10000), 1);
+  ck_assert_int_eq(put(queue, 0, -1), 0);
+  ck_assert_int_eq(support_wait(pid), 0);
+}
+
+START_TEST(to_a_program_started_with_fork_and_exec) {
+  assert_echo(support_fork(exec_other, role_echo));
+}
+END_TEST
+
+START_TEST(to_a_program_started_with_posix_spawn) {
+  forkq_handover_t handover;
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    posix_spawn_file_actions_adddup2(&actions, handover.fds[i], handover.fds[i]);
+  char name[] = "other";
+  char *args[] = { name, role_echo, handover.text, NULL };
+  pid_t pid;
+  ck_assert_int_eq(posix_spawn(&pid, "/proc/self/exe", &actions, NULL, args, environ), 0);
+  posix_spawn_file_actions_destroy(&actions);
+  assert_echo(pid);
+}
+END_TEST
+
+static void receive_and_put(void *arg) {
+  /* This child has the queue by fork already, which is refused; so it gives it up first. */
+  int socket = *(int *)arg;
+  forkq_queue_destroy(queue);
+  forkq_queue_t *received;
+  CHILD_MUST(forkq_queue_receive(&received, socket, NULL) == 0);
+  CHILD_MUST(put(received, 7, -1) == 0);
+  forkq_queue_destroy(received);
+}
+
+START_TEST(to_an_unrelated_process_over_a_socket) {
+  int sockets[2];
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+  pid_t child = support_fork(receive_and_put, &sockets[1]);
+  ck_assert_int_eq(forkq_queue_send(queue, sockets[0]), 0);
+  ck_assert_int_eq(get(queue, 10000), 7);
+  ck_assert_int_eq(support_wait(child), 0);
+  close(sockets[0]);
+  forkq_queue_t *received = NULL;
+  ck_assert_int_eq(forkq_queue_receive(&received, sockets[1], NULL), FORKQ_EEOF);
+  close(sockets[1]);
+}
+END_TEST
+
+START_TEST(what_the_killed_program_held_comes_back) {
+  pid_t child = support_fork(exec_other, role_hoard);
+  while (forkq_queue_full(queue) == 0)
+    usleep(1000);
+  support_until_asleep(child);
+  support_kill_and_wait(child);
+  for (int i = 0; i < 10; i++)
+    ck_assert_int_eq(put(queue, i, 0), 0);
+  ck_assert_int_eq(put(queue, 10, 0), FORKQ_FULL);
+  for (int i = 0; i < 10; i++)
+    ck_assert_int_eq(get(queue, 1000), i);
+}
+END_TEST
+
+START_TEST(the_same_process_is_refused) {
+  forkq_handover_t handover;
+  forkq_queue_t *other = NULL;
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
+  ck_assert_int_eq(forkq_queue_attach(&other, handover.text, NULL), FORKQ_ETWICE);
+  ck_assert_ptr_null(other);
+  ck_assert_int_eq(put(queue, 1, -1), 0);
+  ck_assert_int_eq(get(queue, 1000), 1);
+}
+END_TEST
+
+START_TEST(text_that_is_no_handover_is_refused) {
+  static const char *const bad[] = { "",
+                                     "forkq",
+                                     "forkq:1:2:3:4",
+                                     "forkq:1:2:3:4:5x",
+                                     "forkq:1:-1:3:4:5",
+                                     "forkq:1: 2:3:4:5",
+                                     "forkq:1:02:3:4:5",
+                                     "forkq:1:900:901:902:903",
+                                     "forkq:1:2147483648:3:4:5",
+                                     "forkq:1:0:0:0:0" };
+  forkq_queue_t *other = NULL;
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    int r = forkq_queue_attach(&other, bad[i], NULL);
+    ck_assert_msg(r == FORKQ_EHANDOVER || r == -EBADF, "%s: %s", bad[i],
+                  forkq_error_name(r));
+  }
+  ck_assert_int_eq(forkq_queue_attach(&other, "forkq:999:2:3:4:5", NULL), FORKQ_EVERSION);
+  ck_assert_int_eq(forkq_queue_attach(&other, NULL, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_attach(NULL, "forkq:1:2:3:4:5", NULL), FORKQ_ENULL);
+  ck_assert_ptr_null(other);
+}
+END_TEST
+
+/* With the descriptors of a queue that this process no longer has, one of them replaced. */
+static int attach_with(int which, int fd) {
+  forkq_handover_t handover;
+  forkq_queue_t *other = NULL;
+  int fds[FORKQ_HANDOVER_FDS];
+  char text[64];
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    fds[i] = fcntl(i == which ? fd : handover.fds[i], F_DUPFD_CLOEXEC, 0);
+  forkq_queue_destroy(queue);
+  snprintf(text, sizeof text, "forkq:1:%d:%d:%d:%d", fds[0], fds[1], fds[2], fds[3]);
+  int r = forkq_queue_attach(&other, text, NULL);
+  if (r == 0)
+    forkq_queue_destroy(other);
+  for (int i = 0; r < 0 && i < FORKQ_HANDOVER_FDS; i++)
+    close(fds[i]);
+  ck_assert_int_eq(forkq_queue_create(&queue, 10), 0);
+  return r;
+}
+
+START_TEST(descriptors_of_something_else_are_refused) {
+  int pipe_fds[2];
+  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  int memory = memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  ck_assert_int_eq(ftruncate(memory, 4 << 20), 0);
+  ck_assert_int_eq(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK | O_DIRECT), 0);
+  ck_assert_int_eq(attach_with(-1, -1), 0);
+  ck_assert_int_eq(attach_with(0, pipe_fds[0]), FORKQ_EHANDOVER);
+  ck_assert_int_eq(attach_with(1, pipe_fds[1]), FORKQ_EHANDOVER);
+  ck_assert_int_eq(attach_with(2, null), FORKQ_EHANDOVER);
+  ck_assert_int_eq(attach_with(3, null), FORKQ_EHANDOVER);
+  ck_assert_int_eq(attach_with(3, memory), FORKQ_EHANDOVER);
+  close(null);
+  close(memory);
+  close(pipe_fds[0]);
+  close(pipe_fds[1]);
+}
+END_TEST
+
+START_TEST(another_layout_is_refused) {
+  /* The head of a segment as it would be, but for the number of the layout. */
+  forkq_handover_t handover;
+  uint32_t layout = 77;
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
+  ck_assert_int_eq(pwrite(handover.fds[3], &layout, sizeof layout, 8), sizeof layout);
+  ck_assert_int_eq(attach_with(-1, -1), FORKQ_EVERSION);
+}
+END_TEST
+
+START_TEST(a_closed_queue_cannot_be_handed_over) {
+  forkq_handover_t handover;
+  ck_assert_int_eq(forkq_queue_hand_over(NULL, &handover), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_hand_over(queue, NULL), FORKQ_ENULL);
+  forkq_queue_close(queue);
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), FORKQ_ECLOSED);
+}
+END_TEST
+
+int main(int argc, char **argv) {
+  if (argc == 3)
+    return other_program(argv[1], argv[2]);
+  Suite *suite = suite_create("handover");
+  TCase *tcase = tcase_create("handover");
+  tcase_set_timeout(tcase, 30);
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_test(tcase, to_a_program_started_with_fork_and_exec);
+  tcase_add_test(tcase, to_a_program_started_with_posix_spawn);
+  tcase_add_test(tcase, to_an_unrelated_process_over_a_socket);
+  tcase_add_test(tcase, what_the_killed_program_held_comes_back);
+  tcase_add_test(tcase, the_same_process_is_refused);
+  tcase_add_test(tcase, text_that_is_no_handover_is_refused);
+  tcase_add_test(tcase, descriptors_of_something_else_are_refused);
+  tcase_add_test(tcase, another_layout_is_refused);
+  tcase_add_test(tcase, a_closed_queue_cannot_be_handed_over);
+  suite_add_tcase(suite, tcase);
+  return support_main(suite);
+}

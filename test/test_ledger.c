@@ -1,0 +1,589 @@
+/* The ledger: what each process holds, and what comes back when it dies. */
+#define _GNU_SOURCE
+#include "ledger.h"
+#include "os.h"
+#include "support.h"
+
+#include <forkq/base.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The states of a cell, as ledger.c has them. */
+enum { FREE, USED, DEAD };
+
+static struct forkq__ledger *ledger;
+static int fd;
+static _Atomic int *flags; /* what children say, and what they wait for */
+
+/* The channel's part: whether the packet that a dead process was writing came. */
+static int verdict;
+
+static int give_verdict(void *arg, uint32_t cell) {
+  support_assert(arg == &verdict);
+  support_assert(ledger->cells[cell].pending_seq != 0);
+  return verdict;
+}
+
+static const struct forkq__witness witness = { give_verdict, &verdict };
+
+static void set_up(void) {
+  void *memory;
+  fd = forkq__os_memory_create("test", sizeof *ledger);
+  ck_assert_int_ge(fd, 0);
+  ck_assert_int_eq(forkq__os_memory_map(fd, sizeof *ledger, &memory), 0);
+  ledger = memory;
+  ck_assert_int_eq(forkq__ledger_init(ledger), 0);
+  flags = support_shared(16 * sizeof *flags);
+}
+
+static void tear_down(void) {
+  forkq__os_memory_unmap(ledger, sizeof *ledger);
+  close(fd);
+}
+
+static bool reap(void) {
+  return forkq__ledger_reap(ledger, fd, FORKQ__NO_CELL, witness);
+}
+
+/* ---- children with a cell ---------------------------------------------------------- */
+
+/* What a child's account shall say. */
+struct account {
+  uint32_t cell;
+  uint64_t accepted;
+  uint64_t sent;
+  uint64_t returned;
+  bool stays;
+};
+
+static void keep_account(void *arg) {
+  const struct account *account = arg;
+  uint32_t index;
+  CHILD_MUST(forkq__ledger_open(ledger, fd, witness, &index) == 0);
+  CHILD_MUST(index == account->cell);
+  struct forkq__cell *cell = &ledger->cells[index];
+  atomic_fetch_add(&cell->accepted, account->accepted);
+  atomic_fetch_add(&cell->sent, account->sent);
+  CHILD_MUST(forkq__ledger_return(ledger, index, account->returned));
+  atomic_store(&flags[0], 1);
+  while (account->stays)
+    pause();
+}
+
+static pid_t start(struct account account) {
+  account.stays = true;
+  atomic_store(&flags[0], 0);
+  pid_t child = support_fork(keep_account, &account);
+  support_until(&flags[0]);
+  return child;
+}
+
+/* ---- cells ------------------------------------------------------------------------- */
+
+START_TEST(each_process_has_a_cell_of_its_own) {
+  pid_t children[3];
+  for (uint32_t i = 0; i < 3; i++)
+    children[i] = start((struct account){ .cell = i });
+  for (uint32_t i = 0; i < 3; i++)
+    ck_assert(forkq__ledger_alive(fd, FORKQ__NO_CELL, i));
+  for (uint32_t i = 0; i < 3; i++)
+    support_kill_and_wait(children[i]);
+}
+END_TEST
+
+START_TEST(a_cell_is_used_again_and_again) {
+  uint32_t index = 77;
+  for (int i = 1; i <= 10000; i++) {
+    support_assert(forkq__ledger_open(ledger, fd, witness, &index) == 0 && index == 0);
+    support_assert(ledger->cells[0].owners == (uint32_t)i);
+    forkq__ledger_close(ledger, fd, index);
+  }
+  ck_assert_uint_eq(ledger->cells_used, 1);
+}
+END_TEST
+
+START_TEST(a_dead_process_s_cell_is_used_again) {
+  struct account account = { .cell = 0, .accepted = 2, .sent = 1 };
+  for (int i = 0; i < 200; i++)
+    support_assert(support_wait(support_fork(keep_account, &account)) == 0);
+  ck_assert_uint_eq(ledger->cells_used, 1);
+  reap();
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 200);
+}
+END_TEST
+
+START_TEST(a_closed_cell_is_no_longer_alive_and_its_items_come_back) {
+  pid_t child = start((struct account){ .cell = 0, .accepted = 1 });
+  uint32_t index;
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_uint_eq(index, 1);
+  ledger->cells[1].accepted = 10;
+  ledger->cells[1].sent = 4;
+  forkq__ledger_close(ledger, fd, index);
+  ck_assert(!forkq__ledger_alive(fd, FORKQ__NO_CELL, 1));
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 5);
+  ck_assert(!reap());
+  support_kill_and_wait(child);
+}
+END_TEST
+
+static void mark_all_used(void) {
+  for (uint32_t i = 0; i < FORKQ__CELLS_MAX; i++)
+    ledger->cells[i].state = USED;
+}
+
+/* The marks stand for processes that live: nobody looks at cells beyond `cells_used`. */
+START_TEST(one_process_more_than_cells_is_too_many) {
+  uint32_t index = 77;
+  mark_all_used();
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), FORKQ_ETOOMANY);
+  ck_assert_uint_eq(index, 77);
+  ledger->cells[FORKQ__CELLS_MAX - 1].state = FREE;
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_uint_eq(index, FORKQ__CELLS_MAX - 1);
+  forkq__ledger_close(ledger, fd, index);
+}
+END_TEST
+
+START_TEST(open_looks_for_the_dead_before_it_gives_up) {
+  uint32_t index;
+  mark_all_used();
+  ledger->cells_used = FORKQ__CELLS_MAX;
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_uint_eq(index, 0);
+}
+END_TEST
+
+/* ---- life and death ---------------------------------------------------------------- */
+
+START_TEST(what_a_killed_process_held_comes_back_exactly) {
+  pid_t other = start((struct account){ .cell = 0, .accepted = 5, .sent = 2 });
+  pid_t victim =
+      start((struct account){ .cell = 1, .accepted = 20, .sent = 7, .returned = 3 });
+  ck_assert_uint_eq(forkq__ledger_held(ledger, 1), 10);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 5 + 20 - 3);
+  ck_assert(!reap());
+  support_kill_and_wait(victim);
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_held(ledger, 1), 0);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 5 + 7);
+  ck_assert_uint_eq(ledger->returned, 13);
+  ck_assert(!reap());
+  support_kill_and_wait(other);
+}
+END_TEST
+
+START_TEST(who_exits_without_close_is_dead_as_well) {
+  struct account account = { .cell = 0, .accepted = 3 };
+  ck_assert_int_eq(support_wait(support_fork(keep_account, &account)), 0);
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
+}
+END_TEST
+
+START_TEST(a_zombie_is_dead) {
+  pid_t child = start((struct account){ .cell = 0, .accepted = 3 });
+  support_kill(child);
+  ck_assert(!forkq__ledger_alive(fd, FORKQ__NO_CELL, 0));
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
+  ck_assert_int_eq(support_wait(child), 128 + SIGKILL);
+}
+END_TEST
+
+START_TEST(a_stopped_process_lives) {
+  pid_t child = start((struct account){ .cell = 0, .accepted = 3 });
+  support_stop(child);
+  ck_assert(forkq__ledger_alive(fd, FORKQ__NO_CELL, 0));
+  ck_assert(!reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
+  support_kill_and_wait(child);
+  ck_assert(reap());
+}
+END_TEST
+
+START_TEST(one_s_own_cell_lives) {
+  uint32_t index;
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ledger->cells[index].accepted = 3;
+  ck_assert(forkq__ledger_alive(fd, index, index));
+  ck_assert(!forkq__ledger_reap(ledger, fd, index, witness));
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
+}
+END_TEST
+
+START_TEST(where_the_kernel_cannot_say_nobody_is_dead) {
+  ck_assert(forkq__ledger_alive(-1, FORKQ__NO_CELL, 0));
+}
+END_TEST
+
+static void wait_forever(void *arg) {
+  (void)arg;
+  atomic_store(&flags[1], 1);
+  for (;;)
+    pause();
+}
+
+static void open_and_fork(void *arg) {
+  (void)arg;
+  uint32_t index;
+  CHILD_MUST(forkq__ledger_open(ledger, fd, witness, &index) == 0);
+  atomic_store(&ledger->cells[index].accepted, 4);
+  atomic_store(&flags[0], support_fork(wait_forever, NULL));
+  for (;;)
+    pause();
+}
+
+/* The parent's items are not the child's: it cannot send them. */
+START_TEST(a_forked_child_does_not_keep_its_parent_s_cell_alive) {
+  pid_t child = support_fork(open_and_fork, NULL);
+  support_until(&flags[1]);
+  support_until(&flags[0]);
+  pid_t grandchild = flags[0];
+  ck_assert(!reap());
+  /* The grandchild is stopped, so that it does not end with its parent at once. */
+  kill(grandchild, SIGSTOP);
+  support_kill_and_wait(child);
+  ck_assert(reap());
+  kill(grandchild, SIGKILL);
+}
+END_TEST
+
+static void close_another_descriptor(void *arg) {
+  (void)arg;
+  int other = dup(fd);
+  uint32_t index;
+  CHILD_MUST(forkq__ledger_open(ledger, fd, witness, &index) == 0);
+  close(other);
+  atomic_store(&flags[0], 1);
+  for (;;)
+    pause();
+}
+
+/* How record locks are, and what whoever uses the descriptor has to know. */
+START_TEST(any_close_of_the_file_looks_like_death) {
+  pid_t child = support_fork(close_another_descriptor, NULL);
+  support_until(&flags[0]);
+  ck_assert(!forkq__ledger_alive(fd, FORKQ__NO_CELL, 0));
+  support_kill_and_wait(child);
+}
+END_TEST
+
+/* ---- a packet on its way at death ------------------------------------------------------
+ *
+ * The fields are set as a dead process leaves them; nobody holds the cell's life. It had
+ * accepted 10, sent 4, and was writing packet 100 with 3 of the others. */
+static struct forkq__cell *dead_in_write(void) {
+  struct forkq__cell *cell = &ledger->cells[0];
+  ledger->cells_used = 1;
+  cell->state = USED;
+  cell->accepted = 10;
+  cell->sent = 4;
+  cell->sent_wire = 1000;
+  cell->pending_sent = 7;
+  cell->pending_wire = 1300;
+  cell->pending_seq = 100;
+  return cell;
+}
+
+START_TEST(a_pending_packet_that_arrived_was_sent) {
+  struct forkq__cell *cell = dead_in_write();
+  verdict = 1;
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
+  ck_assert(cell->sent == 7 && cell->sent_wire == 1300 && cell->pending_seq == 0);
+  ck_assert_uint_eq(cell->state, FREE);
+}
+END_TEST
+
+START_TEST(a_pending_packet_that_cannot_come_was_not_sent) {
+  struct forkq__cell *cell = dead_in_write();
+  verdict = 0;
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 4);
+  ck_assert(cell->sent == 4 && cell->sent_wire == 1000 && cell->pending_seq == 0);
+  ck_assert_uint_eq(cell->state, FREE);
+}
+END_TEST
+
+START_TEST(a_pending_packet_in_doubt_is_waited_for_the_rest_is_not) {
+  struct forkq__cell *cell = dead_in_write();
+  verdict = -1;
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
+  ck_assert_uint_eq(cell->state, DEAD);
+  ck_assert(!reap());
+  ck_assert_uint_eq(cell->state, DEAD);
+  verdict = 1;
+  ck_assert(!reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
+  ck_assert_uint_eq(cell->state, FREE);
+}
+END_TEST
+
+START_TEST(what_was_in_doubt_comes_back_when_it_cannot_come) {
+  struct forkq__cell *cell = dead_in_write();
+  verdict = -1;
+  reap();
+  ck_assert_uint_eq(cell->state, DEAD);
+  verdict = 0;
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 4);
+  ck_assert_uint_eq(cell->state, FREE);
+}
+END_TEST
+
+START_TEST(a_cell_in_doubt_is_not_used_again) {
+  dead_in_write();
+  verdict = -1;
+  uint32_t index;
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_uint_eq(index, 1);
+  forkq__ledger_close(ledger, fd, index);
+  verdict = 0;
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_uint_eq(index, 0);
+}
+END_TEST
+
+/* Killed when its last write was counted, but still pending. */
+START_TEST(a_pending_packet_that_was_counted_is_counted_once) {
+  struct forkq__cell *cell = dead_in_write();
+  cell->sent = 7;
+  cell->sent_wire = 1300;
+  verdict = 1;
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
+  ck_assert(cell->sent == 7 && cell->sent_wire == 1300);
+  ck_assert_uint_eq(cell->state, FREE);
+}
+END_TEST
+
+/* ---- a slot being taken at death --------------------------------------------------- */
+
+static struct forkq__cell *dead_in_take(uint64_t accepted, uint64_t try_base,
+                                        uint64_t try_count) {
+  struct forkq__cell *cell = &ledger->cells[3];
+  ledger->cells_used = 4;
+  cell->state = USED;
+  cell->accepted = accepted;
+  cell->sent = accepted < 5 ? accepted : 5;
+  cell->try_base = try_base;
+  cell->try_count = try_count;
+  return cell;
+}
+
+static uint64_t word_of(uint64_t count, uint32_t cell) {
+  return count << FORKQ__CELL_BITS | (cell + 1);
+}
+
+/* All but the 5 that were sent come back; with `taken` one of them is the one at hand. */
+static void assert_accepted(struct forkq__cell *cell, uint64_t accepted) {
+  reap();
+  ck_assert_uint_eq(cell->accepted, accepted);
+  ck_assert_uint_eq(cell->try_count, 0);
+  ck_assert_uint_eq(cell->state == USED ? 5 : forkq__ledger_size(ledger), 5);
+}
+
+START_TEST(a_take_before_the_word_did_not_happen) {
+  ledger->word = word_of(20, 7);
+  assert_accepted(dead_in_take(5, 5, 21), 5);
+}
+END_TEST
+
+START_TEST(a_take_that_lost_the_word_did_not_happen) {
+  ledger->word = word_of(21, 7);
+  assert_accepted(dead_in_take(5, 5, 21), 5);
+}
+END_TEST
+
+START_TEST(a_take_that_the_word_names_did_happen) {
+  ledger->word = word_of(21, 3);
+  assert_accepted(dead_in_take(5, 5, 21), 6);
+}
+END_TEST
+
+START_TEST(a_take_that_is_confirmed_did_happen) {
+  struct forkq__cell *cell = dead_in_take(5, 5, 21);
+  cell->confirmed = 21;
+  ledger->word = word_of(22, 7);
+  assert_accepted(cell, 6);
+}
+END_TEST
+
+START_TEST(a_take_that_was_counted_is_counted_once) {
+  ledger->word = word_of(21, 3);
+  assert_accepted(dead_in_take(6, 5, 21), 6);
+  struct forkq__cell *cell = dead_in_take(7, 6, 31);
+  cell->sent = 6;
+  cell->confirmed = 31;
+  ledger->word = word_of(40, 7);
+  reap();
+  ck_assert_uint_eq(cell->accepted, 7);
+}
+END_TEST
+
+START_TEST(an_older_confirmation_says_nothing) {
+  struct forkq__cell *cell = dead_in_take(5, 5, 21);
+  cell->confirmed = 20;
+  ledger->word = word_of(30, 7);
+  assert_accepted(cell, 5);
+}
+END_TEST
+
+/* ---- a death in the ledger itself -------------------------------------------------- */
+
+static void noop_repair(void *arg) {
+  (void)arg;
+}
+
+/* As a process that was killed between the two stores of a return. */
+static void half_return(void *arg) {
+  (void)arg;
+  CHILD_MUST(forkq__lock_acquire(&ledger->lock, FORKQ__FOREVER, noop_repair, NULL) == 0);
+  atomic_fetch_add(&ledger->cells[0].returned, 2);
+  raise(SIGKILL);
+}
+
+START_TEST(a_return_that_was_cut_in_two_is_completed) {
+  pid_t child = start((struct account){ .cell = 0, .accepted = 5 });
+  ck_assert_int_eq(support_wait(support_fork(half_return, NULL)), 128 + SIGKILL);
+  ck_assert_uint_eq(ledger->returned, 0);
+  ck_assert(forkq__ledger_return(ledger, 0, 1));
+  ck_assert_uint_eq(ledger->returned, 3);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
+  support_kill_and_wait(child);
+}
+END_TEST
+
+static int die(void *arg, uint32_t cell) {
+  (void)arg;
+  (void)cell;
+  raise(SIGKILL);
+  return 0;
+}
+
+static void reap_and_die(void *arg) {
+  (void)arg;
+  forkq__ledger_reap(ledger, fd, FORKQ__NO_CELL, (struct forkq__witness){ die, NULL });
+}
+
+START_TEST(a_reaper_s_death_leaves_the_reaping_to_the_next) {
+  dead_in_write();
+  ck_assert_int_eq(support_wait(support_fork(reap_and_die, NULL)), 128 + SIGKILL);
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 4);
+}
+END_TEST
+
+static void hold_lock(void *arg) {
+  (void)arg;
+  CHILD_MUST(forkq__lock_acquire(&ledger->lock, FORKQ__FOREVER, noop_repair, NULL) == 0);
+  atomic_store(&flags[0], 1);
+  for (;;)
+    pause();
+}
+
+/* Whoever calls has a lock of its process, or a deadline. */
+START_TEST(nobody_waits_for_a_stopped_owner_of_the_lock) {
+  uint32_t mine, other;
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &mine), 0);
+  ledger->cells[mine].accepted = 5;
+  atomic_store(&flags[0], 0);
+  pid_t child = support_fork(hold_lock, NULL);
+  support_until(&flags[0]);
+  support_stop(child);
+  ck_assert(!reap());
+  ck_assert(!forkq__ledger_return(ledger, mine, 1));
+  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &other), FORKQ_TIMEDOUT);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 5);
+  /* What close could not do is left to those who find its life dropped. */
+  forkq__ledger_close(ledger, fd, mine);
+  ck_assert_uint_eq(ledger->cells[mine].state, USED);
+  support_kill_and_wait(child);
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
+  ck_assert_uint_eq(ledger->cells[mine].state, FREE);
+}
+END_TEST
+
+/* ---- numbers ----------------------------------------------------------------------- */
+
+START_TEST(the_size_is_never_below_zero) {
+  ledger->taken = 5;
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
+}
+END_TEST
+
+START_TEST(what_is_returned_is_not_held) {
+  pid_t child = start((struct account){ .cell = 0, .accepted = 5, .sent = 1 });
+  ck_assert(forkq__ledger_return(ledger, 0, 2));
+  ck_assert_uint_eq(forkq__ledger_held(ledger, 0), 2);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
+  ledger->taken = 1;
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
+  support_kill_and_wait(child);
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
+}
+END_TEST
+
+static void add_cases_of_cells(Suite *suite) {
+  TCase *tcase = tcase_create("cells");
+  tcase_set_timeout(tcase, 30);
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_test(tcase, each_process_has_a_cell_of_its_own);
+  tcase_add_test(tcase, a_cell_is_used_again_and_again);
+  tcase_add_test(tcase, a_dead_process_s_cell_is_used_again);
+  tcase_add_test(tcase, a_closed_cell_is_no_longer_alive_and_its_items_come_back);
+  tcase_add_test(tcase, one_process_more_than_cells_is_too_many);
+  tcase_add_test(tcase, open_looks_for_the_dead_before_it_gives_up);
+  tcase_add_test(tcase, the_size_is_never_below_zero);
+  tcase_add_test(tcase, what_is_returned_is_not_held);
+  suite_add_tcase(suite, tcase);
+}
+
+static void add_cases_of_death(Suite *suite) {
+  TCase *tcase = tcase_create("death");
+  tcase_set_timeout(tcase, 30);
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_test(tcase, what_a_killed_process_held_comes_back_exactly);
+  tcase_add_test(tcase, who_exits_without_close_is_dead_as_well);
+  tcase_add_test(tcase, a_zombie_is_dead);
+  tcase_add_test(tcase, a_stopped_process_lives);
+  tcase_add_test(tcase, one_s_own_cell_lives);
+  tcase_add_test(tcase, where_the_kernel_cannot_say_nobody_is_dead);
+  tcase_add_test(tcase, a_forked_child_does_not_keep_its_parent_s_cell_alive);
+  tcase_add_test(tcase, any_close_of_the_file_looks_like_death);
+  tcase_add_test(tcase, a_return_that_was_cut_in_two_is_completed);
+  tcase_add_test(tcase, a_reaper_s_death_leaves_the_reaping_to_the_next);
+  tcase_add_test(tcase, nobody_waits_for_a_stopped_owner_of_the_lock);
+  suite_add_tcase(suite, tcase);
+}
+
+static void add_cases_of_doubt(Suite *suite) {
+  TCase *tcase = tcase_create("doubt");
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_test(tcase, a_pending_packet_that_arrived_was_sent);
+  tcase_add_test(tcase, a_pending_packet_that_cannot_come_was_not_sent);
+  tcase_add_test(tcase, a_pending_packet_in_doubt_is_waited_for_the_rest_is_not);
+  tcase_add_test(tcase, what_was_in_doubt_comes_back_when_it_cannot_come);
+  tcase_add_test(tcase, a_cell_in_doubt_is_not_used_again);
+  tcase_add_test(tcase, a_pending_packet_that_was_counted_is_counted_once);
+  tcase_add_test(tcase, a_take_before_the_word_did_not_happen);
+  tcase_add_test(tcase, a_take_that_lost_the_word_did_not_happen);
+  tcase_add_test(tcase, a_take_that_the_word_names_did_happen);
+  tcase_add_test(tcase, a_take_that_is_confirmed_did_happen);
+  tcase_add_test(tcase, a_take_that_was_counted_is_counted_once);
+  tcase_add_test(tcase, an_older_confirmation_says_nothing);
+  suite_add_tcase(suite, tcase);
+}
+
+int main(void) {
+  Suite *suite = suite_create("ledger");
+  add_cases_of_cells(suite);
+  add_cases_of_death(suite);
+  add_cases_of_doubt(suite);
+  return support_main(suite);
+}

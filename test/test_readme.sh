@@ -1,0 +1,51 @@
+#!/bin/sh
+# test_readme.sh SOURCE_ROOT SMALLEST
+# What README.md says is there, and its example is the one that is built and runs.
+# shellcheck source=test/shell.sh disable=SC2016
+. "$(dirname "$0")/shell.sh"
+
+root=$1
+smallest=$2
+
+sed -n '/^```c$/,/^```$/p' "$root/README.md" | sed '1d;$d' >"$scratch/example.c"
+grep -o '](\([^)#]*\)' "$root/README.md" | sed 's/^](//' | grep -v '://' |
+  sort -u >"$scratch/links"
+grep -o '\./dev [a-z][a-z-]*' "$root/README.md" | sed 's/.* //' | sort -u >"$scratch/commands"
+"$root/dev" help >"$scratch/help"
+
+links_exist() {
+  while read -r link; do
+    [ -e "$root/$link" ] || { echo "$link"; return 1; }
+  done <"$scratch/links"
+}
+
+commands_exist() {
+  while read -r command; do
+    grep -q "^  $command " "$scratch/help" || { echo "$command"; return 1; }
+  done <"$scratch/commands"
+}
+
+headers_are_named() {
+  sed -n 's/^#include <\(forkq\/.*\)>$/include\/\1/p' "$root/include/forkq.h" |
+    sort | comm -23 - "$scratch/links" >"$scratch/unnamed"
+  diff /dev/null "$scratch/unnamed"
+}
+
+prints() {
+  [ "$("$smallest")" = "$1" ]
+}
+
+unknown_command_fails() {
+  "$root/dev" no-such-command >"$scratch/out" 2>"$scratch/err"
+  [ $? -eq 2 ] && [ ! -s "$scratch/out" ] && grep -q 'no-such-command' "$scratch/err"
+}
+
+expect 'the example is docs/examples/smallest.c' \
+  diff "$root/docs/examples/smallest.c" "$scratch/example.c"
+expect 'the example prints the answer' prints 42
+expect 'every link leads somewhere' links_exist
+expect 'every header is named' headers_are_named
+expect 'there are commands' test -s "$scratch/commands"
+expect './dev help knows every command' commands_exist
+expect './dev refuses a command that it does not know' unknown_command_fails
+finish

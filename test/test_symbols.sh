@@ -1,0 +1,35 @@
+#!/bin/sh
+# test_symbols.sh SHARED_LIBRARY STATIC_LIBRARY HEADER...
+# The library exports what the headers declare, and nothing else.
+# shellcheck source=test/shell.sh
+. "$(dirname "$0")/shell.sh"
+
+shared=$1
+static=$2
+shift 2
+
+cat "$@" | tr '\n' ' ' | grep -o 'FORKQ_API [^;(]*forkq_[a-z0-9_]*(' |
+  sed 's/.*[ *]\(forkq_[a-z0-9_]*\)($/\1/' | sort >"$scratch/declared"
+nm -D --defined-only "$shared" | sed 's/.* //' | sort >"$scratch/exported"
+nm -g --defined-only "$static" | sed -n 's/^[0-9a-f]* [A-Z] //p' | sort >"$scratch/global"
+
+none_but() {
+  ! grep -v "$1" "$2"
+}
+
+private() {
+  ! grep '^forkq__' "$scratch/exported"
+}
+
+soname() {
+  readelf -d "$shared" | grep 'SONAME.*\[libforkq\.so\.[0-9]*\]'
+}
+
+expect 'the headers declare functions' test -s "$scratch/declared"
+expect 'nothing is declared twice' sort -uc "$scratch/declared"
+expect 'exported is exactly what is declared' diff "$scratch/declared" "$scratch/exported"
+expect 'every exported name begins with forkq_' none_but '^forkq_' "$scratch/exported"
+expect 'no private name is exported' private
+expect 'every name in the static library begins with forkq_' none_but '^forkq_' "$scratch/global"
+expect 'the library has a soname' soname
+finish
