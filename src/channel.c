@@ -599,7 +599,7 @@ bool forkq__channel_exhausted(struct forkq__channel *channel) {
     if (forkq__ledger_size(channel->ledger) == 0)
       return true;
     forkq__ledger_reap(channel->ledger, channel->spill.fd, channel->cell,
-                       (struct forkq__witness){ forkq__channel_arrived, channel });
+                       forkq__channel_witness(channel));
     return forkq__ledger_size(channel->ledger) == 0;
   default:
     return true;
@@ -689,7 +689,7 @@ static int judge(struct forkq__channel *channel, const struct forkq__cell *cell,
   return level == expected + pending ? 1 : -1;
 }
 
-int forkq__channel_arrived(void *arg, uint32_t index) {
+static int arrived(void *arg, uint32_t index) {
   struct forkq__channel *channel = arg;
   const struct forkq__cell *cell = &channel->ledger->cells[index];
   uint64_t seq = LOAD(cell->pending_seq);
@@ -705,4 +705,17 @@ int forkq__channel_arrived(void *arg, uint32_t index) {
   }
   forkq__channel_unlock_write(channel);
   return r;
+}
+
+/* A dead owner of the read lock may have been counting what it got. */
+static bool reads_settled(void *arg) {
+  struct forkq__channel *channel = arg;
+  if (lock_read(channel, FORKQ__NOWAIT) != 0)
+    return false;
+  forkq__lock_release(&channel->shared->read_lock);
+  return true;
+}
+
+struct forkq__witness forkq__channel_witness(struct forkq__channel *channel) {
+  return (struct forkq__witness){ arrived, reads_settled, channel };
 }

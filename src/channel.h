@@ -7,7 +7,7 @@
  *                whatever that owner had been woken for. Nobody who is not about to sleep
  *                takes it: a stopped watcher holds up nobody who finds something to get.
  *
- * Order: the turn, the write lock, the read lock. Only forkq__channel_arrived, which has no
+ * Order: the turn, the write lock, the read lock. Only the witness of a death, which has no
  * turn, takes both of the latter. */
 #ifndef FORKQ_CHANNEL_H
 #define FORKQ_CHANNEL_H
@@ -124,7 +124,7 @@ void forkq__channel_watch_end(struct forkq__channel *channel);
 /* Makes the sleeper look up. */
 void forkq__channel_poke(struct forkq__channel *channel);
 
-/* See struct forkq__witness; `arg` is the channel. */
-int forkq__channel_arrived(void *arg, uint32_t cell);
+/* Of this channel. */
+struct forkq__witness forkq__channel_witness(struct forkq__channel *channel);
 
 #endif

@@ -21,7 +21,12 @@ int forkq__feeder_init(struct forkq__feeder *feeder) {
   r = uv_cond_init(&feeder->done);
   if (r < 0)
     goto err_work;
+  r = uv_sem_init(&feeder->started, 0);
+  if (r < 0)
+    goto err_done;
   return 0;
+err_done:
+  uv_cond_destroy(&feeder->done);
 err_work:
   uv_cond_destroy(&feeder->work);
 err_mutex:
@@ -31,6 +36,7 @@ err_mutex:
 
 void forkq__feeder_fini(struct forkq__feeder *feeder) {
   forkq__outbox_fini(&feeder->outbox);
+  uv_sem_destroy(&feeder->started);
   uv_cond_destroy(&feeder->done);
   uv_cond_destroy(&feeder->work);
   uv_mutex_destroy(&feeder->mutex);
@@ -271,7 +277,7 @@ int forkq__feeder_open_cell(struct forkq__feeder *feeder) {
     return FORKQ_ECLOSED;
   if (channel->cell != FORKQ__NO_CELL)
     return 0;
-  struct forkq__witness witness = { forkq__channel_arrived, channel };
+  struct forkq__witness witness = forkq__channel_witness(channel);
   uint32_t cell;
   int r = forkq__ledger_open(channel->ledger, channel->spill.fd, witness, &cell);
   if (r == 0)
@@ -307,6 +313,7 @@ static void finish(struct forkq__feeder *feeder) {
 
 static void run(void *arg) {
   struct forkq__feeder *feeder = arg;
+  uv_sem_post(&feeder->started);
   uv_mutex_lock(&feeder->mutex);
   for (;;) {
     while (!has_work(feeder)) {
@@ -333,12 +340,16 @@ static void run(void *arg) {
 }
 
 /* No signal is ever delivered to the feeder: a handler of the program's runs on the program's
- * threads, and a write to a pipe without readers is an EPIPE. */
+ * threads, and a write to a pipe without readers is an EPIPE. The mutex is kept until the
+ * thread runs: what a runtime does before, a sanitizer's say, may hold locks of its own that
+ * are not safe to fork. */
 static int create_thread(struct forkq__feeder *feeder) {
   char mask[FORKQ__SIGNAL_MASK_SIZE];
   forkq__os_signals_block(mask);
   int r = uv_thread_create(&feeder->thread, run, feeder);
   forkq__os_signals_restore(mask);
+  if (r == 0)
+    uv_sem_wait(&feeder->started);
   return r;
 }
 

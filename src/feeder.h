@@ -16,6 +16,7 @@ struct forkq__feeder {
   uv_mutex_t mutex; /* guards all below */
   uv_cond_t work;   /* the feeder sleeps here */
   uv_cond_t done;   /* ... and joiners here */
+  uv_sem_t started; /* the thread runs */
   struct forkq__outbox outbox;
   struct forkq__channel *channel;
   struct forkq__slots *slots;

@@ -9,8 +9,7 @@
 enum state {
   FREE, /* nobody's, or claimed by a process that died in ledger_open */
   USED,
-  /* Its process is dead, but whether the packet that it was writing got into the pipe is
-   * not known yet. */
+  /* Its process is dead, but what became of its last write or read is not known yet. */
   DEAD
 };
 
@@ -93,14 +92,16 @@ static bool finish_write(struct forkq__cell *cell, uint32_t index,
 static void settle(struct forkq__ledger *ledger, uint32_t index,
                    struct forkq__witness witness) {
   struct forkq__cell *cell = &ledger->cells[index];
+  bool settled = witness.reads_settled(witness.arg);
   bool known = finish_write(cell, index, witness);
   uint64_t in_doubt = known ? 0 : LOAD(cell->pending_sent) - LOAD(cell->sent);
   uint64_t lost = held(cell) - in_doubt;
   if (lost > 0)
     add(&cell->returned, &ledger->returned, lost);
   atomic_fetch_add(&ledger->lost, lost);
-  abandon(ledger, cell);
-  STORE(cell->state, known ? FREE : DEAD);
+  if (settled)
+    abandon(ledger, cell);
+  STORE(cell->state, known && settled ? FREE : DEAD);
 }
 
 /* The slot that the dead process was just taking, see forkq__slots_try_take: taken it is if
@@ -165,6 +166,7 @@ static int claim(struct forkq__ledger *ledger, int fd, uint32_t *ret_cell) {
     int r = forkq__os_life_take(fd, i);
     if (r < 0)
       return r;
+    STORE(cell->sent_bytes, LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
     STORE(cell->owners, LOAD(cell->owners) + 1);
     STORE(cell->state, USED);
     if (i >= LOAD(ledger->cells_used))

@@ -73,10 +73,15 @@ struct forkq__ledger {
   struct forkq__cell cells[FORKQ__CELLS_MAX];
 };
 
-/* Who knows whether the packet that a process was writing when it died (`pending_seq`) has
- * come through the pipe, or will: 1 or 0; -1: that cannot be said yet. The channel knows. */
+/* Who knows what became of a dead process's last steps: the channel.
+ *
+ * arrived: whether the packet that it was writing (`pending_seq`) has come through the pipe,
+ * or will: 1 or 0; -1: that cannot be said yet.
+ * reads_settled: whether what it got is in its cell, now if not before; false: that cannot be
+ * done yet. */
 struct forkq__witness {
   int (*arrived)(void *arg, uint32_t cell);
+  bool (*reads_settled)(void *arg);
   void *arg;
 };
 

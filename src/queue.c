@@ -75,9 +75,8 @@ static int pack(forkq_queue_t *queue, const struct source *source) {
 bool forkq__queue_reap(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
   if (queue->channel.spill.fd < 0 || queue->channel.read_fd < 0 ||
-      !forkq__ledger_reap(
-          &segment->ledger, queue->channel.spill.fd, queue->channel.cell,
-          (struct forkq__witness){ forkq__channel_arrived, &queue->channel }))
+      !forkq__ledger_reap(&segment->ledger, queue->channel.spill.fd, queue->channel.cell,
+                          forkq__channel_witness(&queue->channel)))
     return false;
   forkq__slots_freed(&segment->slots);
   return true;

@@ -28,7 +28,7 @@ static int fds_before;
 /* ---- setting up -------------------------------------------------------------------- */
 
 static uint32_t open_cell(void) {
-  struct forkq__witness witness = { forkq__channel_arrived, &channel };
+  struct forkq__witness witness = forkq__channel_witness(&channel);
   uint32_t cell = FORKQ__NO_CELL;
   if (forkq__ledger_open(ledger, channel.spill.fd, witness, &cell) != 0)
     abort();
@@ -171,9 +171,10 @@ struct expectation {
   uint32_t size;
 };
 
+/* Its deadline is later than the test's: who is not woken in time fails. */
 static void receive_expected(void *arg) {
   const struct expectation *expected = arg;
-  CHILD_MUST(receive_within(10000) == 0);
+  CHILD_MUST(receive_within(60000) == 0);
   CHILD_MUST(holds(expected->seed, expected->size));
 }
 
@@ -238,6 +239,8 @@ START_TEST(nothing_there_is_eagain) {
   send_message(1, 5);
   assert_receives(1, 5);
   assert_empty();
+  /* What came before is not mistaken for what this read brought. */
+  ck_assert_uint_eq(shared->packet.magic, 0);
 }
 END_TEST
 
@@ -374,6 +377,21 @@ START_TEST(a_total_that_lies_is_found_out_and_nothing_reserved_for_it) {
 }
 END_TEST
 
+START_TEST(a_total_that_lies_is_found_out_in_what_was_kept) {
+  write_fragment(FORKQ__FRAGMENT | FORKQ__FIRST, 300, 100);
+  ck_assert_int_eq(receive(), -EAGAIN);
+  write_fragment(FORKQ__FRAGMENT | FORKQ__LAST, 0, 100);
+  ck_assert_int_eq(receive(), FORKQ_EBADFRAME);
+  assert_empty();
+  write_fragment(FORKQ__FRAGMENT | FORKQ__FIRST, 150, 100);
+  ck_assert_int_eq(receive(), -EAGAIN);
+  write_fragment(FORKQ__FRAGMENT | FORKQ__LAST, 0, 100);
+  send_message(1, 10);
+  assert_receives(1, 10);
+  assert_empty();
+}
+END_TEST
+
 /* ---- torn messages ----------------------------------------------------------------- */
 
 START_TEST(a_message_without_its_end_is_dropped_by_the_next) {
@@ -506,7 +524,7 @@ static pid_t half_sender(void) {
 }
 
 static void reap(void) {
-  struct forkq__witness witness = { forkq__channel_arrived, &channel };
+  struct forkq__witness witness = forkq__channel_witness(&channel);
   forkq__ledger_reap(ledger, channel.spill.fd, channel.cell, witness);
 }
 
@@ -946,6 +964,42 @@ START_TEST(a_sleeper_hears_of_what_another_has_read_ahead) {
 }
 END_TEST
 
+START_TEST(a_killed_sleeper_is_not_taken_for_one_that_sleeps) {
+  support_kill_and_wait(sleeping_receiver(1, 10));
+  ck_assert_uint_eq(shared->asleep, 1);
+  ck_assert_int_eq(forkq__channel_receive_wait(&channel, &item, FORKQ__NOWAIT),
+                   FORKQ_TIMEDOUT);
+  ck_assert_uint_eq(shared->asleep, 0);
+}
+END_TEST
+
+/* It has read three messages ahead, told nobody, and lets them go later. */
+static void read_ahead_and_release(void *arg) {
+  (void)arg;
+  CHILD_MUST(forkq__lock_acquire(&shared->read_lock, FORKQ__FOREVER, no_repair, NULL) ==
+             0);
+  load(LOAD_STEPS);
+  atomic_store(&flag[0], 1);
+  support_until(&flag[1]);
+  forkq__lock_release(&shared->read_lock);
+}
+
+START_TEST(nobody_sleeps_beside_what_is_read_ahead) {
+  send_three(1);
+  pid_t reader = support_fork(read_ahead_and_release, NULL);
+  support_until(&flag[0]);
+  pid_t child = receiver(1, 10);
+  /* For long enough to give the read lock up and go to sleep. */
+  int64_t deadline = support_now_ms() + 1000;
+  while (support_now_ms() < deadline && atomic_load(&shared->getter_waits) == 0)
+    usleep(1000);
+  atomic_store(&flag[1], 1);
+  ck_assert_int_eq(support_wait(child), 0);
+  ck_assert_int_eq(support_wait(reader), 0);
+  assert_receives(2, 10);
+}
+END_TEST
+
 START_TEST(a_killed_sleeper_hands_the_watch_on) {
   for (int i = 0; i < 50; i++) {
     pid_t victim = sleeping_receiver(1, 10);
@@ -1115,12 +1169,21 @@ END_TEST
 
 /* The stores of a write, in the order of channel.c; its lock goes with it. */
 #define WRITE_STEPS 10
+struct writer {
+  int steps;
+  _Atomic int *ready;
+  _Atomic int *go;
+};
+
 static void write_and_die(void *arg) {
-  int steps = *(int *)arg, i = 0;
+  const struct writer *writer = arg;
+  int steps = writer->steps, i = 0;
   struct forkq__buffer *list = packets_of(5, 10);
   uint32_t index = open_cell();
   struct forkq__cell *cell = &ledger->cells[index];
   atomic_fetch_add(&cell->accepted, 2);
+  atomic_store(writer->ready, 1);
+  support_until(writer->go);
   CHILD_MUST(forkq__channel_lock_write(&channel, FORKQ__FOREVER) == 0);
   uint64_t seq = shared->write_seq + 1;
   uint32_t size = forkq__packet_finish(&list->packet, index, seq);
@@ -1145,12 +1208,32 @@ static void write_and_die(void *arg) {
   raise(SIGKILL);
 }
 
+/* Up to two at a time, with cells of their own, before either of them dies. */
+static pid_t start_writer(int which, int steps) {
+  struct writer writer = { steps, &flag[2 * which], &flag[2 * which + 1] };
+  atomic_store(writer.ready, 0);
+  atomic_store(writer.go, 0);
+  pid_t child = support_fork(write_and_die, &writer);
+  support_until(writer.ready);
+  return child;
+}
+
+static void let_die(int which, pid_t writer) {
+  atomic_store(&flag[2 * which + 1], 1);
+  ck_assert_int_eq(support_wait(writer), 128 + SIGKILL);
+}
+
 static void die_writing(int steps) {
-  ck_assert_int_eq(support_wait(support_fork(write_and_die, &steps)), 128 + SIGKILL);
+  let_die(0, start_writer(0, steps));
 }
 
 /* The dead had put two items and was writing one: that one comes or not, and the books say
  * the same, whether they are made up before it is read or after. */
+static int arrived(uint32_t cell) {
+  struct forkq__witness witness = forkq__channel_witness(&channel);
+  return witness.arrived(witness.arg, cell);
+}
+
 START_TEST(a_writer_killed_at_any_step_has_sent_or_not) {
   for (int when = 0; when <= 1; when++) {
     for (int steps = 0; steps <= WRITE_STEPS; steps++) {
@@ -1194,8 +1277,9 @@ END_TEST
 START_TEST(two_dead_writers_are_told_apart_in_the_end) {
   for (int first = 3; first <= 6; first++) {
     for (int second = 3; second <= 6; second++) {
-      die_writing(first);
-      die_writing(second);
+      pid_t writers[] = { start_writer(0, first), start_writer(1, second) };
+      let_die(0, writers[0]);
+      let_die(1, writers[1]);
       reap();
       int sent = (first >= 5) + (second >= 5);
       ck_assert_int_ge((int)forkq__ledger_size(ledger), sent);
@@ -1219,16 +1303,57 @@ static void hold_write_lock(void *arg) {
 
 START_TEST(what_a_stopped_writer_hides_is_in_doubt_until_it_goes_on) {
   die_writing(5);
+  atomic_store(&flag[0], 0);
   pid_t child = support_fork(hold_write_lock, NULL);
   support_until(&flag[0]);
   uint32_t dead = channel.cell + 1;
-  ck_assert_int_eq(forkq__channel_arrived(&channel, dead), -1);
+  ck_assert_int_eq(arrived(dead), -1);
   support_kill_and_wait(child);
-  ck_assert_int_eq(forkq__channel_arrived(&channel, dead), 1);
+  ck_assert_int_eq(arrived(dead), 1);
   assert_receives(5, 10);
-  ck_assert_int_eq(forkq__channel_arrived(&channel, dead), 1);
+  ck_assert_int_eq(arrived(dead), 1);
   reap();
   assert_empty();
+}
+END_TEST
+
+START_TEST(what_a_dead_writer_noted_itself_needs_no_lock) {
+  die_writing(6);
+  atomic_store(&flag[0], 0);
+  pid_t child = support_fork(hold_write_lock, NULL);
+  support_until(&flag[0]);
+  ck_assert_int_eq(arrived(channel.cell + 1), 1);
+  support_kill_and_wait(child);
+}
+END_TEST
+
+/* Whatever else is in the pipe. */
+START_TEST(a_packet_that_later_ones_have_passed_will_not_come) {
+  die_writing(4);
+  send_message(1, 10);
+  assert_receives(1, 10);
+  write_raw("garbage", 7);
+  ck_assert_int_eq(arrived(channel.cell + 1), 0);
+}
+END_TEST
+
+static void write_without_readers(void *arg) {
+  struct forkq__buffer *list = packets_of(5, 10);
+  *(_Atomic int *)arg = (int)open_cell();
+  close(channel.read_fd);
+  (void)forkq__channel_write(&channel, &list->packet);
+}
+
+/* SIGPIPE kills it right in the system call. */
+START_TEST(a_writer_killed_in_its_write_has_noted_what_it_writes) {
+  close(channel.read_fd);
+  ck_assert_int_eq(support_wait(support_fork(write_without_readers, (void *)flag)),
+                   128 + SIGPIPE);
+  const struct forkq__cell *cell = &ledger->cells[*flag];
+  ck_assert_uint_eq(cell->pending_seq, shared->write_seq);
+  ck_assert(cell->pending_sent == 1 && cell->sent == 0);
+  ck_assert(cell->pending_wire > 10 && cell->sent_wire == 0);
+  channel.read_fd = -1;
 }
 END_TEST
 
@@ -1256,6 +1381,7 @@ static void add_messages(Suite *suite) {
   tcase_add_test(tcase, a_packet_that_comes_twice_is_taken_once);
   tcase_add_test(tcase, a_message_above_the_limit_is_one_error_whatever_its_length);
   tcase_add_test(tcase, a_total_that_lies_is_found_out_and_nothing_reserved_for_it);
+  tcase_add_test(tcase, a_total_that_lies_is_found_out_in_what_was_kept);
   tcase_add_test(tcase, no_memory_is_an_error_and_the_message_stays);
   tcase_add_test(tcase, steady_state_allocates_nothing);
 }
@@ -1290,6 +1416,9 @@ static void add_deaths(Suite *suite) {
   tcase_add_test(tcase, a_dead_writer_s_packet_is_known_among_others);
   tcase_add_test(tcase, two_dead_writers_are_told_apart_in_the_end);
   tcase_add_test(tcase, what_a_stopped_writer_hides_is_in_doubt_until_it_goes_on);
+  tcase_add_test(tcase, what_a_dead_writer_noted_itself_needs_no_lock);
+  tcase_add_test(tcase, a_packet_that_later_ones_have_passed_will_not_come);
+  tcase_add_test(tcase, a_writer_killed_in_its_write_has_noted_what_it_writes);
 }
 
 static void add_sleep(Suite *suite) {
@@ -1297,6 +1426,8 @@ static void add_sleep(Suite *suite) {
   tcase_add_test(tcase, a_sleeper_wakes_for_a_message);
   tcase_add_test(tcase, many_sleepers_get_one_message_each);
   tcase_add_test(tcase, a_sleeper_hears_of_what_another_has_read_ahead);
+  tcase_add_test(tcase, a_killed_sleeper_is_not_taken_for_one_that_sleeps);
+  tcase_add_test(tcase, nobody_sleeps_beside_what_is_read_ahead);
   tcase_add_test(tcase, a_killed_sleeper_hands_the_watch_on);
   tcase_add_test(tcase, a_wake_up_that_dies_with_the_woken_leaves_nobody_behind);
   tcase_add_test(tcase, a_stopped_sleeper_holds_nobody_up);

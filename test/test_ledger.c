@@ -25,7 +25,12 @@ static int give_verdict(void *arg, uint32_t cell) {
   return verdict;
 }
 
-static const struct forkq__witness witness = { give_verdict, &verdict };
+static bool reads_settled(void *arg) {
+  (void)arg;
+  return true;
+}
+
+static const struct forkq__witness witness = { give_verdict, reads_settled, &verdict };
 
 static void set_up(void) {
   void *memory;
@@ -466,7 +471,8 @@ static int die(void *arg, uint32_t cell) {
 
 static void reap_and_die(void *arg) {
   (void)arg;
-  forkq__ledger_reap(ledger, fd, FORKQ__NO_CELL, (struct forkq__witness){ die, NULL });
+  forkq__ledger_reap(ledger, fd, FORKQ__NO_CELL,
+                     (struct forkq__witness){ die, reads_settled, NULL });
 }
 
 START_TEST(a_reaper_s_death_leaves_the_reaping_to_the_next) {

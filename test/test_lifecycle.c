@@ -215,6 +215,8 @@ static void begin_another_and_fork(void *arg) {
   (void)arg;
   support_until(go); /* the parent's handlers write to the journal, too */
   CHILD_MUST(forkq__life_begin(&objects[1].life, &ops) == 0);
+  while (atomic_load(&journal->length) < 6) /* the parent has noted its part */
+    usleep(100);
   forget();
   CHILD_MUST(support_wait(support_fork(nothing, NULL)) == 0);
   CHILD_MUST(strncmp(journal->text, "bAbB", 4) == 0);
