@@ -7,10 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* Who holds a lock here holds it for microseconds, or as long as a large message takes, unless
- * it is stopped: a call that must not wait gives it this long. */
-#define MOMENT_MS 100
-
 /* How long a reader that has begun with a message waits for the rest before it leaves it. */
 #define REST_MS 20
 
@@ -29,9 +25,6 @@
 /* Pieces of a message between two looks at the clock. */
 #define FRAGMENTS_PER_LOOK 64
 
-#define LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
-#define STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_release)
-
 int forkq__channel_init(struct forkq__channel_shared *shared) {
   int r = forkq__lock_init(&shared->write_lock);
   if (r == 0)
@@ -41,78 +34,15 @@ int forkq__channel_init(struct forkq__channel_shared *shared) {
   return r;
 }
 
-/* ---- writing ---------------------------------------------------------------------------- */
-
-/* The write lock guards a number that only grows, and the pending fields of its owner's own
- * cell, which the ledger settles. A message left without its end is the readers' to drop. */
-static void repair_write(void *arg) {
-  struct forkq__channel *channel = arg;
-  atomic_fetch_add(&channel->ledger->recoveries, 1);
-}
-
-int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline) {
-  return forkq__lock_acquire(&channel->shared->write_lock, deadline, repair_write,
-                             channel);
-}
-
-int forkq__channel_try_lock_write(struct forkq__channel *channel) {
-  return forkq__lock_try(&channel->shared->write_lock, repair_write, channel);
-}
-
-void forkq__channel_unlock_write(struct forkq__channel *channel) {
-  forkq__lock_release(&channel->shared->write_lock);
-}
-
-/* The store of written_seq is what counts: before it nobody knows whether the packet was
- * written, after it all else can be had from the pending fields. */
-static void note_written(struct forkq__cell *cell, const struct forkq__packet *packet) {
-  STORE(cell->written_seq, packet->seq);
-  STORE(cell->sent, LOAD(cell->pending_sent));
-  STORE(cell->sent_wire, LOAD(cell->pending_wire));
-  STORE(cell->sent_bytes, LOAD(cell->sent_bytes) + forkq__packet_payload(packet));
-}
-
-int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet) {
-  struct forkq__channel_shared *shared = channel->shared;
-  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
-  /* The number is used up before the write: a number may be skipped, never used twice. */
-  uint64_t seq = LOAD(shared->write_seq) + 1;
-  uint32_t size = forkq__packet_finish(packet, channel->cell, seq);
-  STORE(shared->write_seq, seq);
-  STORE(cell->pending_sent, LOAD(cell->sent) + forkq__packet_messages(packet));
-  STORE(cell->pending_wire, LOAD(cell->sent_wire) + size);
-  STORE(cell->pending_seq, seq);
-  ssize_t n = forkq__os_write(channel->write_fd, packet, size);
-  if (n >= 0)
-    note_written(cell, packet);
-  STORE(cell->pending_seq, 0);
-  return n < 0 ? (int)n : 0;
-}
-
-void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
-                              int64_t deadline) {
-  struct pollfd fds[] = {
-    { .fd = channel->write_fd, .events = POLLOUT },
-    { .fd = stop_fd, .events = POLLIN },
-  };
-  forkq__os_poll(fds, 2, deadline);
-}
-
-bool forkq__channel_hasten(struct forkq__channel *channel) {
-  struct forkq__channel_shared *shared = channel->shared;
-  return LOAD(shared->asleep) != 0 && LOAD(shared->hastened) == 0 &&
-         atomic_exchange(&shared->hastened, 1) == 0;
-}
-
 /* ---- the packet that was read ahead ------------------------------------------------------ */
 
 static bool has_unread(const struct forkq__channel_shared *shared) {
-  uint32_t offset = LOAD(shared->offset);
+  uint32_t offset = FORKQ__LOAD(shared->offset);
   return offset != 0 && offset < shared->packet.length;
 }
 
 static uint64_t wire_after(const struct forkq__channel_shared *shared) {
-  return LOAD(shared->wire_base) + shared->packet.length + FORKQ__PACKET_TAIL;
+  return FORKQ__LOAD(shared->wire_base) + shared->packet.length + FORKQ__PACKET_TAIL;
 }
 
 /* Makes a packet that lies in `packet` the current one. The store of `offset` is what counts:
@@ -120,20 +50,22 @@ static uint64_t wire_after(const struct forkq__channel_shared *shared) {
 static void accept_packet(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
-  STORE(shared->base, LOAD(channel->ledger->taken));
-  STORE(channel->ledger->cells[packet->cell].arrived_seq, packet->seq);
-  STORE(shared->offset, FORKQ__PACKET_HEAD);
-  STORE(shared->read_seq, packet->seq);
-  STORE(shared->read_wire, wire_after(shared));
-  STORE(shared->unread, packet->frames);
-  STORE(shared->loading, 0);
+  FORKQ__STORE(shared->base, FORKQ__LOAD(channel->ledger->taken));
+  FORKQ__STORE(channel->ledger->cells[packet->cell].arrived_seq, packet->seq);
+  FORKQ__STORE(shared->offset, FORKQ__PACKET_HEAD);
+  FORKQ__STORE(shared->read_seq, packet->seq);
+  FORKQ__STORE(shared->read_wire, wire_after(shared));
+  FORKQ__STORE(shared->unread, packet->frames);
+  FORKQ__STORE(shared->loading, 0);
 }
 
 static bool acceptable(struct forkq__channel *channel, size_t size) {
   struct forkq__channel_shared *shared = channel->shared;
   return forkq__packet_valid(&shared->packet, size) &&
          shared->packet.cell < FORKQ__CELLS_MAX &&
-         shared->packet.seq > LOAD(shared->read_seq);
+         shared->packet.seq > FORKQ__LOAD(shared->read_seq) &&
+         shared->packet.seq <=
+             FORKQ__LOAD(shared->write_seq); /* or it is not one of ours */
 }
 
 /* Messages that the frames before `offset` end. */
@@ -153,13 +85,13 @@ static _Atomic uint64_t *got_by(struct forkq__channel *channel, uint32_t taker) 
 
 static void repair_take(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
-  uint32_t taker = LOAD(shared->taker);
+  uint32_t taker = FORKQ__LOAD(shared->taker);
   if (taker == 0)
     return;
-  bool took = LOAD(shared->offset) != LOAD(shared->take_offset);
-  STORE(*got_by(channel, taker),
-        LOAD(shared->take_base) + (took ? LOAD(shared->take_items) : 0));
-  STORE(shared->taker, 0);
+  bool took = FORKQ__LOAD(shared->offset) != FORKQ__LOAD(shared->take_offset);
+  FORKQ__STORE(*got_by(channel, taker), FORKQ__LOAD(shared->take_base) +
+                                            (took ? FORKQ__LOAD(shared->take_items) : 0));
+  FORKQ__STORE(shared->taker, 0);
 }
 
 /* After the death of a reader. Its read may have brought a packet: the magic says so, which
@@ -169,23 +101,25 @@ static void repair_read(void *arg) {
   struct forkq__channel *channel = arg;
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
-  uint32_t offset = LOAD(shared->offset);
+  uint32_t offset = FORKQ__LOAD(shared->offset);
   atomic_fetch_add(&channel->ledger->recoveries, 1);
   /* `raised` may say 1 only where the event is raised; an event too many costs one look. */
-  STORE(shared->raised, 0);
+  FORKQ__STORE(shared->raised, 0);
   repair_take(channel);
   if (offset == 0) {
-    if (LOAD(shared->loading) && acceptable(channel, packet->length + FORKQ__PACKET_TAIL))
+    if (FORKQ__LOAD(shared->loading) &&
+        acceptable(channel, packet->length + FORKQ__PACKET_TAIL))
       accept_packet(channel);
-    STORE(shared->loading, 0);
+    FORKQ__STORE(shared->loading, 0);
     return;
   }
-  STORE(shared->read_seq, packet->seq);
-  STORE(shared->read_wire, wire_after(shared));
+  FORKQ__STORE(shared->read_seq, packet->seq);
+  FORKQ__STORE(shared->read_wire, wire_after(shared));
   atomic_store(&channel->ledger->taken,
-               LOAD(shared->base) + messages_before(packet, offset));
-  STORE(shared->unread, packet->frames - forkq__packet_frames_before(packet, offset));
-  STORE(shared->loading, 0);
+               FORKQ__LOAD(shared->base) + messages_before(packet, offset));
+  FORKQ__STORE(shared->unread,
+               packet->frames - forkq__packet_frames_before(packet, offset));
+  FORKQ__STORE(shared->loading, 0);
 }
 
 /* A read brings nothing where a write could not copy its packet (older kernels leave an empty
@@ -200,24 +134,24 @@ static ssize_t read_packet(struct forkq__channel *channel) {
 /* Reads one packet from the pipe: 0, or -EAGAIN if there is none, or FORKQ_EBADFRAME. */
 static int load_packet(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
-  STORE(shared->offset, 0);
-  STORE(shared->wire_base, LOAD(shared->read_wire));
+  FORKQ__STORE(shared->offset, 0);
+  FORKQ__STORE(shared->wire_base, FORKQ__LOAD(shared->read_wire));
   shared->packet.magic = 0;
   atomic_store(&shared->loading, 1);
   /* A sleeper that looked at `loading` before will not hear of this packet from the pipe,
    * for it will have left it. It is told first: should this process die behind the read,
    * the one that it woke finds the packet. */
   if ((atomic_load(&shared->asleep) || atomic_load(&shared->watchers)) &&
-      !LOAD(shared->raised)) {
+      !FORKQ__LOAD(shared->raised)) {
     forkq__os_event_raise(channel->event_fd);
-    STORE(shared->raised, 1);
+    FORKQ__STORE(shared->raised, 1);
   }
   ssize_t n = read_packet(channel);
   if (n > 0 && acceptable(channel, (size_t)n)) {
     accept_packet(channel);
     return 0;
   }
-  STORE(shared->loading, 0);
+  FORKQ__STORE(shared->loading, 0);
   if (n <= 0)
     return n < 0 ? (int)n : FORKQ_EBROKEN;
   forkq__log(FORKQ_LOG_ERROR, "dropped %zd bytes that are not a packet", n);
@@ -227,10 +161,10 @@ static int load_packet(struct forkq__channel *channel) {
 /* Passes over the frame that ends at `next`; `messages` of them end with it. */
 static void consume(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
   struct forkq__channel_shared *shared = channel->shared;
-  STORE(shared->offset, next);
+  FORKQ__STORE(shared->offset, next);
   if (messages > 0)
-    atomic_store(&channel->ledger->taken, LOAD(channel->ledger->taken) + messages);
-  STORE(shared->unread, LOAD(shared->unread) - 1);
+    atomic_store(&channel->ledger->taken, FORKQ__LOAD(channel->ledger->taken) + messages);
+  FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - 1);
 }
 
 /* The same, and counts them as got by `taker`. */
@@ -242,13 +176,13 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
     return;
   }
   _Atomic uint64_t *got = got_by(channel, taker);
-  STORE(shared->take_base, LOAD(*got));
-  STORE(shared->take_items, (uint32_t)messages);
-  STORE(shared->take_offset, LOAD(shared->offset));
-  STORE(shared->taker, taker);
+  FORKQ__STORE(shared->take_base, FORKQ__LOAD(*got));
+  FORKQ__STORE(shared->take_items, (uint32_t)messages);
+  FORKQ__STORE(shared->take_offset, FORKQ__LOAD(shared->offset));
+  FORKQ__STORE(shared->taker, taker);
   consume(channel, next, messages);
-  STORE(*got, LOAD(*got) + messages);
-  STORE(shared->taker, 0);
+  FORKQ__STORE(*got, FORKQ__LOAD(*got) + messages);
+  FORKQ__STORE(shared->taker, 0);
 }
 
 static void take(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
@@ -263,7 +197,8 @@ static void drop(struct forkq__channel *channel, uint32_t next, uint64_t message
 
 static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
   struct forkq__channel_shared *shared = channel->shared;
-  struct forkq__frame frame = forkq__packet_frame(&shared->packet, LOAD(shared->offset));
+  struct forkq__frame frame =
+      forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
   int r = forkq__item_reserve(item, frame.size);
   if (r < 0)
     return r;
@@ -274,8 +209,9 @@ static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
 }
 
 static void drop_torn(struct forkq__channel *channel, struct forkq__assembly *assembly) {
-  if (assembly->active || LOAD(channel->shared->partial.cell) != 0)
-    forkq__log(FORKQ_LOG_WARNING, "dropped the beginning of a message without its end");
+  if (!assembly->active && FORKQ__LOAD(channel->shared->partial.cell) == 0)
+    return;
+  forkq__log(FORKQ_LOG_WARNING, "dropped the beginning of a message without its end");
   assembly->active = false;
   forkq__partial_drop(&channel->shared->partial, channel->spill);
 }
@@ -350,15 +286,15 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
                          forkq_item_t *item) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
-  struct forkq__frame frame = forkq__packet_frame(packet, LOAD(shared->offset));
+  struct forkq__frame frame = forkq__packet_frame(packet, FORKQ__LOAD(shared->offset));
   if (packet->flags & FORKQ__FIRST) {
     drop_torn(channel, assembly);
     assembly->active = packet->total <= channel->max_message;
     assembly->cell = packet->cell;
-    assembly->owner = LOAD(channel->ledger->cells[packet->cell].owners);
+    assembly->owner = FORKQ__LOAD(channel->ledger->cells[packet->cell].owners);
     assembly->total = packet->total;
     assembly->have = 0;
-  } else if (!assembly->active && LOAD(shared->partial.cell) != 0) {
+  } else if (!assembly->active && FORKQ__LOAD(shared->partial.cell) != 0) {
     return take_kept(channel, item, frame);
   }
   if (!continues(assembly, packet, frame.size)) {
@@ -381,7 +317,7 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
 
 static bool sender_lives(struct forkq__channel *channel,
                          const struct forkq__assembly *assembly) {
-  return LOAD(channel->ledger->cells[assembly->cell].owners) == assembly->owner &&
+  return FORKQ__LOAD(channel->ledger->cells[assembly->cell].owners) == assembly->owner &&
          forkq__ledger_alive(channel->spill.fd, channel->cell, assembly->cell);
 }
 
@@ -452,20 +388,24 @@ static int receive_locked(struct forkq__channel *channel, forkq_item_t *item,
   struct forkq__channel_shared *shared = channel->shared;
   int r = receive_message(channel, item, deadline);
   if (r == 0)
-    STORE(shared->bytes_taken, LOAD(shared->bytes_taken) + item->size);
+    FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + item->size);
   return r;
 }
 
-static int lock_read(struct forkq__channel *channel, int64_t deadline) {
+int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
   struct forkq__lock *lock = &channel->shared->read_lock;
   int r = forkq__lock_try(lock, repair_read, channel);
   if (r != -EBUSY)
     return r;
   deadline = deadline == FORKQ__NOWAIT
-                 ? forkq__os_deadline_within(FORKQ__FOREVER, MOMENT_MS)
+                 ? forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MOMENT_MS)
                  : forkq__os_deadline_within(deadline, LOOK_MS);
   r = forkq__lock_acquire(lock, deadline, repair_read, channel);
   return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
+}
+
+void forkq__channel_unlock_read(struct forkq__channel *channel) {
+  forkq__lock_release(&channel->shared->read_lock);
 }
 
 static bool is_shut(struct forkq__channel *channel) {
@@ -475,7 +415,7 @@ static bool is_shut(struct forkq__channel *channel) {
 /* Nothing is there that the event could stand for. The order keeps the promise of `raised`. A
  * shutdown raises the event for good. */
 static void lower_event(struct forkq__channel *channel) {
-  STORE(channel->shared->raised, 0);
+  FORKQ__STORE(channel->shared->raised, 0);
   forkq__os_event_lower(channel->event_fd);
   if (is_shut(channel))
     forkq__os_event_raise(channel->event_fd);
@@ -483,13 +423,13 @@ static void lower_event(struct forkq__channel *channel) {
 
 static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t deadline,
                    bool saw_event) {
-  int r = lock_read(channel, deadline);
+  int r = forkq__channel_lock_read(channel, deadline);
   if (r < 0)
     return r;
   r = receive_locked(channel, item, deadline);
-  if (r == -EAGAIN && (saw_event || LOAD(channel->shared->raised)))
+  if (r == -EAGAIN && (saw_event || FORKQ__LOAD(channel->shared->raised)))
     lower_event(channel);
-  forkq__lock_release(&channel->shared->read_lock);
+  forkq__channel_unlock_read(channel);
   return r;
 }
 
@@ -500,13 +440,13 @@ int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
 
 void forkq__channel_drain(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
-  if (lock_read(channel, FORKQ__NOWAIT) != 0)
+  if (forkq__channel_lock_read(channel, FORKQ__NOWAIT) != 0)
     return; /* a reader that is in a message sees the shutdown itself */
   forkq__partial_drop(&shared->partial, channel->spill);
   for (;;) {
     if (has_unread(shared)) {
       struct forkq__frame frame =
-          forkq__packet_frame(&shared->packet, LOAD(shared->offset));
+          forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
       bool ends = !(shared->packet.flags & FORKQ__FRAGMENT) ||
                   (shared->packet.flags & FORKQ__LAST);
       drop(channel, frame.next, ends ? 1 : 0);
@@ -516,7 +456,7 @@ void forkq__channel_drain(struct forkq__channel *channel) {
     if (r < 0 && r != FORKQ_EBADFRAME)
       break;
   }
-  forkq__lock_release(&shared->read_lock);
+  forkq__channel_unlock_read(channel);
 }
 
 /* ---- sleeping ---------------------------------------------------------------------------- */
@@ -535,7 +475,7 @@ static bool watch(struct forkq__channel *channel, int64_t deadline) {
     { .fd = channel->read_fd, .events = POLLIN },
     { .fd = channel->event_fd, .events = POLLIN },
   };
-  STORE(shared->hastened, 0);
+  FORKQ__STORE(shared->hastened, 0);
   atomic_store(&shared->asleep, 1);
   /* A reader that did not see `asleep` is seen here. */
   if (atomic_load(&shared->loading) == 0 && atomic_load(&shared->unread) == 0 &&
@@ -592,7 +532,7 @@ int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *it
 }
 
 bool forkq__channel_exhausted(struct forkq__channel *channel) {
-  switch (LOAD(channel->shared->shutdown)) {
+  switch (FORKQ__LOAD(channel->shared->shutdown)) {
   case FORKQ__OPEN:
     return false;
   case FORKQ__DRAINING:
@@ -619,10 +559,10 @@ bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
   struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
   /* A reader is at it, or died at it; with its lock in hand that is over. */
   if ((saw_event || atomic_load(&shared->loading)) &&
-      lock_read(channel, FORKQ__NOWAIT) == 0) {
+      forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0) {
     if (saw_event && !has_unread(shared))
       lower_event(channel);
-    forkq__lock_release(&shared->read_lock);
+    forkq__channel_unlock_read(channel);
   }
   return atomic_load(&shared->unread) > 0 ||
          forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0 || forkq__channel_exhausted(channel);
@@ -637,18 +577,18 @@ static int receive_small(struct forkq__channel *channel, forkq_item_t *item) {
   if (r == 0)
     r = take_small(channel, item);
   if (r == 0)
-    STORE(shared->bytes_taken, LOAD(shared->bytes_taken) + item->size);
+    FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + item->size);
   return r;
 }
 
 int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *items,
                                 size_t count, size_t *ret_received) {
   size_t received = 0;
-  int r = lock_read(channel, FORKQ__NOWAIT);
+  int r = forkq__channel_lock_read(channel, FORKQ__NOWAIT);
   if (r == 0) {
     while (received < count && (r = receive_small(channel, &items[received])) == 0)
       received++;
-    forkq__lock_release(&channel->shared->read_lock);
+    forkq__channel_unlock_read(channel);
   }
   *ret_received = received;
   return r == -EAGAIN ? 0 : r;
@@ -656,66 +596,4 @@ int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *it
 
 void forkq__channel_poke(struct forkq__channel *channel) {
   forkq__os_event_raise(channel->event_fd);
-}
-
-/* Bytes that the pipe should hold, going by what was written and read. With both pipe
- * locks. */
-static int64_t expected_level(struct forkq__channel *channel, int64_t *ret_pending) {
-  struct forkq__ledger *ledger = channel->ledger;
-  int64_t level = -(int64_t)LOAD(channel->shared->read_wire);
-  *ret_pending = 0;
-  for (uint32_t i = 0; i < LOAD(ledger->cells_used); i++) {
-    struct forkq__cell *cell = &ledger->cells[i];
-    level += (int64_t)LOAD(cell->sent_wire);
-    if (LOAD(cell->pending_seq) != 0)
-      *ret_pending += (int64_t)(LOAD(cell->pending_wire) - LOAD(cell->sent_wire));
-  }
-  return level;
-}
-
-/* With both pipe locks, so that whatever is still pending anywhere is of the dead: either all
- * of that is in the pipe or nothing, else it is not known. */
-static int judge(struct forkq__channel *channel, const struct forkq__cell *cell,
-                 uint64_t seq) {
-  if (LOAD(cell->arrived_seq) >= seq)
-    return 1;
-  if (LOAD(channel->shared->read_seq) > seq)
-    return 0;
-  int64_t pending;
-  int64_t expected = expected_level(channel, &pending);
-  int64_t level = forkq__os_pipe_level(channel->read_fd);
-  if (level == 0 || level == expected)
-    return 0;
-  return level == expected + pending ? 1 : -1;
-}
-
-static int arrived(void *arg, uint32_t index) {
-  struct forkq__channel *channel = arg;
-  const struct forkq__cell *cell = &channel->ledger->cells[index];
-  uint64_t seq = LOAD(cell->pending_seq);
-  if (LOAD(cell->written_seq) == seq)
-    return 1;
-  int r = -1;
-  int64_t moment = forkq__os_deadline_within(FORKQ__FOREVER, MOMENT_MS);
-  if (forkq__channel_lock_write(channel, moment) != 0)
-    return r;
-  if (lock_read(channel, FORKQ__NOWAIT) == 0) {
-    r = judge(channel, cell, seq);
-    forkq__lock_release(&channel->shared->read_lock);
-  }
-  forkq__channel_unlock_write(channel);
-  return r;
-}
-
-/* A dead owner of the read lock may have been counting what it got. */
-static bool reads_settled(void *arg) {
-  struct forkq__channel *channel = arg;
-  if (lock_read(channel, FORKQ__NOWAIT) != 0)
-    return false;
-  forkq__lock_release(&channel->shared->read_lock);
-  return true;
-}
-
-struct forkq__witness forkq__channel_witness(struct forkq__channel *channel) {
-  return (struct forkq__witness){ arrived, reads_settled, channel };
 }

@@ -19,6 +19,10 @@
 #include <forkq/item.h>
 #include <stdalign.h>
 
+/* Who holds a lock here holds it for microseconds, or as long as a large message takes, unless
+ * it is stopped: a call that must not wait gives it this long. */
+#define FORKQ__MOMENT_MS 100
+
 /* What a shutdown has made of the queue. */
 enum forkq__shutdown {
   FORKQ__OPEN,
@@ -75,6 +79,11 @@ struct forkq__channel {
 };
 
 int forkq__channel_init(struct forkq__channel_shared *shared);
+
+/* Read side: 0, FORKQ_EBROKEN, or -EAGAIN when the deadline is over, or FORKQ__MOMENT_MS if it
+ * does not wait, or after half a second, when it is time to look at other things. */
+int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline);
+void forkq__channel_unlock_read(struct forkq__channel *channel);
 
 /* Write side. lock: 0, FORKQ_TIMEDOUT, FORKQ_EBROKEN; try_lock: or -EBUSY. */
 int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline);

@@ -17,22 +17,19 @@ enum state {
  * it than this: a caller has locks of its process, for which others wait, or a deadline. */
 #define MOMENT_MS 100
 
-#define LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
-#define STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_release)
-
 /* After the death of an owner of the lock: the sums are made anew from their parts. */
 static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
   uint64_t returned = 0, done = 0, abandoned = 0;
   atomic_fetch_add(&ledger->recoveries, 1);
-  for (uint32_t i = 0; i < LOAD(ledger->cells_used); i++) {
-    returned += LOAD(ledger->cells[i].returned);
-    done += LOAD(ledger->cells[i].done);
-    abandoned += LOAD(ledger->cells[i].abandoned);
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
+    returned += FORKQ__LOAD(ledger->cells[i].returned);
+    done += FORKQ__LOAD(ledger->cells[i].done);
+    abandoned += FORKQ__LOAD(ledger->cells[i].abandoned);
   }
-  STORE(ledger->returned, returned);
-  STORE(ledger->done, done);
-  STORE(ledger->abandoned, abandoned);
+  FORKQ__STORE(ledger->returned, returned);
+  FORKQ__STORE(ledger->done, done);
+  FORKQ__STORE(ledger->abandoned, abandoned);
 }
 
 static int acquire(struct forkq__ledger *ledger) {
@@ -46,21 +43,21 @@ int forkq__ledger_init(struct forkq__ledger *ledger) {
 }
 
 static void add(_Atomic uint64_t *part, _Atomic uint64_t *sum, uint64_t count) {
-  STORE(*part, LOAD(*part) + count);
-  STORE(*sum, LOAD(*sum) + count);
+  FORKQ__STORE(*part, FORKQ__LOAD(*part) + count);
+  FORKQ__STORE(*sum, FORKQ__LOAD(*sum) + count);
 }
 
 static uint64_t held(struct forkq__cell *cell) {
-  uint64_t gone = LOAD(cell->sent) + LOAD(cell->returned);
-  uint64_t accepted = LOAD(cell->accepted);
+  uint64_t gone = FORKQ__LOAD(cell->sent) + FORKQ__LOAD(cell->returned);
+  uint64_t accepted = FORKQ__LOAD(cell->accepted);
   return accepted > gone ? accepted - gone : 0;
 }
 
 /* Tasks that a process got and has not done. Of those that others did for it nobody knows: so
  * not more than there are unfinished. */
 static uint64_t at_work_on(struct forkq__cell *cell) {
-  uint64_t done = LOAD(cell->done) + LOAD(cell->abandoned);
-  uint64_t got = LOAD(cell->got);
+  uint64_t done = FORKQ__LOAD(cell->done) + FORKQ__LOAD(cell->abandoned);
+  uint64_t got = FORKQ__LOAD(cell->got);
   return got > done ? got - done : 0;
 }
 
@@ -70,21 +67,21 @@ static void abandon(struct forkq__ledger *ledger, struct forkq__cell *cell) {
   if (count > 0)
     add(&cell->abandoned, &ledger->abandoned, count < unfinished ? count : unfinished);
   /* What others did for it is off its account, too, before the next owner's begins. */
-  STORE(cell->got, LOAD(cell->done) + LOAD(cell->abandoned));
+  FORKQ__STORE(cell->got, FORKQ__LOAD(cell->done) + FORKQ__LOAD(cell->abandoned));
 }
 
 /* Whether the packet that a dead process was writing has arrived is known, and written down. */
 static bool finish_write(struct forkq__cell *cell, uint32_t index,
                          struct forkq__witness witness) {
-  if (LOAD(cell->pending_seq) == 0)
+  if (FORKQ__LOAD(cell->pending_seq) == 0)
     return true;
   int arrived = witness.arrived(witness.arg, index);
   if (arrived == 1) {
-    STORE(cell->sent, LOAD(cell->pending_sent));
-    STORE(cell->sent_wire, LOAD(cell->pending_wire));
+    FORKQ__STORE(cell->sent, FORKQ__LOAD(cell->pending_sent));
+    FORKQ__STORE(cell->sent_wire, FORKQ__LOAD(cell->pending_wire));
   }
   if (arrived >= 0)
-    STORE(cell->pending_seq, 0);
+    FORKQ__STORE(cell->pending_seq, 0);
   return arrived >= 0;
 }
 
@@ -94,54 +91,55 @@ static void settle(struct forkq__ledger *ledger, uint32_t index,
   struct forkq__cell *cell = &ledger->cells[index];
   bool settled = witness.reads_settled(witness.arg);
   bool known = finish_write(cell, index, witness);
-  uint64_t in_doubt = known ? 0 : LOAD(cell->pending_sent) - LOAD(cell->sent);
+  uint64_t in_doubt =
+      known ? 0 : FORKQ__LOAD(cell->pending_sent) - FORKQ__LOAD(cell->sent);
   uint64_t lost = held(cell) - in_doubt;
   if (lost > 0)
     add(&cell->returned, &ledger->returned, lost);
   atomic_fetch_add(&ledger->lost, lost);
   if (settled)
     abandon(ledger, cell);
-  STORE(cell->state, known && settled ? FREE : DEAD);
+  FORKQ__STORE(cell->state, known && settled ? FREE : DEAD);
 }
 
 /* The slot that the dead process was just taking, see forkq__slots_try_take: taken it is if
  * the shared word says so, or did before somebody else's take. */
 static void finish_take(struct forkq__cell *cell, uint32_t index, uint64_t word) {
-  uint64_t count = LOAD(cell->try_count);
+  uint64_t count = FORKQ__LOAD(cell->try_count);
   if (count == 0)
     return;
-  bool taken =
-      LOAD(cell->confirmed) == count || word == (count << FORKQ__CELL_BITS | (index + 1));
-  STORE(cell->accepted, LOAD(cell->try_base) + (taken ? 1 : 0));
-  STORE(cell->try_count, 0);
+  bool taken = FORKQ__LOAD(cell->confirmed) == count ||
+               word == (count << FORKQ__CELL_BITS | (index + 1));
+  FORKQ__STORE(cell->accepted, FORKQ__LOAD(cell->try_base) + (taken ? 1 : 0));
+  FORKQ__STORE(cell->try_count, 0);
 }
 
 /* Whether the death of the cell's process would change a sum. */
 static bool has_account(struct forkq__cell *cell) {
-  return held(cell) > 0 || at_work_on(cell) > 0 || LOAD(cell->try_count) != 0 ||
-         LOAD(cell->state) == DEAD;
+  return held(cell) > 0 || at_work_on(cell) > 0 || FORKQ__LOAD(cell->try_count) != 0 ||
+         FORKQ__LOAD(cell->state) == DEAD;
 }
 
 /* Settles with the dead: with all of them, or only with those who may hold something, which
  * saves a system call for each of the others. */
 static bool reap_locked(struct forkq__ledger *ledger, int fd, uint32_t own,
                         struct forkq__witness witness, bool all) {
-  uint64_t before = LOAD(ledger->returned);
-  for (uint32_t i = 0; i < LOAD(ledger->cells_used); i++) {
+  uint64_t before = FORKQ__LOAD(ledger->returned);
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
     struct forkq__cell *cell = &ledger->cells[i];
-    if (LOAD(cell->state) == FREE || (!all && !has_account(cell)) ||
+    if (FORKQ__LOAD(cell->state) == FREE || (!all && !has_account(cell)) ||
         forkq__ledger_alive(fd, own, i))
       continue;
-    if (LOAD(cell->state) == USED)
+    if (FORKQ__LOAD(cell->state) == USED)
       atomic_fetch_add(&ledger->recoveries, 1);
-    finish_take(cell, i, LOAD(ledger->word));
-    uint64_t was_returned = LOAD(cell->returned);
+    finish_take(cell, i, FORKQ__LOAD(ledger->word));
+    uint64_t was_returned = FORKQ__LOAD(cell->returned);
     settle(ledger, i, witness);
-    if (LOAD(cell->returned) != was_returned)
+    if (FORKQ__LOAD(cell->returned) != was_returned)
       forkq__log(FORKQ_LOG_WARNING, "lost %llu items of a process that died",
-                 (unsigned long long)(LOAD(cell->returned) - was_returned));
+                 (unsigned long long)(FORKQ__LOAD(cell->returned) - was_returned));
   }
-  return LOAD(ledger->returned) != before;
+  return FORKQ__LOAD(ledger->returned) != before;
 }
 
 bool forkq__ledger_alive(int fd, uint32_t own, uint32_t cell) {
@@ -161,16 +159,17 @@ bool forkq__ledger_reap(struct forkq__ledger *ledger, int fd, uint32_t own,
 static int claim(struct forkq__ledger *ledger, int fd, uint32_t *ret_cell) {
   for (uint32_t i = 0; i < FORKQ__CELLS_MAX; i++) {
     struct forkq__cell *cell = &ledger->cells[i];
-    if (LOAD(cell->state) != FREE)
+    if (FORKQ__LOAD(cell->state) != FREE)
       continue;
     int r = forkq__os_life_take(fd, i);
     if (r < 0)
       return r;
-    STORE(cell->sent_bytes, LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
-    STORE(cell->owners, LOAD(cell->owners) + 1);
-    STORE(cell->state, USED);
-    if (i >= LOAD(ledger->cells_used))
-      STORE(ledger->cells_used, i + 1);
+    FORKQ__STORE(cell->sent_bytes,
+                 FORKQ__LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
+    FORKQ__STORE(cell->owners, FORKQ__LOAD(cell->owners) + 1);
+    FORKQ__STORE(cell->state, USED);
+    if (i >= FORKQ__LOAD(ledger->cells_used))
+      FORKQ__STORE(ledger->cells_used, i + 1);
     *ret_cell = i;
     return 0;
   }
@@ -196,7 +195,7 @@ void forkq__ledger_close(struct forkq__ledger *ledger, int fd, uint32_t index) {
   }
   add(&cell->returned, &ledger->returned, held(cell));
   abandon(ledger, cell);
-  STORE(cell->state, FREE);
+  FORKQ__STORE(cell->state, FREE);
   forkq__os_life_drop(fd, index);
   forkq__lock_release(&ledger->lock);
 }
@@ -224,8 +223,8 @@ int forkq__ledger_task_done(struct forkq__ledger *ledger, uint32_t index) {
 
 static uint64_t accepted_by_all(struct forkq__ledger *ledger) {
   uint64_t accepted = 0;
-  for (uint32_t i = 0; i < LOAD(ledger->cells_used); i++)
-    accepted += LOAD(ledger->cells[i].accepted);
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++)
+    accepted += FORKQ__LOAD(ledger->cells[i].accepted);
   return accepted;
 }
 
@@ -244,12 +243,12 @@ static uint64_t accepted_less(struct forkq__ledger *ledger,
 }
 
 static uint64_t finished(struct forkq__ledger *ledger) {
-  return LOAD(ledger->returned) + LOAD(ledger->done) + LOAD(ledger->abandoned) +
-         LOAD(ledger->dropped);
+  return FORKQ__LOAD(ledger->returned) + FORKQ__LOAD(ledger->done) +
+         FORKQ__LOAD(ledger->abandoned) + FORKQ__LOAD(ledger->dropped);
 }
 
 static uint64_t left(struct forkq__ledger *ledger) {
-  return LOAD(ledger->taken) + LOAD(ledger->returned);
+  return FORKQ__LOAD(ledger->taken) + FORKQ__LOAD(ledger->returned);
 }
 
 uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger) {

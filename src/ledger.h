@@ -27,6 +27,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/* Fields that others see without the lock, or that must be there in this order when the
+ * writer dies. */
+#define FORKQ__LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
+#define FORKQ__STORE(field, value)                                                       \
+  atomic_store_explicit(&(field), (value), memory_order_release)
+
 #define FORKQ__CELLS_MAX 4096u
 #define FORKQ__NO_CELL UINT32_MAX
 #define FORKQ__CELL_BITS 13 /* hold a cell + 1, in a word with a count: see slots.c */

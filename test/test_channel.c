@@ -334,6 +334,19 @@ START_TEST(a_packet_of_no_cell_is_garbage) {
 }
 END_TEST
 
+/* It would make all that follow look like packets that came before. */
+START_TEST(a_number_that_was_never_given_is_garbage) {
+  struct forkq__buffer *list = packets_of(1, 10);
+  uint32_t size = forkq__packet_finish(&list->packet, channel.cell, UINT64_MAX - 1);
+  write_raw(&list->packet, size);
+  free_packets(list);
+  send_message(2, 10);
+  ck_assert_int_eq(receive(), FORKQ_EBADFRAME);
+  assert_receives(2, 10);
+  assert_empty();
+}
+END_TEST
+
 START_TEST(a_packet_that_comes_twice_is_taken_once) {
   struct forkq__buffer *list = packets_of(1, 10);
   atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
@@ -720,7 +733,7 @@ static void copy_half(int bytes) {
   static struct forkq__packet whole;
   struct forkq__buffer *list = packets_of(7, 1000);
   whole = list->packet;
-  uint32_t size = forkq__packet_finish(&whole, STRANGER, shared->write_seq + 1);
+  uint32_t size = forkq__packet_finish(&whole, STRANGER, ++shared->write_seq);
   CHILD_MUST(write(channel.write_fd, &whole, size) == (ssize_t)size);
   memcpy(&shared->packet, &whole, (size_t)bytes);
 }
@@ -1378,6 +1391,7 @@ static void add_messages(Suite *suite) {
   tcase_add_test(tcase, garbage_costs_one_error_and_nothing_else);
   tcase_add_test(tcase, garbage_in_a_message_costs_one_error_and_not_the_message);
   tcase_add_test(tcase, a_packet_of_no_cell_is_garbage);
+  tcase_add_test(tcase, a_number_that_was_never_given_is_garbage);
   tcase_add_test(tcase, a_packet_that_comes_twice_is_taken_once);
   tcase_add_test(tcase, a_message_above_the_limit_is_one_error_whatever_its_length);
   tcase_add_test(tcase, a_total_that_lies_is_found_out_and_nothing_reserved_for_it);

@@ -61,6 +61,11 @@ static void use_heap_that_forks(void) {
   forkq_heap_set(&heap);
 }
 
+/* A thread that begins allocates in the sanitizer. */
+static void await_feeder(void) {
+  support_until_threads_asleep(1);
+}
+
 #else
 
 static void use_heap_that_forks(void) {}
@@ -137,7 +142,7 @@ static void join(pthread_t thread) {
 
 /* Numbers of who put and what: the children's are below FORKS, thread t's k-th is
  * (t + 1) << 32 | k. */
-static _Atomic int stop;
+static _Atomic int stop, started;
 static _Atomic uint8_t from_children[FORKS];
 static _Atomic uint64_t put_by_thread[THREADS], got_of_thread[THREADS];
 static _Atomic uint64_t sum_of_thread[THREADS];
@@ -145,6 +150,7 @@ static _Atomic uint64_t sum_of_thread[THREADS];
 static void *put_on(void *arg) {
   uint64_t thread = (uint64_t)(uintptr_t)arg;
   uint64_t k = 0;
+  atomic_fetch_add(&started, 1);
   for (; !atomic_load(&stop); k++)
     support_assert(put((int64_t)((thread + 1) << 32 | k), -1) == 0);
   put_by_thread[thread] = k;
@@ -155,6 +161,7 @@ static void *get_on(void *arg) {
   (void)arg;
   forkq_item_t item = FORKQ_ITEM_INIT;
   int r;
+  atomic_fetch_add(&started, 1);
   while ((r = forkq_queue_get(queue, &item, -1)) == 0) {
     uint64_t value = item.object.via.u64;
     uint64_t thread = value >> 32;
@@ -186,10 +193,15 @@ static void fork_among_threads(int64_t maxsize) {
   pthread_t threads[2 * THREADS];
   pid_t children[AT_ONCE];
   create(maxsize);
+  ck_assert_int_eq(put(0, -1), 0);
+  ck_assert_int_eq(get(5000), 0);
+  await_feeder();
   for (int i = 0; i < THREADS; i++) {
     threads[2 * i] = spawn(put_on, (void *)(uintptr_t)i);
     threads[2 * i + 1] = spawn(get_on, NULL);
   }
+  while (atomic_load(&started) < 2 * THREADS)
+    usleep(100);
   for (int i = 0; i < FORKS + AT_ONCE; i++) {
     if (i >= AT_ONCE)
       ck_assert_int_eq(support_wait(children[i % AT_ONCE]), 0);
@@ -269,6 +281,7 @@ START_TEST(a_child_gets_what_the_parent_had_not_sent) {
   ck_assert_int_eq(put_large(), 0);
   for (int i = 0; i < 100; i++)
     ck_assert_int_eq(put(i, -1), 0);
+  await_feeder();
   ck_assert_int_eq(support_wait(support_fork(get_hundred, NULL)), 0);
   ck_assert_int_eq(forkq_queue_qsize(queue), 0);
 }
@@ -278,6 +291,7 @@ END_TEST
 static void put_and_fork(int generation, int generations) {
   CHILD_MUST(put(2 * generation, -1) == 0);
   if (generation + 1 < generations) {
+    await_feeder();
     pid_t pid = fork();
     CHILD_MUST(pid >= 0);
     if (pid == 0) {
@@ -457,6 +471,7 @@ static void *fork_on(void *arg) {
 static void exit_while_a_thread_forks(void *arg) {
   pthread_t thread;
   CHILD_MUST(put_large() == 0);
+  await_feeder();
   CHILD_MUST(pthread_create(&thread, NULL, fork_on, arg) == 0);
   exit(0);
 }
@@ -502,6 +517,7 @@ START_TEST(a_cancel_of_the_parent_is_not_the_childs) {
   create(0);
   ck_assert_int_eq(put(0, -1), 0);
   ck_assert_int_eq(get(5000), 0);
+  await_feeder();
   ck_assert_int_eq(forkq_queue_cancel_join_thread(queue), 0);
   for (int round = 0; round < 20; round++) {
     pid_t pid =

@@ -1,0 +1,67 @@
+/* What became of the last steps of a dead process, for the ledger. */
+#include "channel.h"
+
+#include "os.h"
+
+/* Bytes that the pipe should hold, going by what was written and read. With both pipe
+ * locks. */
+static int64_t expected_level(struct forkq__channel *channel, int64_t *ret_pending) {
+  struct forkq__ledger *ledger = channel->ledger;
+  int64_t level = -(int64_t)FORKQ__LOAD(channel->shared->read_wire);
+  *ret_pending = 0;
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
+    struct forkq__cell *cell = &ledger->cells[i];
+    level += (int64_t)FORKQ__LOAD(cell->sent_wire);
+    if (FORKQ__LOAD(cell->pending_seq) != 0)
+      *ret_pending +=
+          (int64_t)(FORKQ__LOAD(cell->pending_wire) - FORKQ__LOAD(cell->sent_wire));
+  }
+  return level;
+}
+
+/* With both pipe locks, so that whatever is still pending anywhere is of the dead: either all
+ * of that is in the pipe or nothing, else it is not known. */
+static int judge(struct forkq__channel *channel, const struct forkq__cell *cell,
+                 uint64_t seq) {
+  if (FORKQ__LOAD(cell->arrived_seq) >= seq)
+    return 1;
+  if (FORKQ__LOAD(channel->shared->read_seq) > seq)
+    return 0;
+  int64_t pending;
+  int64_t expected = expected_level(channel, &pending);
+  int64_t level = forkq__os_pipe_level(channel->read_fd);
+  if (level == 0 || level == expected)
+    return 0;
+  return level == expected + pending ? 1 : -1;
+}
+
+static int arrived(void *arg, uint32_t index) {
+  struct forkq__channel *channel = arg;
+  const struct forkq__cell *cell = &channel->ledger->cells[index];
+  uint64_t seq = FORKQ__LOAD(cell->pending_seq);
+  if (FORKQ__LOAD(cell->written_seq) == seq)
+    return 1;
+  int r = -1;
+  int64_t moment = forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MOMENT_MS);
+  if (forkq__channel_lock_write(channel, moment) != 0)
+    return r;
+  if (forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0) {
+    r = judge(channel, cell, seq);
+    forkq__channel_unlock_read(channel);
+  }
+  forkq__channel_unlock_write(channel);
+  return r;
+}
+
+/* A dead owner of the read lock may have been counting what it got. */
+static bool reads_settled(void *arg) {
+  struct forkq__channel *channel = arg;
+  if (forkq__channel_lock_read(channel, FORKQ__NOWAIT) != 0)
+    return false;
+  forkq__channel_unlock_read(channel);
+  return true;
+}
+
+struct forkq__witness forkq__channel_witness(struct forkq__channel *channel) {
+  return (struct forkq__witness){ arrived, reads_settled, channel };
+}

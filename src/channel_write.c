@@ -1,0 +1,66 @@
+#include "channel.h"
+
+#include "os.h"
+
+/* The write lock guards a number that only grows, and the pending fields of its owner's own
+ * cell, which the ledger settles. A message left without its end is the readers' to drop. */
+static void repair_write(void *arg) {
+  struct forkq__channel *channel = arg;
+  atomic_fetch_add(&channel->ledger->recoveries, 1);
+}
+
+int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline) {
+  return forkq__lock_acquire(&channel->shared->write_lock, deadline, repair_write,
+                             channel);
+}
+
+int forkq__channel_try_lock_write(struct forkq__channel *channel) {
+  return forkq__lock_try(&channel->shared->write_lock, repair_write, channel);
+}
+
+void forkq__channel_unlock_write(struct forkq__channel *channel) {
+  forkq__lock_release(&channel->shared->write_lock);
+}
+
+/* The store of written_seq is what counts: before it nobody knows whether the packet was
+ * written, after it all else can be had from the pending fields. */
+static void note_written(struct forkq__cell *cell, const struct forkq__packet *packet) {
+  FORKQ__STORE(cell->written_seq, packet->seq);
+  FORKQ__STORE(cell->sent, FORKQ__LOAD(cell->pending_sent));
+  FORKQ__STORE(cell->sent_wire, FORKQ__LOAD(cell->pending_wire));
+  FORKQ__STORE(cell->sent_bytes,
+               FORKQ__LOAD(cell->sent_bytes) + forkq__packet_payload(packet));
+}
+
+int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
+  /* The number is used up before the write: a number may be skipped, never used twice. */
+  uint64_t seq = FORKQ__LOAD(shared->write_seq) + 1;
+  uint32_t size = forkq__packet_finish(packet, channel->cell, seq);
+  FORKQ__STORE(shared->write_seq, seq);
+  FORKQ__STORE(cell->pending_sent,
+               FORKQ__LOAD(cell->sent) + forkq__packet_messages(packet));
+  FORKQ__STORE(cell->pending_wire, FORKQ__LOAD(cell->sent_wire) + size);
+  FORKQ__STORE(cell->pending_seq, seq);
+  ssize_t n = forkq__os_write(channel->write_fd, packet, size);
+  if (n >= 0)
+    note_written(cell, packet);
+  FORKQ__STORE(cell->pending_seq, 0);
+  return n < 0 ? (int)n : 0;
+}
+
+void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
+                              int64_t deadline) {
+  struct pollfd fds[] = {
+    { .fd = channel->write_fd, .events = POLLOUT },
+    { .fd = stop_fd, .events = POLLIN },
+  };
+  forkq__os_poll(fds, 2, deadline);
+}
+
+bool forkq__channel_hasten(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  return FORKQ__LOAD(shared->asleep) != 0 && FORKQ__LOAD(shared->hastened) == 0 &&
+         atomic_exchange(&shared->hastened, 1) == 0;
+}
