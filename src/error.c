@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <forkq/base.h>
 
+#include <limits.h>
 #include <string.h>
 
 const char *forkq_version(void) {
@@ -8,6 +9,11 @@ const char *forkq_version(void) {
 #define TEXT(x) TEXT_(x)
   return TEXT(FORKQ_VERSION_MAJOR) "." TEXT(FORKQ_VERSION_MINOR) "." TEXT(
       FORKQ_VERSION_PATCH);
+}
+
+/* INT_MIN has no positive, and is no errno either way. */
+static int positive(int error) {
+  return error == INT_MIN ? INT_MAX : error < 0 ? -error : error;
 }
 
 const char *forkq_strerror(int error) {
@@ -18,7 +24,7 @@ const char *forkq_strerror(int error) {
     FORKQ_ERROR_MAP(XX)
 #undef XX
   default:
-    return strerror(error < 0 ? -error : error);
+    return strerror(positive(error));
   }
 }
 
@@ -31,7 +37,7 @@ const char *forkq_error_name(int error) {
     FORKQ_ERROR_MAP(XX)
 #undef XX
   default:
-    name = error < 0 ? strerrorname_np(-error) : NULL;
+    name = error < 0 ? strerrorname_np(positive(error)) : NULL;
     return name != NULL ? name : "UNKNOWN";
   }
 }

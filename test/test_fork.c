@@ -70,6 +70,8 @@ static void await_feeder(void) {
 
 static void use_heap_that_forks(void) {}
 
+static void await_feeder(void) {}
+
 #endif
 
 static void set_up(void) {

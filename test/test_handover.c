@@ -86,6 +86,12 @@ static void exec_other(void *arg) {
   _exit(127);
 }
 
+static void put_five(void *arg) {
+  (void)arg;
+  CHILD_MUST(put(queue, 5, -1) == 0);
+  forkq_queue_destroy(queue);
+}
+
 static char role_echo[] = "echo", role_hoard[] = "hoard";
 
 static void assert_echo(pid_t pid) {
@@ -116,6 +122,17 @@ START_TEST(to_a_program_started_with_posix_spawn) {
   ck_assert_int_eq(posix_spawn(&pid, "/proc/self/exe", &actions, NULL, args, environ), 0);
   posix_spawn_file_actions_destroy(&actions);
   assert_echo(pid);
+}
+END_TEST
+
+/* CPython's TestStartMethod: there a queue of the fork context is refused to a process that is
+ * spawned, and one of the spawn context goes to every kind of process. Here there is one kind
+ * of queue, and it goes to all. */
+START_TEST(test_mixed_startmethod) {
+  pid_t forked = support_fork(put_five, NULL);
+  ck_assert_int_eq(get(queue, 10000), 5);
+  ck_assert_int_eq(support_wait(forked), 0);
+  assert_echo(support_fork(exec_other, role_echo));
 }
 END_TEST
 
@@ -259,6 +276,7 @@ int main(int argc, char **argv) {
   tcase_add_checked_fixture(tcase, set_up, tear_down);
   tcase_add_test(tcase, to_a_program_started_with_fork_and_exec);
   tcase_add_test(tcase, to_a_program_started_with_posix_spawn);
+  tcase_add_test(tcase, test_mixed_startmethod);
   tcase_add_test(tcase, to_an_unrelated_process_over_a_socket);
   tcase_add_test(tcase, what_the_killed_program_held_comes_back);
   tcase_add_test(tcase, the_same_process_is_refused);

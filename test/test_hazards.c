@@ -90,6 +90,7 @@ static void assert_alive(void) {
   ck_assert_int_eq(get(0), FORKQ_EMPTY);
   ck_assert_int_eq(forkq_queue_qsize(queue), 0);
   ck_assert_int_eq(forkq_queue_empty(queue), 1);
+  await_feeder();
 }
 
 static void put_one_and_exit(void *arg) {
@@ -276,6 +277,7 @@ START_TEST(h5_cancelled_and_left_while_it_is_read) {
   pid_t reader = support_fork(read_whole_ones, &race);
   ck_assert_int_eq(put(1, -1), 0);
   support_until(race.reading);
+  await_feeder();
   for (unsigned delay = 0; delay < 1000; delay += 10)
     ck_assert_int_eq(support_wait(support_fork(put_cancel_and_exit, &delay)), 0);
   ck_assert_int_eq(put(0, -1), 0);

@@ -90,7 +90,9 @@ static void three_objects(void) {
   begin(0, 2);
 }
 
-START_TEST(at_exit_the_newest_goes_first) {
+/* By the name of CPython's: its order is by priority, then the newest first. All queues have
+ * one priority. */
+START_TEST(test_finalize) {
   ck_assert_int_eq(run_and_exit(three_objects), 0);
   ck_assert_str_eq(journal->text, "xCxBxA");
 }
@@ -296,7 +298,7 @@ int main(void) {
   TCase *tcase = tcase_create("lifecycle");
   tcase_set_timeout(tcase, 30);
   tcase_add_checked_fixture(tcase, set_up, tear_down);
-  tcase_add_test(tcase, at_exit_the_newest_goes_first);
+  tcase_add_test(tcase, test_finalize);
   tcase_add_test(tcase, who_has_ended_is_not_called_at_exit);
   tcase_add_test(tcase, who_begins_anew_is_the_newest);
   tcase_add_test(tcase, _exit_calls_nobody);

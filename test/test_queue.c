@@ -589,6 +589,27 @@ START_TEST(exit_sends_what_was_put) {
 }
 END_TEST
 
+static void exit_here(void *arg) {
+  (void)arg;
+  exit(0);
+}
+
+static void put_much_and_let_a_thread_exit(void *arg) {
+  (void)arg;
+  uv_thread_t thread;
+  put_much();
+  uv_thread_create(&thread, exit_here, NULL);
+  for (;;)
+    pause();
+}
+
+START_TEST(a_thread_that_exits_sends_what_was_put) {
+  pid_t child = support_fork(put_much_and_let_a_thread_exit, NULL);
+  ck_assert_int_eq(get_size(-1), 10 << 20);
+  ck_assert_int_eq(support_wait(child), 0);
+}
+END_TEST
+
 static void create_put_and_exit(void *arg) {
   (void)arg;
   forkq_queue_destroy(queue);
@@ -652,6 +673,7 @@ int main(void) {
   tcase_add_test(tcase, join_thread_times_out_and_says_what_is_unsent);
   tcase_add_test(tcase, cancel_join_thread_lets_destroy_go_at_once);
   tcase_add_test(tcase, exit_sends_what_was_put);
+  tcase_add_test(tcase, a_thread_that_exits_sends_what_was_put);
   tcase_add_test(tcase, exit_does_not_hang_when_nobody_can_read);
   tcase_add_test(tcase, exit_does_not_wait_for_threads_in_get);
   suite_add_tcase(suite, tcase);
