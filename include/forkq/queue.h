@@ -219,14 +219,14 @@ typedef struct forkq_queue_stats {
   size_t size;        /* sizeof(struct), set by the caller */
   uint64_t put_items; /* accepted, with those whose packing then failed */
   uint64_t put_bytes; /* of msgpack */
-  uint64_t got_items;
+  uint64_t got_items; /* with those that an immediate shutdown dropped */
   uint64_t got_bytes;
   uint64_t put_waits;    /* how often a putter slept for room */
   uint64_t get_waits;    /* how often a getter slept for an item */
   uint64_t outbox_items; /* put by this process, not yet sent */
   uint64_t outbox_bytes;
   uint64_t recoveries; /* locks and accounts of dead processes that were put right */
-  uint64_t lost_items; /* put, and lost with their process */
+  uint64_t lost_items; /* put by processes that were killed, and lost with them */
 } forkq_queue_stats_t;
 
 /* Errors: FORKQ_ENULL, FORKQ_ERANGE (stats->size). Works until forkq_queue_destroy. */
