@@ -205,10 +205,6 @@ void forkq__os_signals_restore(const void *old_mask) {
   pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-int forkq__os_pid(void) {
-  return (int)getpid();
-}
-
 int forkq__os_pipe(int fds[2]) {
   return RETRY(pipe2(fds, O_CLOEXEC));
 }

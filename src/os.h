@@ -77,8 +77,6 @@ void forkq__os_signals_block(void *ret_old_mask);
 void forkq__os_signals_restore(const void *old_mask);
 #define FORKQ__SIGNAL_MASK_SIZE 128
 
-int forkq__os_pid(void);
-
 /* Plain byte streams, blocking: a pipe (read end, write end) and a pair of stream sockets. */
 int forkq__os_pipe(int fds[2]);
 int forkq__os_socket_pair(int fds[2]);
