@@ -63,19 +63,25 @@ static void install_handlers(void) {
     handlers_error = UV_ENOMEM;
 }
 
-int forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *ops) {
+int forkq__life_hold(void) {
   uv_once(&handlers_once, install_handlers);
   if (handlers_error < 0)
     return handlers_error;
+  pthread_mutex_lock(&registry_lock);
+  return 0;
+}
+
+void forkq__life_let_go(void) {
+  pthread_mutex_unlock(&registry_lock);
+}
+
+void forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *ops) {
   life->ops = ops;
   life->exited = life->exiting = false;
-  pthread_mutex_lock(&registry_lock);
   life->next = &registry;
   life->previous = registry.previous;
   life->previous->next = life;
   registry.previous = life;
-  pthread_mutex_unlock(&registry_lock);
-  return 0;
 }
 
 void forkq__life_end(struct forkq__life *life) {
@@ -90,9 +96,7 @@ void forkq__life_end(struct forkq__life *life) {
 bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void *arg),
                      const void *arg) {
   bool any = false;
-  pthread_mutex_lock(&registry_lock);
   for (struct forkq__life *l = registry.next; l != &registry && !any; l = l->next)
     any = matches(l, arg);
-  pthread_mutex_unlock(&registry_lock);
   return any;
 }

@@ -27,12 +27,18 @@ struct forkq__life {
   bool exiting; /* and runs */
 };
 
-/* 0 or a negative errno. */
-int forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *ops);
-void forkq__life_end(struct forkq__life *life);
+/* Between hold and let_go no fork of this process happens, and the registry stays as it is:
+ * what is opened meanwhile is registered before a child can inherit it. 0 or a negative
+ * errno. */
+int forkq__life_hold(void);
+void forkq__life_let_go(void);
 
-/* Whether any registered object matches. */
+/* While it is held: registers an object; says whether any registered one matches. */
+void forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *ops);
 bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void *arg),
                      const void *arg);
+
+/* While it is not held. */
+void forkq__life_end(struct forkq__life *life);
 
 #endif

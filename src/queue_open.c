@@ -48,11 +48,8 @@ static int start(forkq_queue_t *queue) {
   queue->feeder.finished = feeder_finished;
   queue->feeder.arg = queue;
   int r = forkq__feeder_init(&queue->feeder);
-  if (r < 0)
-    return r;
-  r = forkq__life_begin(&queue->life, &forkq__queue_life_ops);
-  if (r < 0)
-    forkq__feeder_fini(&queue->feeder);
+  if (r == 0)
+    forkq__life_begin(&queue->life, &forkq__queue_life_ops);
   return r;
 }
 
@@ -71,6 +68,7 @@ static int make_descriptors(forkq_queue_t *queue) {
   return r < 0 ? r : forkq__os_identity(channel->spill.fd, &queue->identity);
 }
 
+/* With the registry held, as adopt. */
 static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
   int r = forkq__segment_create(&queue->segment, &queue->channel.spill.fd);
   if (r < 0)
@@ -101,7 +99,13 @@ int forkq_queue_create_with(forkq_queue_t **ret_queue,
   forkq_queue_t *queue = new_queue(options);
   if (queue == NULL)
     return -ENOMEM;
-  r = create(queue, options);
+  r = forkq__life_hold();
+  if (r == 0) {
+    r = create(queue, options);
+    if (r < 0)
+      forkq__queue_close_descriptors(queue);
+    forkq__life_let_go();
+  }
   if (r < 0)
     forkq__queue_free(queue);
   else
@@ -168,6 +172,13 @@ static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_
   return 0;
 }
 
+static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
+  int r = adopt_segment(queue, fds);
+  if (r == 0)
+    r = adopt_descriptors(queue, fds);
+  return r == 0 ? start(queue) : r;
+}
+
 static void disown_descriptors(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   channel->read_fd = channel->write_fd = channel->event_fd = channel->spill.fd = -1;
@@ -184,11 +195,11 @@ int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_F
   forkq_queue_t *queue = new_queue(options);
   if (queue == NULL)
     return -ENOMEM;
-  r = adopt_segment(queue, fds);
-  if (r == 0)
-    r = adopt_descriptors(queue, fds);
-  if (r == 0)
-    r = start(queue);
+  r = forkq__life_hold();
+  if (r == 0) {
+    r = adopt(queue, fds);
+    forkq__life_let_go();
+  }
   if (r < 0) {
     disown_descriptors(queue);
     forkq__queue_free(queue);

@@ -538,6 +538,38 @@ START_TEST(a_cancel_of_the_parent_is_not_the_childs) {
 }
 END_TEST
 
+static _Atomic bool stop_creating;
+static forkq_queue_t *created;
+
+static void *create_and_destroy(void *arg) {
+  (void)arg;
+  while (!atomic_load(&stop_creating)) {
+    /* Unsynchronized on purpose: a child looks at it only where this thread is not. */
+    support_assert(forkq_queue_create(&created, 0) == 0);
+    forkq_queue_destroy(created);
+  }
+  return NULL;
+}
+
+/* The queue that the other thread had at the fork is whole or not there; without it, what is
+ * open is what was open before. */
+static void count_what_is_open(void *arg) {
+  int more = support_open_fds() - *(int *)arg;
+  CHILD_MUST(more == 0 || more == 4);
+}
+
+START_TEST(while_another_thread_creates_queues) {
+  pthread_t thread;
+  create(0);
+  int open_now = support_open_fds();
+  support_assert(pthread_create(&thread, NULL, create_and_destroy, NULL) == 0);
+  for (int i = 0; i < FORKS; i++)
+    ck_assert_int_eq(support_wait(support_fork(count_what_is_open, &open_now)), 0);
+  atomic_store(&stop_creating, true);
+  pthread_join(thread, NULL);
+}
+END_TEST
+
 int main(void) {
   use_heap_that_forks();
   Suite *suite = suite_create("fork");
@@ -553,6 +585,7 @@ int main(void) {
   if (!UNDER_ASAN) {
     tcase_add_test(tcase, while_other_threads_close_join_and_destroy_queues);
     tcase_add_test(tcase, while_another_thread_closes_the_queue);
+    tcase_add_test(tcase, while_another_thread_creates_queues);
   }
   tcase_add_test(tcase, in_exit_handlers);
   tcase_add_test(tcase, during_exit_by_another_thread);

@@ -60,9 +60,18 @@ static void tear_down(void) {
       forkq__life_end(&objects[i].life);
 }
 
+static int begin_one(struct forkq__life *life, const struct forkq__life_ops *with) {
+  int r = forkq__life_hold();
+  if (r < 0)
+    return r;
+  forkq__life_begin(life, with);
+  forkq__life_let_go();
+  return 0;
+}
+
 static void begin(int first, int last) {
   for (int i = first; i <= last; i++)
-    ck_assert_int_eq(forkq__life_begin(&objects[i].life, &ops), 0);
+    ck_assert_int_eq(begin_one(&objects[i].life, &ops), 0);
 }
 
 static void end(int i) {
@@ -144,7 +153,7 @@ static const struct forkq__life_ops ending_ops = { before_fork, after_fork_paren
 
 static void one_that_ends_another(void) {
   begin(0, 1);
-  ck_assert_int_eq(forkq__life_begin(&objects[2].life, &ending_ops), 0);
+  ck_assert_int_eq(begin_one(&objects[2].life, &ending_ops), 0);
 }
 
 START_TEST(at_exit_one_may_end_another) {
@@ -167,7 +176,7 @@ static const struct forkq__life_ops forking_ops = { before_fork, after_fork_pare
 
 static void one_that_forks(void) {
   begin(0, 0);
-  ck_assert_int_eq(forkq__life_begin(&objects[1].life, &forking_ops), 0);
+  ck_assert_int_eq(begin_one(&objects[1].life, &forking_ops), 0);
 }
 
 START_TEST(at_exit_the_registry_is_not_locked) {
@@ -216,7 +225,7 @@ END_TEST
 static void begin_another_and_fork(void *arg) {
   (void)arg;
   support_until(go); /* the parent's handlers write to the journal, too */
-  CHILD_MUST(forkq__life_begin(&objects[1].life, &ops) == 0);
+  CHILD_MUST(begin_one(&objects[1].life, &ops) == 0);
   while (atomic_load(&journal->length) < 6) /* the parent has noted its part */
     usleep(100);
   forget();
@@ -268,7 +277,7 @@ static void *begin_and_end(void *arg) {
   struct forkq__life life;
   (void)arg;
   while (!atomic_load(&stop)) {
-    support_assert(forkq__life_begin(&life, &silent_ops) == 0);
+    support_assert(begin_one(&life, &silent_ops) == 0);
     forkq__life_end(&life);
   }
   return NULL;
@@ -277,7 +286,7 @@ static void *begin_and_end(void *arg) {
 static void use_the_registry(void *arg) {
   (void)arg;
   struct forkq__life life;
-  CHILD_MUST(forkq__life_begin(&life, &silent_ops) == 0);
+  CHILD_MUST(begin_one(&life, &silent_ops) == 0);
   forkq__life_end(&life);
 }
 
