@@ -6,8 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* A putter that is kept waiting looks for slots of the dead at first after, and then ever
- * longer up to ... A wake-up can die with whom it woke, so it looks for free slots as well. */
+/* A putter that is kept waiting looks for slots of the dead after the first of these, and then
+ * ever more rarely, down to the last. A wake-up can die with whom it woke, so it looks for
+ * free slots as well. */
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 

@@ -72,7 +72,7 @@ typedef struct forkq_queue_options {
  * The caller owns *ret_queue and gives it back with forkq_queue_destroy, in this process and
  * in every child that inherits it. Costs four descriptors and one shared mapping.
  * Errors: FORKQ_ENULL, FORKQ_ERANGE (options->max_message above FORKQ_MESSAGE_MAX, or
- * options->size unknown), -ENOMEM, -EMFILE, -ENFILE. Nothing is left behind by a failure.
+ * options->size unknown), FORKQ_EPACKING, -ENOMEM, -EMFILE, -ENFILE. Nothing is left behind by a failure.
  * Python: multiprocessing.Queue(maxsize). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_create(forkq_queue_t **ret_queue,
                                                   int64_t maxsize);
@@ -97,7 +97,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_joinable_queue_create(forkq_queue_t **ret_q
  *
  * Errors, each with the item not in the queue, no slot taken and the queue as usable as
  * before: FORKQ_FULL (timeout 0), FORKQ_TIMEDOUT, FORKQ_ECLOSED (also when another thread
- * closes the queue during the wait), FORKQ_ESHUTDOWN, FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_ETOODEEP,
+ * closes the queue during the wait), FORKQ_ESHUTDOWN, FORKQ_ENULL, FORKQ_ETIMEOUT,
+ * FORKQ_ETOODEEP,
  * FORKQ_ETOOBIG, FORKQ_EBADOBJECT, FORKQ_EPACK, FORKQ_EPACKING, FORKQ_ETOOMANY (more than
  * 4096 processes that have put and not closed), FORKQ_ENOTHREAD, -ENOMEM, -EMFILE,
  * FORKQ_EBROKEN (the shared memory was damaged).
@@ -130,8 +131,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  * another process is stopped in the middle of its own.
  *
  * Errors: FORKQ_EMPTY (timeout 0), FORKQ_TIMEDOUT, FORKQ_ECLOSED (also when another thread
- * closes the queue during the wait; seen within half a second), FORKQ_ESHUTDOWN, FORKQ_ENULL,
- * FORKQ_ETIMEOUT, -ENOMEM (the item stays in the queue; when it was already taken and only
+ * closes the queue during the wait; seen within half a second), FORKQ_ESHUTDOWN,
+ * FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_EPACKING, -ENOMEM (the item stays in the queue; when it was already taken and only
  * the object did not fit, its bytes are in item->data), FORKQ_EBADFRAME (a foreign peer
  * wrote it: the item is gone, its slot is free; item->data has its bytes if it has any),
  * FORKQ_EBROKEN.
@@ -203,7 +204,7 @@ FORKQ_API int forkq_queue_shutdown(forkq_queue_t *queue, int immediate);
  * Python: Queue.qsize(), without its NotImplementedError. */
 FORKQ_API int64_t forkq_queue_qsize(forkq_queue_t *queue);
 
-/* 1 if forkq_queue_qsize is 0, else 0. Errors: FORKQ_ENULL; FORKQ_ECLOSED once the queue is
+/* 1 if forkq_queue_qsize is 0, else 0. Errors: FORKQ_ENULL; FORKQ_EPACKING; FORKQ_ECLOSED once the queue is
  * closed and the items that this process put are sent, as CPython 3.13 has it; a queue that
  * this process closed without having put goes on answering.
  * Python: Queue.empty(), which asks the pipe and says True while items wait in a feeder. */
@@ -237,7 +238,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
  * that wait in one of them, which this call waits for (half a second at most). The feeder
  * goes on until it has sent what was put, then the queue's descriptors are closed, at once
  * if nothing was put. Other processes are not touched. Closing twice is allowed.
- * Errors: FORKQ_ENULL. Python: Queue.close(), which closes no descriptor of a queue that the
+ * Errors: FORKQ_ENULL, FORKQ_EPACKING. Python: Queue.close(), which closes no descriptor of a queue that the
  * process never put into. */
 FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
 
@@ -246,7 +247,7 @@ FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
  * NULL it is set to the number of items not sent; on 0 those are lost, and on
  * FORKQ_TIMEDOUT they are still on their way.
  * Errors: FORKQ_ENOTCLOSED before forkq_queue_close, FORKQ_TIMEDOUT, FORKQ_ENULL (queue),
- * FORKQ_ETIMEOUT. After forkq_queue_cancel_join_thread it returns 0 at once.
+ * FORKQ_ETIMEOUT, FORKQ_EPACKING. After forkq_queue_cancel_join_thread it returns 0 at once.
  * Python: Queue.join_thread(), which has no timeout. */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_join_thread(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent);
