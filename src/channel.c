@@ -131,9 +131,23 @@ static ssize_t read_packet(struct forkq__channel *channel) {
   return n;
 }
 
+/* Whether somebody who sleeps has to be told of a packet that is read. */
+static bool to_be_told(struct forkq__channel_shared *shared) {
+  return (atomic_load(&shared->asleep) || atomic_load(&shared->watchers)) &&
+         !FORKQ__LOAD(shared->raised);
+}
+
+static bool pipe_readable(const struct forkq__channel *channel) {
+  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
+  return forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0;
+}
+
 /* Reads one packet from the pipe: 0, or -EAGAIN if there is none, or FORKQ_EBADFRAME. */
 static int load_packet(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
+  /* Nobody is woken for an empty pipe. */
+  if (to_be_told(shared) && !pipe_readable(channel))
+    return -EAGAIN;
   FORKQ__STORE(shared->offset, 0);
   FORKQ__STORE(shared->wire_base, FORKQ__LOAD(shared->read_wire));
   shared->packet.magic = 0;
@@ -141,8 +155,7 @@ static int load_packet(struct forkq__channel *channel) {
   /* A sleeper that looked at `loading` before will not hear of this packet from the pipe,
    * for it will have left it. It is told first: should this process die behind the read,
    * the one that it woke finds the packet. */
-  if ((atomic_load(&shared->asleep) || atomic_load(&shared->watchers)) &&
-      !FORKQ__LOAD(shared->raised)) {
+  if (to_be_told(shared)) {
     forkq__os_event_raise(channel->event_fd);
     FORKQ__STORE(shared->raised, 1);
   }
@@ -427,7 +440,9 @@ static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t d
   if (r < 0)
     return r;
   r = receive_locked(channel, item, deadline);
-  if (r == -EAGAIN && (saw_event || FORKQ__LOAD(channel->shared->raised)))
+  /* Who watches may have raised it himself, and would see it for ever. */
+  if (r == -EAGAIN && (saw_event || FORKQ__LOAD(channel->shared->raised) ||
+                       atomic_load(&channel->shared->watchers)))
     lower_event(channel);
   forkq__channel_unlock_read(channel);
   return r;
@@ -547,7 +562,11 @@ bool forkq__channel_exhausted(struct forkq__channel *channel) {
 }
 
 void forkq__channel_watch_begin(struct forkq__channel *channel) {
-  atomic_fetch_add(&channel->shared->watchers, 1);
+  struct forkq__channel_shared *shared = channel->shared;
+  atomic_fetch_add(&shared->watchers, 1);
+  /* What was read ahead before that, or is just being read, raised nothing. */
+  if (atomic_load(&shared->loading) || atomic_load(&shared->unread))
+    forkq__os_event_raise(channel->event_fd);
 }
 
 void forkq__channel_watch_end(struct forkq__channel *channel) {
@@ -556,7 +575,6 @@ void forkq__channel_watch_end(struct forkq__channel *channel) {
 
 bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
   struct forkq__channel_shared *shared = channel->shared;
-  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
   /* A reader is at it, or died at it; with its lock in hand that is over. */
   if ((saw_event || atomic_load(&shared->loading)) &&
       forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0) {
@@ -564,8 +582,8 @@ bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
       lower_event(channel);
     forkq__channel_unlock_read(channel);
   }
-  return atomic_load(&shared->unread) > 0 ||
-         forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0 || forkq__channel_exhausted(channel);
+  return atomic_load(&shared->unread) > 0 || pipe_readable(channel) ||
+         forkq__channel_exhausted(channel);
 }
 
 /* A large message is left for a call that can wait for its rest. */

@@ -59,7 +59,9 @@ struct forkq__channel_shared {
   alignas(64) struct forkq__lock turn;
   _Atomic uint32_t asleep;   /* the owner of the turn is in poll, or was woken from it */
   _Atomic uint32_t hastened; /* a writer has hurried because of this sleep */
-  _Atomic uint32_t watchers; /* in forkq_wait, or killed there: it costs them an event */
+  /* In forkq_wait, on a loop or with a descriptor of the queue's; or killed there: it costs
+   * the others an event. */
+  _Atomic uint32_t watchers;
 
   alignas(4096) struct forkq__packet packet; /* read ahead; one page, one copy */
 };
@@ -73,6 +75,7 @@ struct forkq__channel {
   int read_fd;
   int write_fd;
   int event_fd; /* readable: look at the read-ahead packet, or at why you were called */
+  int room_fd;  /* readable: look for a free slot, see slots.h */
   _Atomic uint32_t cell; /* of this process, or FORKQ__NO_CELL */
   bool joinable;         /* gets are counted in this process\'s cell, which it has then */
   _Atomic bool closed;   /* whoever waits in a receive gives up soon */
@@ -123,9 +126,10 @@ bool forkq__channel_exhausted(struct forkq__channel *channel);
 /* Receives and drops all that is there. */
 void forkq__channel_drain(struct forkq__channel *channel);
 
-/* Between begin and end, readers raise the event for this process, too. look: whether a
- * receive would bring something, or say that nothing will come; `saw_event` says that the
- * event was raised when the caller last looked, and is lowered if it stands for nothing. */
+/* Between begin and end, readers raise the event for this process, too: pipe and event together
+ * are readable whenever there is something to receive. look: whether a receive would bring
+ * something, or say that nothing will come; `saw_event` says that the event was raised when the
+ * caller last looked, and is lowered if it stands for nothing. */
 void forkq__channel_watch_begin(struct forkq__channel *channel);
 bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event);
 void forkq__channel_watch_end(struct forkq__channel *channel);

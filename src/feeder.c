@@ -60,7 +60,7 @@ static void give_back(struct forkq__feeder *feeder, uint64_t items) {
   if (owed == 0)
     return;
   if (forkq__ledger_return(channel->ledger, channel->cell, owed))
-    forkq__slots_freed(feeder->slots);
+    forkq__slots_freed(feeder->slots, channel->room_fd);
   else
     atomic_fetch_add(&feeder->owed, owed);
 }
@@ -133,7 +133,7 @@ static bool dropped(struct forkq__feeder *feeder) {
 static void drain_if_dropped(struct forkq__feeder *feeder) {
   if (dropped(feeder) && feeder->channel->read_fd >= 0) {
     forkq__channel_drain(feeder->channel);
-    forkq__slots_wake_all(feeder->slots);
+    forkq__slots_wake_all(feeder->slots, feeder->channel->room_fd);
   }
 }
 
@@ -293,7 +293,7 @@ static void close_cell(struct forkq__feeder *feeder) {
   feeder->unsent += forkq__ledger_held(channel->ledger, cell);
   channel->cell = FORKQ__NO_CELL;
   forkq__ledger_close(channel->ledger, channel->spill.fd, cell);
-  forkq__slots_wake_all(feeder->slots);
+  forkq__slots_wake_all(feeder->slots, channel->room_fd);
 }
 
 static void close_stop(struct forkq__feeder *feeder) {

@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* forkq:LAYOUT:READ:WRITE:EVENT:MEMORY, the last four being descriptors. */
-#define FORMAT "forkq:%u:%d:%d:%d:%d"
+/* forkq:LAYOUT:READ:WRITE:EVENT:ROOM:MEMORY, the last five being descriptors. */
+#define FORMAT "forkq:%u:%d:%d:%d:%d:%d"
 
 static void write_text(forkq_handover_t *handover) {
   const int *fds = handover->fds;
   snprintf(handover->text, sizeof handover->text, FORMAT, FORKQ__SEGMENT_LAYOUT, fds[0],
-           fds[1], fds[2], fds[3]);
+           fds[1], fds[2], fds[3], fds[4]);
 }
 
 int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) {
@@ -22,7 +22,8 @@ int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) 
   const struct forkq__channel *channel = &queue->channel;
   forkq__feeder_lock(&queue->feeder);
   forkq_handover_t handover = { .fds = { channel->read_fd, channel->write_fd,
-                                         channel->event_fd, channel->spill.fd } };
+                                         channel->event_fd, channel->room_fd,
+                                         channel->spill.fd } };
   forkq__feeder_unlock(&queue->feeder);
   if (handover.fds[0] < 0)
     return FORKQ_ECLOSED;
@@ -47,7 +48,7 @@ static int parse(const char *text, forkq_handover_t *ret_handover) {
   unsigned layout;
   int *fds = ret_handover->fds;
   if (strlen(text) >= sizeof ret_handover->text ||
-      sscanf(text, FORMAT, &layout, &fds[0], &fds[1], &fds[2], &fds[3]) != 5)
+      sscanf(text, FORMAT, &layout, &fds[0], &fds[1], &fds[2], &fds[3], &fds[4]) != 6)
     return FORKQ_EHANDOVER;
   if (layout != FORKQ__SEGMENT_LAYOUT)
     return FORKQ_EVERSION;

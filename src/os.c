@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -103,6 +104,25 @@ void forkq__os_event_raise(int fd) {
 void forkq__os_event_lower(int fd) {
   eventfd_t count;
   (void)RETRY(eventfd_read(fd, &count));
+}
+
+int forkq__os_poll_set_create(const int *fds, int count) {
+  int set = RETRY(epoll_create1(EPOLL_CLOEXEC));
+  if (set < 0)
+    return set;
+  for (int i = 0; i < count; i++) {
+    struct epoll_event event = { .events = EPOLLIN };
+    int r = RETRY(epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &event));
+    if (r < 0) {
+      forkq__os_close(set);
+      return r;
+    }
+  }
+  return set;
+}
+
+int forkq__os_duplicate(int fd) {
+  return RETRY(fcntl(fd, F_DUPFD_CLOEXEC, 0));
 }
 
 int forkq__os_memory_create(const char *name, size_t size) {

@@ -48,6 +48,11 @@ int forkq__os_event_create(void);
 void forkq__os_event_raise(int fd);
 void forkq__os_event_lower(int fd);
 
+/* A descriptor that is readable whenever one of the others is (epoll(7)); never changed once it
+ * is made, so that processes may share it. duplicate: another number for the same file. */
+int forkq__os_poll_set_create(const int *fds, int count);
+int forkq__os_duplicate(int fd);
+
 /* Anonymous shared memory of a fixed size: it can grow behind `size`, but never shrink, so
  * that no process with the descriptor can make another one fault. */
 int forkq__os_memory_create(const char *name, size_t size);

@@ -17,15 +17,6 @@
 
 /* ---- putting ----------------------------------------------------------------------------- */
 
-/* What is put: one of an object, bytes, a function. */
-struct source {
-  const msgpack_object *object;
-  const void *data;
-  size_t size;
-  forkq_pack_fn pack;
-  void *arg;
-};
-
 static int write_to_outbox(void *outbox, const char *data, size_t size) {
   return forkq__outbox_append(outbox, data, size);
 }
@@ -42,35 +33,13 @@ static int check_packed(struct forkq__outbox *outbox) {
   return r != 0 ? r : forkq__scan_end(&scan);
 }
 
-/* This thread is in a packing function of the user's, and so has a queue's mutex. Then it may
- * take no other: two threads could each hold what the other wants, or a fork both. */
-static _Thread_local bool packing_now;
-
-bool forkq__queue_packing_here(void) {
-  return packing_now;
-}
-
-static int pack_with(forkq_queue_t *queue, msgpack_packer *packer,
-                     const struct source *source) {
-  packing_now = true;
-  int r = source->pack(packer, source->arg);
-  packing_now = false;
-  if (queue->feeder.outbox.open.error != 0)
-    return queue->feeder.outbox.open.error;
-  return r != 0 ? FORKQ_EPACK : check_packed(&queue->feeder.outbox);
-}
-
 /* Writes the message into the open frame of the outbox. */
-static int pack(forkq_queue_t *queue, const struct source *source) {
+static int pack(forkq_queue_t *queue, const struct forkq__source *source) {
   struct forkq__outbox *outbox = &queue->feeder.outbox;
-  if (source->data != NULL)
-    return forkq__outbox_append(outbox, source->data, source->size);
-  msgpack_packer packer;
-  msgpack_packer_init(&packer, outbox, write_to_outbox);
-  if (source->pack != NULL)
-    return pack_with(queue, &packer, source);
-  int r = forkq__pack(&packer, source->object);
-  return r == -1 ? outbox->open.error : r;
+  int r = forkq__source_write(source, outbox, write_to_outbox);
+  if (outbox->open.error != 0)
+    return outbox->open.error;
+  return r == 0 && source->pack != NULL ? check_packed(outbox) : r;
 }
 
 bool forkq__queue_reap(forkq_queue_t *queue) {
@@ -79,7 +48,7 @@ bool forkq__queue_reap(forkq_queue_t *queue) {
       !forkq__ledger_reap(&segment->ledger, queue->channel.spill.fd, queue->channel.cell,
                           forkq__channel_witness(&queue->channel)))
     return false;
-  forkq__slots_freed(&segment->slots);
+  forkq__slots_freed(&segment->slots, queue->channel.room_fd);
   return true;
 }
 
@@ -120,12 +89,12 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
   }
   /* Others may have been passed over for this wake-up. */
   if (waited && !forkq__slots_full(&segment->slots, &segment->ledger))
-    forkq__slots_freed(&segment->slots);
+    forkq__slots_freed(&segment->slots, queue->channel.room_fd);
   return r;
 }
 
 /* With the feeder's mutex. */
-static int put_locked(forkq_queue_t *queue, const struct source *source,
+static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
                       int64_t deadline) {
   struct forkq__outbox *outbox = &queue->feeder.outbox;
   int r = wait_for_slot(queue, deadline);
@@ -147,14 +116,15 @@ static int put_locked(forkq_queue_t *queue, const struct source *source,
   return 0;
 }
 
-static int check_put(int timeout_ms) {
+static int check_timeout(int timeout_ms) {
   if (timeout_ms < -1)
     return FORKQ_ETIMEOUT;
   return forkq__queue_packing_here() ? FORKQ_EPACKING : 0;
 }
 
-static int put(forkq_queue_t *queue, const struct source *source, int timeout_ms) {
-  int r = check_put(timeout_ms);
+int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
+                     int timeout_ms) {
+  int r = check_timeout(timeout_ms);
   if (r < 0)
     return r;
   int64_t deadline = forkq__os_deadline(timeout_ms);
@@ -173,8 +143,8 @@ static int put(forkq_queue_t *queue, const struct source *source, int timeout_ms
 int forkq_queue_put(forkq_queue_t *queue, const msgpack_object *object, int timeout_ms) {
   if (queue == NULL || object == NULL)
     return FORKQ_ENULL;
-  struct source source = { .object = object };
-  return put(queue, &source, timeout_ms);
+  struct forkq__source source = { .object = object };
+  return forkq__queue_put(queue, &source, timeout_ms);
 }
 
 int forkq_queue_put_nowait(forkq_queue_t *queue, const msgpack_object *object) {
@@ -188,30 +158,30 @@ int forkq_queue_put_packed(forkq_queue_t *queue, const void *data, size_t size,
   int r = forkq__scan(data, size, NULL);
   if (r < 0)
     return r;
-  struct source source = { .data = data, .size = size };
-  return put(queue, &source, timeout_ms);
+  struct forkq__source source = { .data = data, .size = size };
+  return forkq__queue_put(queue, &source, timeout_ms);
 }
 
 int forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack_fn, void *arg,
                          int timeout_ms) {
   if (queue == NULL || pack_fn == NULL)
     return FORKQ_ENULL;
-  struct source source = { .pack = pack_fn, .arg = arg };
-  return put(queue, &source, timeout_ms);
+  struct forkq__source source = { .pack = pack_fn, .arg = arg };
+  return forkq__queue_put(queue, &source, timeout_ms);
 }
 
 int forkq_queue_put_many(forkq_queue_t *queue, const msgpack_object *objects,
                          size_t count, int timeout_ms, size_t *ret_put) {
   if (queue == NULL || (objects == NULL && count > 0) || ret_put == NULL)
     return FORKQ_ENULL;
-  int r = check_put(timeout_ms);
+  int r = check_timeout(timeout_ms);
   if (r < 0)
     return r;
   int64_t deadline = forkq__os_deadline(timeout_ms);
   size_t n = 0;
   forkq__feeder_lock(&queue->feeder);
   for (; n < count && r == 0; n += r == 0) {
-    struct source source = { .object = &objects[n] };
+    struct forkq__source source = { .object = &objects[n] };
     r = put_locked(queue, &source, n == 0 ? deadline : FORKQ__NOWAIT);
   }
   if (n > 0)
@@ -225,10 +195,9 @@ int forkq_queue_put_many(forkq_queue_t *queue, const msgpack_object *objects,
 
 /* ---- getting ----------------------------------------------------------------------------- */
 
-/* Sends what this process has put, so that it finds it itself. What the feeder has in its
- * hands, or cannot be sent here, comes in a moment, unless the pipe is full: then something
- * is there. */
-static void send_own(forkq_queue_t *queue, int64_t deadline) {
+/* What the feeder has in its hands, or cannot be sent here, comes in a moment, unless the pipe
+ * is full: then something is there. */
+void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
   struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
   forkq__feeder_lock(&queue->feeder);
   forkq__feeder_send_now(&queue->feeder);
@@ -252,7 +221,8 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : r;
 }
 
-static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+/* What is there: 0, -EAGAIN, or FORKQ_ESHUTDOWN when nothing will ever be. */
+static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   int r = prepare_to_get(queue, deadline);
   if (r < 0)
     return r;
@@ -260,24 +230,22 @@ static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
     return FORKQ_ESHUTDOWN;
   r = forkq__channel_receive(&queue->channel, item, deadline);
   if (r == -EAGAIN && queue->channel.cell != FORKQ__NO_CELL) {
-    send_own(queue, deadline);
+    forkq__queue_send_own(queue, deadline);
     r = forkq__channel_receive(&queue->channel, item, deadline);
   }
+  return r == -EAGAIN && forkq__channel_exhausted(&queue->channel) ? FORKQ_ESHUTDOWN : r;
+}
+
+static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  int r = receive_ready(queue, item, deadline);
   if (r != -EAGAIN)
     return r;
-  if (forkq__channel_exhausted(&queue->channel))
-    return FORKQ_ESHUTDOWN;
   if (deadline == FORKQ__NOWAIT)
     return FORKQ_EMPTY;
   return forkq__channel_receive_wait(&queue->channel, item, deadline);
 }
 
-/* A get is between these two; close waits for it. */
-static int enter_get(forkq_queue_t *queue, int timeout_ms) {
-  if (timeout_ms < -1)
-    return FORKQ_ETIMEOUT;
-  if (forkq__queue_packing_here())
-    return FORKQ_EPACKING;
+int forkq__queue_enter_get(forkq_queue_t *queue) {
   atomic_fetch_add(&queue->getters, 1);
   if (!atomic_load(&queue->channel.closed))
     return 0;
@@ -285,20 +253,32 @@ static int enter_get(forkq_queue_t *queue, int timeout_ms) {
   return FORKQ_ECLOSED;
 }
 
-static void leave_get(forkq_queue_t *queue) {
-  forkq__slots_freed(&queue->segment->slots);
+void forkq__queue_leave_get(forkq_queue_t *queue) {
+  forkq__slots_freed(&queue->segment->slots, queue->channel.room_fd);
   atomic_fetch_sub(&queue->getters, 1);
+}
+
+int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  forkq__item_clear(item);
+  int r = forkq__queue_enter_get(queue);
+  if (r < 0)
+    return r;
+  r = receive_ready(queue, item, deadline);
+  forkq__queue_leave_get(queue);
+  return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
 }
 
 static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
   if (queue == NULL || item == NULL)
     return FORKQ_ENULL;
   forkq__item_clear(item);
-  int r = enter_get(queue, timeout_ms);
+  int r = check_timeout(timeout_ms);
+  if (r == 0)
+    r = forkq__queue_enter_get(queue);
   if (r < 0)
     return r;
   r = receive(queue, item, forkq__os_deadline(timeout_ms));
-  leave_get(queue);
+  forkq__queue_leave_get(queue);
   return r;
 }
 
@@ -321,7 +301,9 @@ int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count
     return FORKQ_ENULL;
   for (size_t i = 0; i < count; i++)
     forkq__item_clear(&items[i]);
-  int r = enter_get(queue, timeout_ms);
+  int r = check_timeout(timeout_ms);
+  if (r == 0)
+    r = forkq__queue_enter_get(queue);
   if (r < 0)
     return r;
   size_t n = 0;
@@ -331,7 +313,7 @@ int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count
     (void)forkq__channel_receive_more(&queue->channel, items + 1, count - 1, &n);
     n++;
   }
-  leave_get(queue);
+  forkq__queue_leave_get(queue);
   if (r < 0)
     return r;
   for (size_t i = 0; i < n; i++) {
@@ -340,33 +322,6 @@ int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count
   }
   *ret_got = n;
   return r;
-}
-
-int forkq__queue_watch_begin(forkq_queue_t *queue) {
-  int r = enter_get(queue, 0);
-  if (r < 0)
-    return r;
-  forkq__channel_watch_begin(&queue->channel);
-  if (queue->channel.cell != FORKQ__NO_CELL)
-    send_own(queue, FORKQ__FOREVER);
-  return 0;
-}
-
-void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]) {
-  bool shut = atomic_load(&queue->channel.shared->shutdown) != FORKQ__OPEN;
-  fds[0] = queue->channel.read_fd;
-  fds[1] = shut ? -1 : queue->channel.event_fd;
-}
-
-int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event) {
-  if (atomic_load(&queue->channel.closed))
-    return FORKQ_ECLOSED;
-  return forkq__channel_watch_look(&queue->channel, saw_event);
-}
-
-void forkq__queue_watch_end(forkq_queue_t *queue) {
-  forkq__channel_watch_end(&queue->channel);
-  leave_get(queue);
 }
 
 /* ---- looking ----------------------------------------------------------------------------- */

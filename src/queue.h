@@ -1,7 +1,8 @@
 /* The process-shared queue: the public object behind forkq/queue.h.
  *
- * queue_open.c creates it, or opens another program's; queue.c puts and gets; queue_tasks.c has task_done and join, queue_life.c
- * shutdown and close, and what fork and exit do. */
+ * queue_open.c creates it, or opens another program's; queue.c puts and gets; queue_source.c
+ * packs; queue_tasks.c has task_done and join, queue_life.c shutdown and close, and what fork
+ * and exit do; queue_watch.c is for who waits for other things as well. */
 #ifndef FORKQ_SRC_QUEUE_H
 #define FORKQ_SRC_QUEUE_H
 
@@ -12,6 +13,13 @@
 #include <forkq/handover.h>
 #include <forkq/queue.h>
 
+/* Who wants to know that the queue is closed in this process. Called with the feeder's mutex,
+ * on any thread. */
+struct forkq__follower {
+  struct forkq__follower *next;
+  void (*closed)(struct forkq__follower *follower);
+};
+
 struct forkq_queue {
   struct forkq__life life;
   struct forkq__segment *segment;
@@ -20,6 +28,9 @@ struct forkq_queue {
   forkq_feeder_error_fn on_feeder_error;
   void *on_feeder_error_arg;
   uint64_t identity; /* of the shared memory */
+  int poll_set;      /* of pipe and event, or -1; see forkq_queue_fileno */
+  bool observed;     /* the program has that descriptor */
+  struct forkq__follower *followers;
   bool direct_write;
   bool
       simple; /* puts go through to the pipe on the caller's thread; there is no feeder */
@@ -39,6 +50,36 @@ int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_F
 /* Whether the calling thread is in a packing function of the user's. */
 bool forkq__queue_packing_here(void);
 
+/* What is put: one of an object, bytes, a function. */
+struct forkq__source {
+  const msgpack_object *object;
+  const void *data;
+  size_t size;
+  forkq_pack_fn pack;
+  void *arg;
+};
+
+/* Packs it with `write`, which returns other than 0 to stop, as msgpack-c wants it: 0,
+ * FORKQ_EBADOBJECT or FORKQ_ETOODEEP of an object, FORKQ_EPACK, or other than 0 if stopped. What
+ * a function wrote is not checked. */
+int forkq__source_write(const struct forkq__source *source, void *sink,
+                        msgpack_packer_write write);
+
+int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
+                     int timeout_ms);
+
+/* Gets an item that is there, its bytes only: -EAGAIN if none is, or it cannot be had until
+ * the deadline, because a reader is stopped or the item is still being sent; else the errors of
+ * forkq_queue_get. */
+int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline);
+
+/* A get is between these two; close waits for it. 0 or FORKQ_ECLOSED. */
+int forkq__queue_enter_get(forkq_queue_t *queue);
+void forkq__queue_leave_get(forkq_queue_t *queue);
+
+/* Sends what this process has put, so that it finds it itself. */
+void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline);
+
 /* Those in join look whether all is done. */
 void forkq__queue_wake_joiners(forkq_queue_t *queue);
 
@@ -49,6 +90,22 @@ int forkq__queue_watch_begin(forkq_queue_t *queue);
 void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]);
 int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event);
 void forkq__queue_watch_end(forkq_queue_t *queue);
+
+/* For forkq_queue_fileno: its end, in close, and in the child of a fork. With the feeder's
+ * mutex. */
+void forkq__queue_end_observing(forkq_queue_t *queue);
+void forkq__queue_observing_forked(forkq_queue_t *queue);
+
+/* For a loop: descriptors of its own, readable when there may be an item or a slot, which it
+ * closes; 0, FORKQ_ECLOSED or a negative errno. */
+int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
+                                   int *ret_room_fd);
+int forkq__queue_watch_items(forkq_queue_t *queue); /* until forkq__channel_watch_end */
+void forkq__queue_follow(forkq_queue_t *queue, struct forkq__follower *follower);
+void forkq__queue_unfollow(forkq_queue_t *queue, struct forkq__follower *follower);
+
+/* With the feeder's mutex. */
+void forkq__queue_tell_followers(forkq_queue_t *queue);
 
 /* Takes back what the dead held. With the feeder's mutex, which keeps the descriptors open. */
 bool forkq__queue_reap(forkq_queue_t *queue);

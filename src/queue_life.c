@@ -13,9 +13,11 @@ static void close_fd(int *fd) {
 }
 
 void forkq__queue_close_descriptors(forkq_queue_t *queue) {
+  close_fd(&queue->poll_set);
   close_fd(&queue->channel.read_fd);
   close_fd(&queue->channel.event_fd);
   close_fd(&queue->channel.write_fd);
+  close_fd(&queue->channel.room_fd);
   close_fd(&queue->channel.spill.fd);
 }
 
@@ -43,7 +45,7 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
   if (r == 0) {
     if (immediate)
       forkq__feeder_drop(&queue->feeder);
-    forkq__slots_wake_all(&segment->slots);
+    forkq__slots_wake_all(&segment->slots, queue->channel.room_fd);
     forkq__channel_poke(&queue->channel);
     forkq__queue_wake_joiners(queue);
   }
@@ -66,14 +68,17 @@ static void see_getters_off(forkq_queue_t *queue, int64_t deadline) {
 static void close_queue(forkq_queue_t *queue, int64_t getters_deadline) {
   if (atomic_exchange(&queue->channel.closed, true))
     return;
-  forkq__slots_wake_all(&queue->segment->slots);
+  forkq__slots_wake_all(&queue->segment->slots, queue->channel.room_fd);
   see_getters_off(queue, getters_deadline);
   forkq__feeder_lock(&queue->feeder);
   /* A put on a thread of the program's must not meet a pipe without reader: SIGPIPE. */
   if (queue->simple)
     forkq__feeder_stop_put_through(&queue->feeder);
+  forkq__queue_end_observing(queue);
+  close_fd(&queue->poll_set);
   close_fd(&queue->channel.read_fd);
   close_fd(&queue->channel.event_fd);
+  forkq__queue_tell_followers(queue);
   forkq__feeder_close(&queue->feeder);
   forkq__feeder_unlock(&queue->feeder);
 }
@@ -152,6 +157,8 @@ static void after_fork_child(struct forkq__life *life) {
   forkq__feeder_forked(&queue->feeder);
   atomic_store(&queue->getters, 0);
   atomic_store(&queue->join_cancelled, false);
+  queue->followers = NULL; /* the parent's */
+  forkq__queue_observing_forked(queue);
   if (atomic_load(&queue->channel.closed)) {
     queue->feeder.closing = true;
     forkq__queue_close_descriptors(queue);

@@ -20,12 +20,18 @@ static void feeder_finished(void *arg) {
   forkq__queue_close_descriptors(arg);
 }
 
+static void no_descriptors(struct forkq__channel *channel) {
+  channel->read_fd = channel->write_fd = channel->event_fd = -1;
+  channel->room_fd = channel->spill.fd = -1;
+}
+
 static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   forkq_queue_t *queue = forkq__calloc(sizeof *queue);
   if (queue == NULL)
     return NULL;
   struct forkq__channel *channel = &queue->channel;
-  channel->read_fd = channel->write_fd = channel->event_fd = channel->spill.fd = -1;
+  no_descriptors(channel);
+  queue->poll_set = -1;
   channel->cell = FORKQ__NO_CELL;
   queue->direct_write = !options->no_direct_write;
   queue->on_feeder_error = options->on_feeder_error;
@@ -64,6 +70,9 @@ static int make_descriptors(forkq_queue_t *queue) {
   channel->event_fd = forkq__os_event_create();
   if (channel->event_fd < 0)
     return channel->event_fd;
+  channel->room_fd = forkq__os_event_create();
+  if (channel->room_fd < 0)
+    return channel->room_fd;
   r = forkq__os_identity(channel->read_fd, &queue->segment->pipe_identity);
   return r < 0 ? r : forkq__os_identity(channel->spill.fd, &queue->identity);
 }
@@ -137,13 +146,13 @@ static bool is_same(const struct forkq__life *life, const void *identity) {
 /* The segment of the descriptor, if it is one and the pipe belongs to it. */
 static int adopt_segment(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
   uint64_t read_end, write_end;
-  int r = forkq__os_identity(fds[3], &queue->identity);
+  int r = forkq__os_identity(fds[4], &queue->identity);
   /* A process's life is one record lock: with two handles, the end of one would look like
    * the end of the process. */
   if (r == 0 && forkq__life_any(is_same, &queue->identity))
     return FORKQ_ETWICE;
   if (r == 0)
-    r = forkq__segment_open(&queue->segment, fds[3]);
+    r = forkq__segment_open(&queue->segment, fds[4]);
   if (r < 0)
     return r;
   r = forkq__os_identity(fds[0], &read_end);
@@ -156,7 +165,8 @@ static int adopt_segment(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]
 
 static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
   struct forkq__channel *channel = &queue->channel;
-  static const int access[] = { FORKQ__READS, FORKQ__WRITES, FORKQ__BOTH, FORKQ__BOTH };
+  static const int access[] = { FORKQ__READS, FORKQ__WRITES, FORKQ__BOTH, FORKQ__BOTH,
+                                FORKQ__BOTH };
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
     if (forkq__os_access(fds[i]) != access[i])
       return FORKQ_EHANDOVER;
@@ -168,7 +178,8 @@ static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_
   channel->read_fd = fds[0];
   channel->write_fd = fds[1];
   channel->event_fd = fds[2];
-  channel->spill.fd = fds[3];
+  channel->room_fd = fds[3];
+  channel->spill.fd = fds[4];
   return 0;
 }
 
@@ -177,11 +188,6 @@ static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
   if (r == 0)
     r = adopt_descriptors(queue, fds);
   return r == 0 ? start(queue) : r;
-}
-
-static void disown_descriptors(forkq_queue_t *queue) {
-  struct forkq__channel *channel = &queue->channel;
-  channel->read_fd = channel->write_fd = channel->event_fd = channel->spill.fd = -1;
 }
 
 int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
@@ -201,7 +207,7 @@ int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_F
     forkq__life_let_go();
   }
   if (r < 0) {
-    disown_descriptors(queue);
+    no_descriptors(&queue->channel);
     forkq__queue_free(queue);
     return r;
   }

@@ -11,7 +11,7 @@
 
 /* What a process must find in a segment to use it: the same layout of all shared structs. */
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
-#define FORKQ__SEGMENT_LAYOUT 1u
+#define FORKQ__SEGMENT_LAYOUT 2u
 
 struct forkq__segment_head {
   _Atomic uint64_t magic; /* written last */

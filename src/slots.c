@@ -93,15 +93,42 @@ void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
   atomic_fetch_sub(&slots->waiters, 1);
 }
 
-void forkq__slots_freed(struct forkq__slots *slots) {
+static void raise_for_watchers(struct forkq__slots *slots, int room_fd) {
+  if (atomic_load(&slots->watchers) > 0)
+    forkq__os_event_raise(room_fd);
+}
+
+void forkq__slots_freed(struct forkq__slots *slots, int room_fd) {
   if (slots->maxsize <= 0 || atomic_load(&slots->waiters) == 0 ||
       atomic_exchange(&slots->waking, 1) != 0)
     return;
   atomic_fetch_add(&slots->event, 1);
   forkq__os_futex_wake(&slots->event, 1);
+  raise_for_watchers(slots, room_fd);
 }
 
-void forkq__slots_wake_all(struct forkq__slots *slots) {
+void forkq__slots_wake_all(struct forkq__slots *slots, int room_fd) {
   atomic_fetch_add(&slots->event, 1);
   forkq__os_futex_wake(&slots->event, INT_MAX);
+  raise_for_watchers(slots, room_fd);
+}
+
+/* As in wait: whatever wake-up was on its way is over. */
+void forkq__slots_watch_begin(struct forkq__slots *slots) {
+  atomic_fetch_add(&slots->watchers, 1);
+  atomic_fetch_add(&slots->waiters, 1);
+  atomic_fetch_add(&slots->waits, 1);
+  atomic_store(&slots->waking, 0);
+}
+
+/* The event is lowered before the look: what comes free after it raises it again. */
+void forkq__slots_watch_woken(struct forkq__slots *slots, int room_fd) {
+  forkq__os_event_lower(room_fd);
+  atomic_store(&slots->waking, 0);
+}
+
+void forkq__slots_watch_end(struct forkq__slots *slots) {
+  atomic_store(&slots->waking, 0);
+  atomic_fetch_sub(&slots->waiters, 1);
+  atomic_fetch_sub(&slots->watchers, 1);
 }

@@ -11,6 +11,8 @@ struct forkq__slots {
   _Atomic uint32_t waiters;
   _Atomic uint64_t waits;  /* how often, for the statistics */
   _Atomic uint32_t waking; /* one is on its way: no need to wake another */
+  /* Loops on which a put waits, or that were killed there: it costs them an event. */
+  _Atomic uint32_t watchers;
 };
 
 /* Takes a slot for an item of the cell's process, if there is one. Calls for one cell come
@@ -28,11 +30,19 @@ void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
                        int64_t deadline);
 
 /* A slot came free (`ledger->taken` or `returned` grew): wakes one putter, if one sleeps and
- * none is already on its way. Who was woken and has taken its slot calls it too, so that the
- * next one gets what is left. */
-void forkq__slots_freed(struct forkq__slots *slots);
+ * none is already on its way, and the loops that watch `room_fd`, the queue's event descriptor
+ * for this. Who was woken and has taken its slot calls it too, so that the next one gets what
+ * is left. */
+void forkq__slots_freed(struct forkq__slots *slots, int room_fd);
 
 /* Wakes all of them, to look at something else. */
-void forkq__slots_wake_all(struct forkq__slots *slots);
+void forkq__slots_wake_all(struct forkq__slots *slots, int room_fd);
+
+/* For a loop, which waits in its own way: between begin and end `room_fd` is raised when a
+ * slot comes free. Once it was raised, woken makes it quiet again; then, as after begin, the
+ * caller looks. */
+void forkq__slots_watch_begin(struct forkq__slots *slots);
+void forkq__slots_watch_woken(struct forkq__slots *slots, int room_fd);
+void forkq__slots_watch_end(struct forkq__slots *slots);
 
 #endif

@@ -188,23 +188,24 @@ END_TEST
 START_TEST(text_that_is_no_handover_is_refused) {
   static const char *const bad[] = { "",
                                      "forkq",
-                                     "forkq:1:2:3:4",
-                                     "forkq:1:2:3:4:5x",
-                                     "forkq:1:-1:3:4:5",
-                                     "forkq:1: 2:3:4:5",
-                                     "forkq:1:02:3:4:5",
-                                     "forkq:1:900:901:902:903",
-                                     "forkq:1:2147483648:3:4:5",
-                                     "forkq:1:0:0:0:0" };
+                                     "forkq:2:2:3:4:5",
+                                     "forkq:2:2:3:4:5:6x",
+                                     "forkq:2:-1:3:4:5:6",
+                                     "forkq:2: 2:3:4:5:6",
+                                     "forkq:2:02:3:4:5:6",
+                                     "forkq:2:900:901:902:903:904",
+                                     "forkq:2:2147483648:3:4:5:6",
+                                     "forkq:2:0:0:0:0:0" };
   forkq_queue_t *other = NULL;
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     int r = forkq_queue_attach(&other, bad[i], NULL);
     ck_assert_msg(r == FORKQ_EHANDOVER || r == -EBADF, "%s: %s", bad[i],
                   forkq_error_name(r));
   }
-  ck_assert_int_eq(forkq_queue_attach(&other, "forkq:999:2:3:4:5", NULL), FORKQ_EVERSION);
+  ck_assert_int_eq(forkq_queue_attach(&other, "forkq:999:2:3:4:5:6", NULL),
+                   FORKQ_EVERSION);
   ck_assert_int_eq(forkq_queue_attach(&other, NULL, NULL), FORKQ_ENULL);
-  ck_assert_int_eq(forkq_queue_attach(NULL, "forkq:1:2:3:4:5", NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_attach(NULL, "forkq:2:2:3:4:5:6", NULL), FORKQ_ENULL);
   ck_assert_ptr_null(other);
 }
 END_TEST
@@ -219,7 +220,8 @@ static int attach_with(int which, int fd) {
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
     fds[i] = fcntl(i == which ? fd : handover.fds[i], F_DUPFD_CLOEXEC, 0);
   forkq_queue_destroy(queue);
-  snprintf(text, sizeof text, "forkq:1:%d:%d:%d:%d", fds[0], fds[1], fds[2], fds[3]);
+  snprintf(text, sizeof text, "forkq:2:%d:%d:%d:%d:%d", fds[0], fds[1], fds[2], fds[3],
+           fds[4]);
   int r = forkq_queue_attach(&other, text, NULL);
   if (r == 0)
     forkq_queue_destroy(other);
@@ -240,7 +242,8 @@ START_TEST(descriptors_of_something_else_are_refused) {
   ck_assert_int_eq(attach_with(1, pipe_fds[1]), FORKQ_EHANDOVER);
   ck_assert_int_eq(attach_with(2, null), FORKQ_EHANDOVER);
   ck_assert_int_eq(attach_with(3, null), FORKQ_EHANDOVER);
-  ck_assert_int_eq(attach_with(3, memory), FORKQ_EHANDOVER);
+  ck_assert_int_eq(attach_with(4, null), FORKQ_EHANDOVER);
+  ck_assert_int_eq(attach_with(4, memory), FORKQ_EHANDOVER);
   close(null);
   close(memory);
   close(pipe_fds[0]);
@@ -253,7 +256,7 @@ START_TEST(another_layout_is_refused) {
   forkq_handover_t handover;
   uint32_t layout = 77;
   ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
-  ck_assert_int_eq(pwrite(handover.fds[3], &layout, sizeof layout, 8), sizeof layout);
+  ck_assert_int_eq(pwrite(handover.fds[4], &layout, sizeof layout, 8), sizeof layout);
   ck_assert_int_eq(attach_with(-1, -1), FORKQ_EVERSION);
 }
 END_TEST

@@ -81,7 +81,7 @@ static bool take(void) {
 
 static void release(uint64_t items) {
   atomic_fetch_add(&ledger->taken, items);
-  forkq__slots_freed(slots);
+  forkq__slots_freed(slots, -1);
 }
 
 /* ---- counting ---------------------------------------------------------------------- */
@@ -322,7 +322,7 @@ static void wait_and_take(void *arg) {
     forkq__slots_wait(slots, ledger, FORKQ__FOREVER);
   atomic_fetch_add(&ledger->cells[cell].sent, 1);
   if (!forkq__slots_full(slots, ledger))
-    forkq__slots_freed(slots);
+    forkq__slots_freed(slots, -1);
 }
 
 static pid_t waiter(void (*run)(void *)) {
@@ -371,12 +371,12 @@ END_TEST
 START_TEST(a_second_wake_up_is_saved_while_one_is_on_its_way) {
   slots->maxsize = 1;
   slots->waiters = 2;
-  forkq__slots_freed(slots);
+  forkq__slots_freed(slots, -1);
   uint32_t event = slots->event;
-  forkq__slots_freed(slots);
+  forkq__slots_freed(slots, -1);
   ck_assert_uint_eq(slots->event, event);
   slots->waking = 0;
-  forkq__slots_freed(slots);
+  forkq__slots_freed(slots, -1);
   ck_assert_uint_ne(slots->event, event);
 }
 END_TEST
@@ -416,7 +416,7 @@ START_TEST(wake_all_wakes_all) {
     usleep(100);
   for (int i = 0; i < 3; i++)
     support_until_asleep(children[i]);
-  forkq__slots_wake_all(slots);
+  forkq__slots_wake_all(slots, -1);
   for (int i = 0; i < 3; i++)
     ck_assert_int_eq(support_wait(children[i]), 0);
 }

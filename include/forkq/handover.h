@@ -1,7 +1,7 @@
 /* forkq/handover.h: giving a queue to another program.
  *
  * A child that is forked has its parent's queues. A program that is started with exec, or one
- * that runs already, gets one by handover: four descriptors and one line of text. No name in
+ * that runs already, gets one by handover: five descriptors and one line of text. No name in
  * any file system is involved, so nothing is left when everybody is killed.
  *
  * To a program that you start: forkq_queue_hand_over fills in a forkq_handover_t. Between
@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define FORKQ_HANDOVER_FDS 4
+#define FORKQ_HANDOVER_FDS 5
 
 /* `fds` are borrowed from the queue: valid as long as it is not closed. `text` names them. */
 typedef struct forkq_handover {
@@ -43,7 +43,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_hand_over(forkq_queue_t *queue,
  * Errors: FORKQ_ENULL, -EBADF. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_handover_keep(const forkq_handover_t *handover);
 
-/* Opens the queue that was handed over with this text. The four descriptors are the queue's
+/* Opens the queue that was handed over with this text. The five descriptors are the queue's
  * from now on, and close-on-exec again; on failure they are left as they are. `options` may
  * be NULL; maxsize, max_message and joinable in it do not count, they are the queue's own.
  *

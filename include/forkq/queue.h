@@ -70,7 +70,7 @@ typedef struct forkq_queue_options {
  * any number, where CPython's is a semaphore of 2^31-1 (32767 on macOS).
  *
  * The caller owns *ret_queue and gives it back with forkq_queue_destroy, in this process and
- * in every child that inherits it. Costs four descriptors and one shared mapping.
+ * in every child that inherits it. Costs five descriptors and one shared mapping.
  * Errors: FORKQ_ENULL, FORKQ_ERANGE (options->max_message above FORKQ_MESSAGE_MAX, or
  * options->size unknown), FORKQ_EPACKING, -ENOMEM, -EMFILE, -ENFILE. Nothing is left behind by a failure.
  * Python: multiprocessing.Queue(maxsize). */
@@ -213,6 +213,24 @@ FORKQ_API int forkq_queue_empty(forkq_queue_t *queue);
 /* 1 if as many items are in the queue as it holds, 0 if not or if it has no limit.
  * Errors: FORKQ_ENULL. Works until forkq_queue_destroy. Python: Queue.full(). */
 FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
+
+/* A descriptor for a loop of the program's own: epoll, poll, GLib, libevent. (For libuv see
+ * forkq/loop_handle.h.) It is readable, level-triggered, whenever a get would find an item or a
+ * shutdown, also when another process has read the item ahead. Once it is readable, get with
+ * timeout 0 until FORKQ_EMPTY, or what the program wants to do in one turn: it stays readable
+ * while more is there. It may be readable and the get say FORKQ_EMPTY, because another process
+ * was faster, and after a shutdown while items of other processes are still on their way: who
+ * meets that waits for some milliseconds.
+ *
+ * The descriptor is the queue's: not to be read, written or closed; valid until forkq_queue_close,
+ * before which it is taken out of the loop. It is created by the first call, and from then
+ * on, in this process and the children that it forks, readers anywhere tell it when the queue is
+ * no longer empty, which costs them two system calls each time. Not for waiting for room.
+ *
+ * Errors: FORKQ_ENULL, FORKQ_ECLOSED, FORKQ_EPACKING, -ENOMEM, -EMFILE, -ENFILE.
+ * Python: Queue._reader.fileno(), as programs use it, which misses nothing there because nothing is
+ * read ahead. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
 
 /* What has happened since the queue was created, in all processes, and what waits in this
  * one. Each number is true at one moment of the call, not all at the same. */
