@@ -3,14 +3,19 @@
 #ifndef FORKQ_CONNECTION_PRIVATE_H
 #define FORKQ_CONNECTION_PRIVATE_H
 
+#include "connection_frame.h"
+
 #include <forkq/connection.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The message that is being received. Between calls it is begun only after a receive that
- * found no memory: the next one goes on with it. */
+/* The message that is being received. Between calls there is a part of it only after a receive
+ * that found no memory or would not wait: the next one goes on with it. */
 struct forkq__incoming {
-  bool begun;      /* its header was read */
+  bool impatient;     /* it is not waited for */
+  size_t header_have; /* bytes of `header` */
+  unsigned char header[FORKQ__FRAME_LONG];
+  bool begun;      /* its header was read, whole */
   size_t size;     /* of the message, by its header */
   size_t received; /* bytes of it */
   char *memory;    /* where they are between calls, `capacity` bytes; NULL: none kept */
@@ -41,6 +46,18 @@ struct forkq_connection {
 /* 0, or why the connection cannot be used to receive or to send just now. */
 int forkq__connection_check_receive(const forkq_connection_t *connection);
 int forkq__connection_check_send(const forkq_connection_t *connection);
+
+/* Receives a message's bytes as far as they are there: -EAGAIN if that is not all of it. */
+int forkq__connection_recv_soon(forkq_connection_t *connection, forkq_item_t *item,
+                                size_t maxlength);
+
+/* What a received item holds is to be one object: forkq_connection_recv's errors. */
+int forkq__connection_unpack(forkq_item_t *item);
+
+/* Whether a part of a message was received. */
+static inline bool forkq__connection_in_message(const forkq_connection_t *connection) {
+  return connection->in.begun || connection->in.header_have > 0;
+}
 
 /* Waits for POLLIN or POLLOUT, or for the end of either, as long as it takes. Not
  * negative, or a negative errno. */

@@ -35,7 +35,7 @@ int forkq_connection_recv_fd(forkq_connection_t *connection, int *ret_fd) {
   int r = forkq__connection_check_receive(connection);
   if (r < 0)
     return r;
-  if (connection->in.begun)
+  if (forkq__connection_in_message(connection))
     return -EBUSY;
   unsigned char byte = 0;
   int fd = -1;

@@ -15,17 +15,27 @@ static size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
 
-/* Reads on until *received is `size`. 0, FORKQ_EEOF, or -errno. */
+/* A descriptor may be one that blocks, and other processes' too, so that it stays as it is. */
+static bool ready(const forkq_connection_t *connection) {
+  struct pollfd in = { .fd = connection->fd, .events = POLLIN };
+  return forkq__os_poll(&in, 1, FORKQ__NOWAIT) != 0;
+}
+
+/* Reads on until *received is `size`. 0, FORKQ_EEOF, or -errno, which is -EAGAIN if it shall
+ * not wait. */
 static int read_until(forkq_connection_t *connection, void *data, size_t size,
                       size_t *received) {
+  const bool impatient = connection->in.impatient;
   while (*received < size) {
+    if (impatient && !ready(connection))
+      return -EAGAIN;
     ssize_t n =
         forkq__os_read(connection->fd, (char *)data + *received, size - *received);
     if (n == 0)
       return FORKQ_EEOF;
     if (n > 0)
       *received += (size_t)n;
-    else if (n == -EAGAIN)
+    else if (n == -EAGAIN && !impatient)
       n = forkq__connection_wait(connection, POLLIN);
     if (n < 0)
       return (int)n;
@@ -48,8 +58,10 @@ static int lose_place(forkq_connection_t *connection, int error) {
   return error;
 }
 
-/* A read failed in the middle of a message. */
+/* A read failed in the middle of a message, or there is no more of it just now. */
 static int fail_inside(forkq_connection_t *connection, int error) {
+  if (error == -EAGAIN)
+    return error;
   if (error != FORKQ_EEOF)
     return lose_place(connection, error);
   end_message(&connection->in);
@@ -61,18 +73,16 @@ static int begin_message(forkq_connection_t *connection) {
   struct forkq__incoming *in = &connection->in;
   if (in->begun)
     return 0;
-  unsigned char header[FORKQ__FRAME_LONG];
-  size_t received = 0;
-  int r = read_until(connection, header, FORKQ__FRAME_SHORT, &received);
+  int r = read_until(connection, in->header, FORKQ__FRAME_SHORT, &in->header_have);
   if (r < 0)
-    return received == 0 ? r : fail_inside(connection, r);
-  int length = forkq__frame_length(header);
+    return in->header_have == 0 ? r : fail_inside(connection, r);
+  int length = forkq__frame_length(in->header);
   if (length < 0)
     return lose_place(connection, length);
-  r = read_until(connection, header, (size_t)length, &received);
+  r = read_until(connection, in->header, (size_t)length, &in->header_have);
   if (r < 0)
     return fail_inside(connection, r);
-  uint64_t size = forkq__frame_size(header, length);
+  uint64_t size = forkq__frame_size(in->header, length);
   if (size > PTRDIFF_MAX)
     return lose_place(connection, FORKQ_ETOOBIG);
   in->size = (size_t)size;
@@ -112,6 +122,8 @@ static int receive_into_item(forkq_connection_t *connection, forkq_item_t *item)
     }
     r = read_until(connection, item->memory_, smaller(in->size, item->capacity_),
                    &in->received);
+    if (r == -EAGAIN)
+      take_memory(in, item);
     if (r < 0)
       return fail_inside(connection, r);
   }
@@ -169,16 +181,26 @@ int forkq_connection_recv_bytes(forkq_connection_t *connection, forkq_item_t *it
   return receive_into_item(connection, item);
 }
 
-int forkq_connection_recv(forkq_connection_t *connection, forkq_item_t *item) {
-  int r = forkq_connection_recv_bytes(connection, item, FORKQ_MESSAGE_MAX);
-  if (r < 0)
-    return r;
-  r = forkq__item_unpack(item);
+int forkq__connection_recv_soon(forkq_connection_t *connection, forkq_item_t *item,
+                                size_t maxlength) {
+  connection->in.impatient = true;
+  int r = forkq_connection_recv_bytes(connection, item, maxlength);
+  connection->in.impatient = false;
+  return r;
+}
+
+int forkq__connection_unpack(forkq_item_t *item) {
+  int r = forkq__item_unpack(item);
   if (r != FORKQ_EBADFRAME)
     return r;
   /* The frame is well; it is the object that is not. */
   r = forkq__scan(item->data, item->size, NULL);
   return r < 0 ? r : FORKQ_EBADOBJECT;
+}
+
+int forkq_connection_recv(forkq_connection_t *connection, forkq_item_t *item) {
+  int r = forkq_connection_recv_bytes(connection, item, FORKQ_MESSAGE_MAX);
+  return r < 0 ? r : forkq__connection_unpack(item);
 }
 
 int forkq_connection_recv_bytes_into(forkq_connection_t *connection, void *buffer,

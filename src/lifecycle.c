@@ -11,6 +11,7 @@ static pthread_cond_t exit_done = PTHREAD_COND_INITIALIZER;
 static struct forkq__life registry = { .next = &registry, .previous = &registry };
 static uv_once_t handlers_once = UV_ONCE_INIT;
 static int handlers_error;
+static unsigned forks;
 
 static void before_fork(void) {
   pthread_mutex_lock(&registry_lock);
@@ -25,6 +26,7 @@ static void after_fork_parent(void) {
 }
 
 static void after_fork_child(void) {
+  forks++;
   for (struct forkq__life *l = registry.previous; l != &registry; l = l->previous) {
     l->exiting = false; /* the thread that does is not here */
     l->ops->after_fork_child(l);
@@ -69,6 +71,11 @@ int forkq__life_hold(void) {
     return handlers_error;
   pthread_mutex_lock(&registry_lock);
   return 0;
+}
+
+unsigned forkq__life_forks(void) {
+  uv_once(&handlers_once, install_handlers);
+  return forks;
 }
 
 void forkq__life_let_go(void) {

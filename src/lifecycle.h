@@ -38,6 +38,9 @@ void forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *o
 bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void *arg),
                      const void *arg);
 
+/* How many forks lie between this process and the one that first asked. */
+unsigned forkq__life_forks(void);
+
 /* While it is not held. */
 void forkq__life_end(struct forkq__life *life);
 

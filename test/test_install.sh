@@ -25,10 +25,10 @@ installed() {
   done
 }
 
-# forkq.h and all that it includes.
+# forkq.h and forkq/loop.h, and all that they include.
 headers() {
-  { echo forkq.h; sed -n 's/^#include <\(forkq\/.*\)>$/\1/p' "$source/include/forkq.h"; } |
-    sort >"$scratch/headers"
+  { printf '%s\n' forkq.h forkq/loop.h; sed -n 's/^#include <\(forkq\/.*\)>$/\1/p' \
+    "$source/include/forkq.h" "$source/include/forkq/loop.h"; } | sort >"$scratch/headers"
   (cd "$scratch/root$prefix/include" && find -- * -name '*.h' | sort) |
     diff "$scratch/headers" -
 }

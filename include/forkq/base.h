@@ -77,7 +77,11 @@ FORKQ_API const char *forkq_version(void);
   XX(EABANDONED, -20027, "tasks were abandoned by processes that ended")                 \
   XX(EHANDOVER, -20028, "not the handover of a queue")                                   \
   XX(EVERSION, -20029, "queue of another version or layout")                             \
-  XX(ENOTHREAD, -20030, "no thread for the feeder")
+  XX(ENOTHREAD, -20030, "no thread for the feeder")                                      \
+  XX(EINUSE, -20031, "request is in use")                                                \
+  XX(ENOTPENDING, -20032, "request is not pending")                                      \
+  XX(EWRONGTHREAD, -20033, "not the loop's thread")                                      \
+  XX(EFORKED, -20034, "loop handle of the process that forked")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,
