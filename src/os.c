@@ -55,8 +55,23 @@ int forkq__os_close(int fd) {
   return close(fd) == 0 || errno == EINTR ? 0 : -errno;
 }
 
+/* Bytes of packets that a pipe should hold. With the kernel's 64 KiB the two sides keep waiting
+ * for each other; beyond 512 KiB nothing more was gained. */
+#define PIPE_BYTES (512 * 1024)
+#define PIPE_BYTES_LEAST (128 * 1024)
+
+/* A user without privileges may have only so much (pipe(7)): then it is less, or stays. */
+static void enlarge_pipe(int fd) {
+  for (int bytes = PIPE_BYTES; bytes >= PIPE_BYTES_LEAST; bytes /= 2)
+    if (fcntl(fd, F_SETPIPE_SZ, bytes) >= 0)
+      return;
+}
+
 int forkq__os_packet_pipe(int fds[2]) {
-  return RETRY(pipe2(fds, O_DIRECT | O_CLOEXEC | O_NONBLOCK));
+  int r = RETRY(pipe2(fds, O_DIRECT | O_CLOEXEC | O_NONBLOCK));
+  if (r == 0)
+    enlarge_pipe(fds[1]);
+  return r;
 }
 
 int forkq__os_pipe_level(int fd) {
