@@ -240,7 +240,8 @@ int forkq__feeder_put_through(struct forkq__feeder *feeder) {
   return r == -ECANCELED ? FORKQ_ECLOSED : r;
 }
 
-void forkq__feeder_send_now(struct forkq__feeder *feeder) {
+/* Sends the packets before `last`, up to the first that has to wait. */
+static void send_until(struct forkq__feeder *feeder, const struct forkq__buffer *last) {
   struct forkq__outbox *outbox = &feeder->outbox;
   struct forkq__channel *channel = feeder->channel;
   /* Behind packets in flight these would overtake them. Without a reading end of its own, the
@@ -248,16 +249,31 @@ void forkq__feeder_send_now(struct forkq__feeder *feeder) {
   if (outbox->head == NULL || feeder->in_flight != NULL || channel->read_fd < 0 ||
       forkq__channel_try_lock_write(channel) != 0)
     return;
-  while (outbox->head != NULL && !(outbox->head->packet.flags & FORKQ__FRAGMENT) &&
+  while (outbox->head != last && !(outbox->head->packet.flags & FORKQ__FRAGMENT) &&
          forkq__channel_write(channel, &outbox->head->packet) == 0)
     forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox));
   forkq__channel_unlock_write(channel);
   drain_if_dropped(feeder);
 }
 
+void forkq__feeder_send_now(struct forkq__feeder *feeder) {
+  send_until(feeder, NULL);
+}
+
+/* Full packets go out while they are in this processor's cache, and the feeder sleeps on. It
+ * gets to work when the pipe is full, and then on all that comes. */
+static void send_full(struct forkq__feeder *feeder) {
+  if (feeder->idle && feeder->outbox.head != feeder->outbox.tail)
+    send_until(feeder, feeder->outbox.tail);
+}
+
 void forkq__feeder_push(struct forkq__feeder *feeder, bool direct) {
-  if (direct && feeder->in_flight == NULL && forkq__channel_hasten(feeder->channel))
-    forkq__feeder_send_now(feeder);
+  if (direct && feeder->in_flight == NULL) {
+    if (forkq__channel_hasten(feeder->channel))
+      forkq__feeder_send_now(feeder);
+    else
+      send_full(feeder);
+  }
   if (feeder->outbox.head != NULL && feeder->idle) {
     feeder->idle = false;
     uv_cond_signal(&feeder->work);

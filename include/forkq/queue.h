@@ -56,8 +56,9 @@ typedef struct forkq_queue_options {
   int64_t maxsize;
   /* Largest message in bytes of msgpack; 0: FORKQ_MESSAGE_MAX. */
   size_t max_message;
-  /* Nonzero: a put never writes to the pipe on the caller's thread. By default it does when
-   * nothing is unsent and a getter is asleep, which saves the hop over the feeder. */
+  /* Nonzero: a put never writes to the pipe on the caller's thread. By default it does, without
+   * ever waiting, when a getter is asleep or a packet is full, unless the feeder is at work
+   * already; that saves the hop over the feeder. */
   int no_direct_write;
   /* Nonzero: with task_done and join; the counterpart of multiprocessing.JoinableQueue. */
   int joinable;
