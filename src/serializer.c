@@ -7,22 +7,18 @@ void forkq__scan_begin(struct forkq__scan *scan) {
   scan->length = 0;
   scan->length_left = 0;
   scan->head = 0;
-  scan->whole = false;
   scan->error = 0;
   scan->depth = 0;
   scan->left[0] = 1;
 }
 
-static void open_container(struct forkq__scan *scan, uint64_t elements,
-                           uint64_t bytes_left) {
+static void open_container(struct forkq__scan *scan, uint64_t elements) {
   if (scan->depth == FORKQ_DEPTH_MAX) {
     scan->error = FORKQ_ETOODEEP;
     return;
   }
   scan->owed += elements;
   scan->elements += elements;
-  if (scan->whole && scan->owed > bytes_left)
-    scan->error = FORKQ_EBADOBJECT;
   scan->left[++scan->depth] = elements;
 }
 
@@ -56,15 +52,15 @@ static uint8_t fixed_bytes(uint8_t head) {
   return bytes[head - 0xca];
 }
 
-static void begin_object(struct forkq__scan *scan, uint8_t head, uint64_t bytes_left) {
+static void begin_object(struct forkq__scan *scan, uint8_t head) {
   scan->left[scan->depth]--;
   scan->owed--;
   if (head <= 0x7f || head >= 0xe0)
     return;
   if (head <= 0x8f) {
-    open_container(scan, 2u * (head & 0x0fu), bytes_left);
+    open_container(scan, 2u * (head & 0x0fu));
   } else if (head <= 0x9f) {
-    open_container(scan, head & 0x0fu, bytes_left);
+    open_container(scan, head & 0x0fu);
   } else if (head <= 0xbf) {
     scan->skip = head & 0x1fu;
   } else if (head == 0xc1) {
@@ -78,15 +74,15 @@ static void begin_object(struct forkq__scan *scan, uint8_t head, uint64_t bytes_
   }
 }
 
-static void end_length(struct forkq__scan *scan, uint64_t bytes_left) {
+static void end_length(struct forkq__scan *scan) {
   switch (scan->head) {
   case 0xdc:
   case 0xdd:
-    open_container(scan, scan->length, bytes_left);
+    open_container(scan, scan->length);
     break;
   case 0xde:
   case 0xdf:
-    open_container(scan, 2 * (uint64_t)scan->length, bytes_left);
+    open_container(scan, 2 * (uint64_t)scan->length);
     break;
   case 0xc7: /* an ext has a byte for its type before its data */
   case 0xc8:
@@ -111,13 +107,13 @@ int forkq__scan_feed(struct forkq__scan *scan, const void *data, size_t size) {
     } else if (scan->length_left > 0) {
       scan->length = scan->length << 8 | *p++;
       if (--scan->length_left == 0)
-        end_length(scan, bytes_left - 1);
+        end_length(scan);
     } else if (scan->owed == 0) {
       scan->error = FORKQ_EBADOBJECT;
     } else {
       while (scan->left[scan->depth] == 0)
         scan->depth--;
-      begin_object(scan, *p++, bytes_left - 1);
+      begin_object(scan, *p++);
     }
   }
   return scan->error;
@@ -130,15 +126,102 @@ int forkq__scan_end(const struct forkq__scan *scan) {
   return complete ? 0 : FORKQ_EBADOBJECT;
 }
 
+/* ---- all at once ------------------------------------------------------------------------- */
+
+static uint32_t big_endian(const uint8_t *bytes, uint8_t count) {
+  switch (count) {
+  case 1:
+    return bytes[0];
+  case 2:
+    return (uint32_t)bytes[0] << 8 | bytes[1];
+  case 4:
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
+           bytes[3];
+  default:
+    return 0;
+  }
+}
+
+/* An object's beginning. */
+struct start {
+  uint64_t skip;     /* bytes of its own behind what was read */
+  uint64_t elements; /* objects in it */
+  bool container;
+};
+
+/* Reads an object's first byte, 0x80 to 0xdf, and its length if it has one; NULL if that is
+ * not all there. */
+static const uint8_t *read_start(const uint8_t *p, const uint8_t *end,
+                                 struct start *ret_start) {
+  uint8_t head = *p++;
+  *ret_start = (struct start){ 0 };
+  if (head <= 0x9f) {
+    ret_start->container = true;
+    ret_start->elements = head <= 0x8f ? 2u * (head & 0x0fu) : head & 0x0fu;
+    return p;
+  }
+  if (head <= 0xbf) {
+    ret_start->skip = head & 0x1fu;
+    return p;
+  }
+  if (head >= 0xca && head <= 0xd8) {
+    ret_start->skip = fixed_bytes(head);
+    return p;
+  }
+  uint8_t count = length_bytes(head);
+  if (head == 0xc1 || end - p < count)
+    return NULL;
+  uint32_t length = big_endian(p, count);
+  if (head >= 0xdc) {
+    ret_start->container = true;
+    ret_start->elements = head >= 0xde ? 2 * (uint64_t)length : length;
+  } else {
+    ret_start->skip = (uint64_t)length + (head >= 0xc7 && head <= 0xc9 ? 1 : 0);
+  }
+  return p + count;
+}
+
 int forkq__scan(const void *data, size_t size, uint64_t *ret_elements) {
-  struct forkq__scan scan;
-  forkq__scan_begin(&scan);
-  scan.whole = true;
-  (void)forkq__scan_feed(&scan, data, size);
-  int r = forkq__scan_end(&scan);
-  if (r == 0 && ret_elements != NULL)
-    *ret_elements = scan.elements;
-  return r;
+  const uint8_t *p = data;
+  const uint8_t *end = p + size;
+  uint64_t outer[FORKQ_DEPTH_MAX]; /* objects owed in the containers around this one */
+  int depth = 0;
+  uint64_t left = 1, owed = 1,
+           elements = 0; /* owed: here; in all; in containers so far */
+  for (;;) {
+    while (left == 0 && depth > 0)
+      left = outer[--depth];
+    if (left == 0)
+      break;
+    if (p == end)
+      return FORKQ_EBADOBJECT;
+    left--;
+    owed--;
+    if (*p <= 0x7f || *p >= 0xe0) {
+      p++;
+      continue;
+    }
+    struct start start;
+    p = read_start(p, end, &start);
+    if (p == NULL || start.skip > (uint64_t)(end - p))
+      return FORKQ_EBADOBJECT;
+    p += start.skip;
+    if (!start.container)
+      continue;
+    if (depth == FORKQ_DEPTH_MAX)
+      return FORKQ_ETOODEEP;
+    outer[depth++] = left;
+    left = start.elements;
+    owed += left;
+    elements += left;
+    if (owed > (uint64_t)(end - p))
+      return FORKQ_EBADOBJECT;
+  }
+  if (p != end)
+    return FORKQ_EBADOBJECT;
+  if (ret_elements != NULL)
+    *ret_elements = elements;
+  return 0;
 }
 
 /* Depth and types are checked before msgpack-c packs, which recurses without a limit. This

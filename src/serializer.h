@@ -16,7 +16,6 @@ struct forkq__scan {
   uint32_t length;     /* the length or count being read */
   uint8_t length_left; /* bytes of it still to come */
   uint8_t head;        /* first byte of the object whose length this is */
-  bool whole;          /* all bytes come in one piece */
   int error;
   int depth;                          /* containers open */
   uint64_t left[FORKQ_DEPTH_MAX + 1]; /* objects still owed at each depth */
