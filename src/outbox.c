@@ -140,7 +140,9 @@ static int grow(struct forkq__outbox *outbox) {
   return 0;
 }
 
-int forkq__outbox_append(struct forkq__outbox *outbox, const void *data, size_t size) {
+/* The piece goes over the end of the packet, or the message over the limit. */
+static __attribute__((noinline)) int append_beyond(struct forkq__outbox *outbox,
+                                                   const void *data, size_t size) {
   if (outbox->open.error == 0 && size > outbox->open.limit - outbox->open.size)
     outbox->open.error = FORKQ_ETOOBIG;
   while (size > 0 && outbox->open.error == 0) {
@@ -157,6 +159,16 @@ int forkq__outbox_append(struct forkq__outbox *outbox, const void *data, size_t 
       outbox->open.error = grow(outbox);
   }
   return outbox->open.error;
+}
+
+int forkq__outbox_append(struct forkq__outbox *outbox, const void *data, size_t size) {
+  if (outbox->open.error != 0 || size > FORKQ__PACKET_END - outbox->open.end ||
+      size > outbox->open.limit - outbox->open.size)
+    return append_beyond(outbox, data, size);
+  memcpy(frame_bytes(outbox->open.last, outbox->open.end), data, size);
+  outbox->open.end += (uint32_t)size;
+  outbox->open.size += (uint32_t)size;
+  return 0;
 }
 
 static bool fragmented(const struct forkq__outbox *outbox) {
