@@ -9,6 +9,9 @@
 /* Who waits for the write lock looks up this often to see itself abandoned. */
 #define LOOK_MS 500
 
+/* Puts that come less often than this are rare. */
+#define RARE_NS INT64_C(2000)
+
 int forkq__feeder_init(struct forkq__feeder *feeder) {
   forkq__outbox_init(&feeder->outbox);
   feeder->stop_fd = -1;
@@ -267,12 +270,26 @@ static void send_full(struct forkq__feeder *feeder) {
     send_until(feeder, feeder->outbox.tail);
 }
 
+/* Whether puts have become rare since the last that found the feeder idle. To write one packet
+ * costs less than to wake a thread that does; but for one that feeds a stream of messages there
+ * is a packet full of them by the time it has woken up. */
+static bool puts_are_rare(struct forkq__feeder *feeder) {
+  int64_t now = forkq__os_now();
+  bool rare = now - feeder->found_idle >= feeder->pushes * RARE_NS;
+  feeder->found_idle = now;
+  feeder->pushes = 0;
+  return rare;
+}
+
 void forkq__feeder_push(struct forkq__feeder *feeder, bool direct) {
+  feeder->pushes++;
   if (direct && feeder->in_flight == NULL) {
     if (forkq__channel_hasten(feeder->channel))
       forkq__feeder_send_now(feeder);
     else
       send_full(feeder);
+    if (feeder->outbox.head != NULL && feeder->idle && puts_are_rare(feeder))
+      forkq__feeder_send_now(feeder);
   }
   if (feeder->outbox.head != NULL && feeder->idle) {
     feeder->idle = false;

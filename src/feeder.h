@@ -29,6 +29,8 @@ struct forkq__feeder {
   enum { FORKQ__FEEDER_NONE, FORKQ__FEEDER_RUNNING, FORKQ__FEEDER_FINISHED } state;
   bool joined;
   bool idle;
+  int64_t found_idle; /* when a put last found it so, and how many were put since */
+  int64_t pushes;
   bool closing;           /* it ends when all is sent */
   _Atomic bool abandoned; /* it ends at the next packet; read without the mutex */
   int stop_fd;            /* readable once it is abandoned */
