@@ -506,12 +506,14 @@ static bool watch(struct forkq__channel *channel, int64_t deadline) {
   return fds[1].revents != 0;
 }
 
-/* Owns the turn until a message is there. */
+/* Owns the turn until a message is there. The caller has found none, so it begins with a look
+ * that costs no read where there still is none. */
 static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline) {
-  for (bool saw_event = false;;) {
+  for (;;) {
     if (atomic_load(&channel->closed))
       return FORKQ_ECLOSED;
+    bool saw_event = watch(channel, deadline);
     int r = receive(channel, item, deadline, saw_event);
     if (r != -EAGAIN)
       return r;
@@ -519,7 +521,6 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
       return FORKQ_ESHUTDOWN;
     if (over(channel, deadline))
       return atomic_load(&channel->closed) ? FORKQ_ECLOSED : FORKQ_TIMEDOUT;
-    saw_event = watch(channel, deadline);
   }
 }
 
