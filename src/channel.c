@@ -421,6 +421,14 @@ void forkq__channel_unlock_read(struct forkq__channel *channel) {
   forkq__lock_release(&channel->shared->read_lock);
 }
 
+bool forkq__channel_settle_reads(struct forkq__channel *channel) {
+  uint64_t before = FORKQ__LOAD(channel->ledger->taken);
+  if (forkq__lock_try(&channel->shared->read_lock, repair_read, channel) != 0)
+    return false;
+  forkq__channel_unlock_read(channel);
+  return FORKQ__LOAD(channel->ledger->taken) != before;
+}
+
 static bool is_shut(struct forkq__channel *channel) {
   return atomic_load(&channel->shared->shutdown) != FORKQ__OPEN;
 }

@@ -88,6 +88,10 @@ int forkq__channel_init(struct forkq__channel_shared *shared);
 int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline);
 void forkq__channel_unlock_read(struct forkq__channel *channel);
 
+/* Counts what a dead reader had taken and not counted, without waiting: whether something
+ * was. */
+bool forkq__channel_settle_reads(struct forkq__channel *channel);
+
 /* Write side. lock: 0, FORKQ_TIMEDOUT, FORKQ_EBROKEN; try_lock: or -EBUSY. */
 int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline);
 int forkq__channel_try_lock_write(struct forkq__channel *channel);
