@@ -10,8 +10,8 @@
 /* How long a reader that has begun with a message waits for the rest before it leaves it. */
 #define REST_MS 20
 
-/* After a shutdown nobody sleeps for longer than this: who was to bring the last items may
- * have died. */
+/* Once a shutdown is announced nobody sleeps for longer than this: who announced it, or who was
+ * to bring the last items, may have died. */
 #define SHUTDOWN_LOOK_MS 20
 
 /* Who waits for a lock in order to get looks up this often, because the lock's owner may be
@@ -429,8 +429,13 @@ bool forkq__channel_settle_reads(struct forkq__channel *channel) {
   return FORKQ__LOAD(channel->ledger->taken) != before;
 }
 
-static bool is_shut(struct forkq__channel *channel) {
-  return atomic_load(&channel->shared->shutdown) != FORKQ__OPEN;
+bool forkq__channel_shutting(struct forkq__channel *channel) {
+  return atomic_load(&channel->shared->shutting) != 0;
+}
+
+void forkq__channel_announce_shutdown(struct forkq__channel *channel) {
+  atomic_store(&channel->shared->shutting, 1);
+  forkq__channel_poke(channel);
 }
 
 /* Nothing is there that the event could stand for. The order keeps the promise of `raised`. A
@@ -438,7 +443,7 @@ static bool is_shut(struct forkq__channel *channel) {
 static void lower_event(struct forkq__channel *channel) {
   FORKQ__STORE(channel->shared->raised, 0);
   forkq__os_event_lower(channel->event_fd);
-  if (is_shut(channel))
+  if (forkq__channel_shutting(channel))
     forkq__os_event_raise(channel->event_fd);
 }
 
@@ -515,7 +520,7 @@ static bool watch(struct forkq__channel *channel, int64_t deadline) {
       !atomic_load(&channel->closed)) {
     atomic_fetch_add(&shared->getter_waits, 1);
     /* Then the event says nothing any more. */
-    if (is_shut(channel))
+    if (forkq__channel_shutting(channel))
       forkq__os_poll(fds, 1, forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
     else
       forkq__os_poll(fds, 2, deadline);

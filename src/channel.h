@@ -54,6 +54,7 @@ struct forkq__channel_shared {
   struct forkq__partial partial;
 
   alignas(64) _Atomic uint32_t shutdown; /* an enum forkq__shutdown; only ever grows */
+  _Atomic uint32_t shutting; /* 1: it is about to grow, or has; nobody sleeps for long */
   _Atomic uint64_t getter_waits;
 
   alignas(64) struct forkq__lock turn;
@@ -123,6 +124,13 @@ int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *it
  * went wrong with one, after those that were received. */
 int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *items,
                                 size_t count, size_t *ret_received);
+
+/* Says that a shutdown is about to come. Nobody sleeps without looking up from now on, so that
+ * who says it may die at any point of what follows. */
+void forkq__channel_announce_shutdown(struct forkq__channel *channel);
+
+/* Whether that was said: the event descriptor stays raised then, and says nothing more. */
+bool forkq__channel_shutting(struct forkq__channel *channel);
 
 /* Whether a shutdown has left nothing to get, now and ever. */
 bool forkq__channel_exhausted(struct forkq__channel *channel);

@@ -39,6 +39,8 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
   forkq__feeder_lock(&queue->feeder);
   if (queue->channel.read_fd < 0)
     r = FORKQ_ECLOSED;
+  else
+    forkq__channel_announce_shutdown(&queue->channel);
   uint32_t was = r < 0 ? to : atomic_load(&segment->channel.shutdown);
   while (was < to && !atomic_compare_exchange_weak(&segment->channel.shutdown, &was, to))
     ;

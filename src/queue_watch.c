@@ -15,9 +15,9 @@ int forkq__queue_watch_begin(forkq_queue_t *queue) {
 }
 
 void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]) {
-  bool shut = atomic_load(&queue->channel.shared->shutdown) != FORKQ__OPEN;
+  bool shutting = forkq__channel_shutting(&queue->channel);
   fds[0] = queue->channel.read_fd;
-  fds[1] = shut ? -1 : queue->channel.event_fd;
+  fds[1] = shutting ? -1 : queue->channel.event_fd;
 }
 
 int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event) {
