@@ -1,0 +1,126 @@
+/* The book: what every process says of what it does, in shared memory of the harness's own.
+ *
+ * A process that is about to do something writes it down, does it, and writes down that it is
+ * done. So whatever instruction it dies at, the book is in doubt about one operation of it,
+ * and about no other. */
+#ifndef FORKQ_CRASH_BOOK_H
+#define FORKQ_CRASH_BOOK_H
+
+#include "plan.h"
+
+#include <forkq.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#define LIVES_MAX 1024u
+#define ITEMS_MAX 2048u /* that one process puts */
+#define SAMPLES_MAX 4096u
+
+enum phase {
+  RUN,   /* everybody works, and the nemesis kills */
+  FLUSH, /* producers end; the others get what is left */
+  END    /* nothing is left */
+};
+
+enum op { IDLE, PUT, GET, DONE, JOIN, LOOK, CLOSE, DRAIN };
+
+enum state { UNBORN, RUNNING, ENDED, KILLED };
+
+/* What became of an item. */
+struct fate {
+  _Atomic uint32_t owner; /* the life that got it, + 1 */
+  /* Times on the book's clock: its get began, and had returned. */
+  _Atomic uint64_t asked;
+  _Atomic uint64_t came;
+};
+
+/* A process, from its fork to its end. */
+struct life {
+  _Atomic pid_t pid;
+  _Atomic uint32_t kind;
+  _Atomic uint32_t state;
+  _Atomic uint32_t generation; /* of this place; of a soak only */
+  _Atomic bool immortal;
+  _Atomic bool doomed; /* the nemesis means to kill it */
+  _Atomic bool stopped;
+  _Atomic int64_t resumed_ns;
+
+  /* The call that it is in. */
+  _Atomic uint32_t op;
+  _Atomic int timeout_ms;
+  _Atomic int64_t since_ns;
+  _Atomic uint64_t ops;    /* calls begun */
+  _Atomic uint64_t arm_at; /* at this call it sets a timer ... */
+  _Atomic int64_t arm_ns;  /* ... that kills it so much later */
+
+  /* As a producer: numbers of items, counted from 1. */
+  _Atomic uint32_t begun;    /* the last that it may have put */
+  _Atomic uint32_t accepted; /* the last of which it knows */
+  _Atomic uint32_t flushed;  /* the last that it knows to be in the pipe */
+
+  /* As a consumer. */
+  _Atomic uint64_t asked; /* its get began; 0: it is in none */
+  _Atomic uint32_t want;  /* items that this get may bring */
+  _Atomic uint64_t got;
+  _Atomic uint64_t done_begun;
+  _Atomic uint64_t done_ended;
+};
+
+/* Times from a death to the next completed operation of any other process. */
+struct samples {
+  _Atomic int64_t death_ns; /* 0: none is waited for */
+  _Atomic uint64_t recoveries;
+  _Atomic uint32_t count;
+  int32_t us[SAMPLES_MAX];
+};
+
+struct book {
+  struct plan plan;
+  forkq_queue_t *queue;
+  _Atomic uint32_t phase;
+  _Atomic uint64_t clock;
+  _Atomic uint64_t progress;
+  _Atomic uint64_t gets;
+  _Atomic uint32_t lives_used;
+  _Atomic uint32_t doomed; /* how many the nemesis has begun to kill */
+  _Atomic uint32_t kills;
+  _Atomic int failed;
+  char failure[1024];
+  struct samples puts_after, gets_after;
+  struct life lives[LIVES_MAX];
+  struct fate fates[LIVES_MAX][ITEMS_MAX]; /* not of a soak */
+};
+
+struct book *book_open(const struct plan *plan);
+void book_close(struct book *book);
+
+/* Nanoseconds on CLOCK_MONOTONIC. */
+int64_t book_now(void);
+void book_sleep_us(int64_t us);
+
+/* Writes down what is wrong, unless something is already. */
+void book_fail(struct book *book, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+const char *book_op_name(uint32_t op);
+const char *book_kind_name(uint32_t kind);
+
+/* ---- by the process whose life it is, around each call ------------------------------- */
+
+void book_begin(struct book *book, struct life *life, enum op op, int timeout_ms);
+void book_end(struct life *life);
+
+/* From that death on, the time to the next put and the next get of any process is taken: in
+ * an epoch in which nobody rests or is stopped. */
+void book_await_progress(struct book *book, int64_t death_ns);
+
+/* What the queue itself counts as recoveries. */
+uint64_t book_recoveries(const struct book *book);
+
+/* An item or more were put or got: survivors are at work. */
+void book_progress(struct book *book, enum op op, uint32_t items);
+
+/* An item came out of the queue, in the get that the life is in. */
+void book_got(struct book *book, struct life *life, uint32_t by, uint32_t seq);
+
+#endif

@@ -1,0 +1,145 @@
+#include "check.h"
+
+#include <inttypes.h>
+
+static const struct fate *fate_of(const struct book *book, uint32_t life, uint32_t seq) {
+  return &book->fates[life][seq];
+}
+
+static bool came(const struct book *book, uint32_t life, uint32_t seq) {
+  return atomic_load(&fate_of(book, life, seq)->owner) != 0;
+}
+
+/* ---- what a killed consumer may have had in its hands ------------------------------------ */
+
+/* Items that came to a life, and of those the ones of its last get. */
+static uint64_t count_got(const struct book *book, uint32_t by, uint64_t asked) {
+  uint64_t count = 0;
+  for (uint32_t life = 0; life < atomic_load(&book->lives_used); life++)
+    for (uint32_t seq = 1; seq <= atomic_load(&book->lives[life].begun); seq++)
+      count += atomic_load(&fate_of(book, life, seq)->owner) == by + 1 &&
+               (asked == 0 || atomic_load(&fate_of(book, life, seq)->asked) == asked);
+  return count;
+}
+
+static uint64_t in_hands(const struct book *book, uint32_t index) {
+  const struct life *life = &book->lives[index];
+  uint64_t asked = atomic_load(&life->asked);
+  if (atomic_load(&life->state) != KILLED || asked == 0)
+    return 0;
+  return atomic_load(&life->want) - count_got(book, index, asked);
+}
+
+static uint64_t in_all_hands(const struct book *book) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++)
+    sum += in_hands(book, i);
+  return sum;
+}
+
+struct range check_abandoned(const struct book *book) {
+  struct range abandoned = { 0, 0 };
+  for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++) {
+    const struct life *life = &book->lives[i];
+    if (atomic_load(&life->state) != KILLED)
+      continue;
+    uint64_t got = count_got(book, i, 0);
+    uint64_t begun = atomic_load(&life->done_begun);
+    abandoned.low += got > begun ? got - begun : 0;
+    abandoned.high += got + in_hands(book, i) - atomic_load(&life->done_ended);
+  }
+  return abandoned;
+}
+
+/* ---- what became of the items of one producer -------------------------------------------- */
+
+/* The last item that must have arrived, unless a killed consumer had it in its hands. */
+static uint32_t last_owed(const struct book *book, uint32_t index, uint32_t last_come) {
+  const struct life *life = &book->lives[index];
+  uint32_t owed = atomic_load(&life->state) != KILLED || book->plan.simple
+                      ? atomic_load(&life->accepted)
+                      : atomic_load(&life->flushed);
+  return owed > last_come ? owed : last_come;
+}
+
+static uint32_t last_come(const struct book *book, uint32_t index) {
+  uint32_t seq = atomic_load(&book->lives[index].begun);
+  while (seq > 0 && !came(book, index, seq))
+    seq--;
+  return seq;
+}
+
+/* Whatever came was put, and nothing came after something that was put behind it: a get of
+ * the one that began after a get of the other had returned. */
+static void check_order(struct book *book, uint32_t index) {
+  uint64_t first_came = UINT64_MAX;
+  uint32_t first = 0;
+  for (uint32_t seq = ITEMS_MAX - 1; seq > 0; seq--) {
+    const struct fate *fate = fate_of(book, index, seq);
+    if (!came(book, index, seq))
+      continue;
+    if (seq > atomic_load(&book->lives[index].begun))
+      book_fail(book, "item %u of life %u came and was never put", seq, index);
+    if (atomic_load(&fate->asked) > first_came)
+      book_fail(book, "item %u of life %u came after item %u", seq, index, first);
+    if (atomic_load(&fate->came) < first_came) {
+      first_came = atomic_load(&fate->came);
+      first = seq;
+    }
+  }
+}
+
+static uint64_t count_missing(const struct book *book, uint32_t index) {
+  uint64_t missing = 0;
+  uint32_t last = last_owed(book, index, last_come(book, index));
+  for (uint32_t seq = 1; seq <= last; seq++)
+    missing += !came(book, index, seq);
+  return missing;
+}
+
+static uint64_t count_all_missing(const struct book *book) {
+  uint64_t missing = 0;
+  for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++)
+    missing += count_missing(book, i);
+  return missing;
+}
+
+void check_items(struct book *book) {
+  for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++)
+    check_order(book, i);
+  uint64_t missing = count_all_missing(book), hands = in_all_hands(book);
+  if (missing > hands)
+    book_fail(book,
+              "%" PRIu64 " items are missing, and %" PRIu64
+              " at most were in the hands of killed consumers",
+              missing, hands);
+}
+
+/* ---- the queue's own numbers ------------------------------------------------------------- */
+
+static void check_range(struct book *book, const char *what, uint64_t value,
+                        struct range range) {
+  if (value < range.low || value > range.high)
+    book_fail(book, "%s: %" PRIu64 ", not from %" PRIu64 " to %" PRIu64, what, value,
+              range.low, range.high);
+}
+
+void check_statistics(struct book *book) {
+  forkq_queue_stats_t stats = { .size = sizeof stats };
+  struct range put = { 0, 0 }, got = { 0, 0 };
+  for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++) {
+    put.low += atomic_load(&book->lives[i].accepted);
+    put.high += atomic_load(&book->lives[i].begun);
+    got.low += count_got(book, i, 0);
+  }
+  got.high = got.low + in_all_hands(book);
+  int r = forkq_queue_stats(book->queue, &stats);
+  if (r != 0)
+    book_fail(book, "stats says %s", forkq_error_name(r));
+  check_range(book, "items put", stats.put_items, put);
+  check_range(book, "items got", stats.got_items, got);
+  uint64_t missing = count_all_missing(book);
+  if (missing > stats.got_items - got.low)
+    book_fail(book, "%" PRIu64 " items are missing, and the queue gave away %" PRIu64,
+              missing, stats.got_items - got.low);
+}

@@ -1,0 +1,51 @@
+/* The plan of an epoch: what runs, and how it is to die. It follows from the seed and the
+ * number of the epoch alone, so that an epoch can be run again. */
+#ifndef FORKQ_CRASH_PLAN_H
+#define FORKQ_CRASH_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum kind { JUDGE, PRODUCER, CONSUMER, MIXED, JOINER, KINDS };
+
+enum sizes { SMALL, PAGES, LARGE, ANY, SIZES };
+
+#define BATCH_MAX 32
+
+struct plan {
+  uint64_t seed;
+  uint32_t epoch;
+  uint32_t kills;
+  bool simple;
+  bool joinable;
+  bool direct;
+  bool stops;
+  bool late_reap; /* the dead stay zombies to the end of the epoch */
+  bool forever;   /* of a soak: no ledger of single items */
+  int64_t maxsize;
+  enum sizes sizes;
+  uint32_t batch_put; /* 1: none */
+  uint32_t batch_get;
+  uint32_t count[KINDS];    /* processes of each kind */
+  uint32_t immortal;        /* so many of each kind are never killed */
+  uint32_t pause_us[KINDS]; /* between two operations, at most */
+  uint32_t life_ops;        /* operations after which a process ends by itself; 0: none */
+  int wait;                 /* see plan_timeout */
+};
+
+struct plan plan_epoch(uint64_t seed, uint32_t epoch);
+
+/* Of a soak. */
+struct plan plan_soak(uint64_t seed);
+
+/* One line. */
+void plan_describe(const struct plan *plan, char *line, size_t size);
+
+/* A timeout for the next put or get: without limit, none, or some milliseconds. */
+int plan_timeout(const struct plan *plan, uint64_t *random);
+
+/* A size for the next message, in bytes. The judge's own fit into an empty pipe. */
+uint32_t plan_size(const struct plan *plan, enum kind kind, uint64_t *random);
+
+#endif

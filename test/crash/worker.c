@@ -1,0 +1,461 @@
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include "payload.h"
+#include "support.h"
+
+#include <dirent.h>
+#include <forkq/simple_queue.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LARGEST (512u << 10)
+
+/* How much too early a call may say that its time is over: what the clocks are apart. */
+#define EARLY_NS 1000000
+
+/* Operations between two looks at what is in the pipe for sure, and at the descriptors. */
+#define OPS_PER_LOOK 16
+
+static bool working(const struct worker *worker, enum phase last) {
+  return atomic_load(&worker->book->phase) <= (uint32_t)last &&
+         atomic_load(&worker->book->failed) == 0;
+}
+
+static forkq_simple_queue_t *simple(const struct worker *worker) {
+  return (forkq_simple_queue_t *)worker->book->queue;
+}
+
+int worker_count_fds(void) {
+  DIR *dir = opendir("/proc/self/fd");
+  int count = 0;
+  for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)
+    if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(dir))
+      count++;
+  if (dir != NULL)
+    closedir(dir);
+  return count;
+}
+
+void worker_init(struct worker *worker, struct book *book, struct life *life) {
+  memset(worker, 0, sizeof *worker);
+  worker->book = book;
+  worker->life = life;
+  worker->self = (uint32_t)(life - book->lives);
+  worker->random = book->plan.seed ^ (uint64_t)book->plan.epoch << 32 ^
+                   (uint64_t)worker->self << 16 ^ atomic_load(&life->generation);
+}
+
+void worker_fini(struct worker *worker) {
+  for (int i = 0; i < BATCH_MAX; i++) {
+    free(worker->messages[i]);
+    forkq_item_destroy(&worker->items[i]);
+  }
+}
+
+/* A call that says its time is over, or that nothing or everything is there. */
+static bool outcome_allowed(struct worker *worker, enum op op, int r) {
+  int timeout_ms = atomic_load(&worker->life->timeout_ms);
+  int64_t took = book_now() - atomic_load(&worker->life->since_ns);
+  int at_once = op == PUT ? FORKQ_FULL : FORKQ_EMPTY;
+  if (r == 0)
+    return true;
+  if (op == PUT && worker->book->plan.maxsize == 0)
+    return false;
+  if (r == at_once && op != JOIN)
+    return timeout_ms == 0;
+  return r == FORKQ_TIMEDOUT && timeout_ms >= 0 &&
+         took >= (int64_t)timeout_ms * 1000000 - EARLY_NS;
+}
+
+static void judge_outcome(struct worker *worker, enum op op, int r) {
+  if (!outcome_allowed(worker, op, r))
+    book_fail(worker->book, "life %u: %s with timeout %d says %s after %lld us",
+              worker->self, book_op_name(op), atomic_load(&worker->life->timeout_ms),
+              r == 0 ? "0" : forkq_error_name(r),
+              (long long)(book_now() - atomic_load(&worker->life->since_ns)) / 1000);
+}
+
+/* ---- putting ----------------------------------------------------------------------------- */
+
+static char *write_message(struct worker *worker, uint32_t i, uint32_t *ret_size) {
+  struct life *life = worker->life;
+  struct payload payload = {
+    .by = worker->self,
+    .generation = atomic_load(&life->generation),
+    .seq = atomic_load(&life->accepted) + 1 + i,
+    .size = plan_size(&worker->book->plan, atomic_load(&life->kind), &worker->random),
+  };
+  if (worker->messages[i] == NULL)
+    worker->messages[i] = malloc(PAYLOAD_HEAD + LARGEST);
+  payload_write(worker->messages[i], payload);
+  *ret_size = payload.size;
+  return worker->messages[i];
+}
+
+static msgpack_object binary(const char *message, uint32_t size) {
+  msgpack_object object = { .type = MSGPACK_OBJECT_BIN };
+  object.via.bin.ptr = message + PAYLOAD_HEAD;
+  object.via.bin.size = size;
+  return object;
+}
+
+static int pack_binary(msgpack_packer *packer, void *arg) {
+  const msgpack_object *object = arg;
+  int r = msgpack_pack_bin(packer, object->via.bin.size);
+  return r != 0
+             ? r
+             : msgpack_pack_bin_body(packer, object->via.bin.ptr, object->via.bin.size);
+}
+
+static int put_simple(struct worker *worker, char *message, msgpack_object *object) {
+  switch (support_random_below(&worker->random, 3)) {
+  case 0:
+    return forkq_simple_queue_put(simple(worker), object);
+  case 1:
+    return forkq_simple_queue_put_with(simple(worker), pack_binary, object);
+  default:
+    return forkq_simple_queue_put_packed(simple(worker), message,
+                                         PAYLOAD_HEAD + object->via.bin.size);
+  }
+}
+
+static int put_one(struct worker *worker, int timeout_ms) {
+  forkq_queue_t *queue = worker->book->queue;
+  uint32_t size;
+  char *message = write_message(worker, 0, &size);
+  msgpack_object object = binary(message, size);
+  if (worker->book->plan.simple)
+    return put_simple(worker, message, &object);
+  switch (support_random_below(&worker->random, 3)) {
+  case 0:
+    return forkq_queue_put(queue, &object, timeout_ms);
+  case 1:
+    return forkq_queue_put_with(queue, pack_binary, &object, timeout_ms);
+  default:
+    return forkq_queue_put_packed(queue, message, PAYLOAD_HEAD + size, timeout_ms);
+  }
+}
+
+static int put_batch(struct worker *worker, uint32_t count, int timeout_ms,
+                     size_t *ret_put) {
+  msgpack_object objects[BATCH_MAX];
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t size;
+    char *message = write_message(worker, i, &size);
+    objects[i] = binary(message, size);
+  }
+  return forkq_queue_put_many(worker->book->queue, objects, count, timeout_ms, ret_put);
+}
+
+int worker_put(struct worker *worker, uint32_t count, int timeout_ms) {
+  struct book *book = worker->book;
+  struct life *life = worker->life;
+  uint32_t accepted = atomic_load(&life->accepted);
+  size_t put = 0;
+  atomic_store(&life->begun, accepted + count);
+  book_begin(book, life, PUT, timeout_ms);
+  int r = count > 1 ? put_batch(worker, count, timeout_ms, &put)
+                    : put_one(worker, timeout_ms);
+  if (r == 0 && count == 1)
+    put = 1;
+  atomic_store(&life->accepted, accepted + (uint32_t)put);
+  atomic_store(&life->begun, accepted + (uint32_t)put);
+  judge_outcome(worker, PUT, r);
+  if (put > 0)
+    book_progress(book, PUT, (uint32_t)put);
+  book_end(life);
+  return r;
+}
+
+/* What is known to be in the pipe is not lost with this process. */
+static void look(struct worker *worker) {
+  struct life *life = worker->life;
+  forkq_queue_stats_t stats = { .size = sizeof stats };
+  if (worker->book->plan.simple) {
+    atomic_store(&life->flushed, atomic_load(&life->accepted));
+    return;
+  }
+  book_begin(worker->book, life, LOOK, 0);
+  int r = forkq_queue_stats(worker->book->queue, &stats);
+  if (r == 0 && stats.outbox_items == 0)
+    atomic_store(&life->flushed, atomic_load(&life->accepted));
+  book_end(life);
+}
+
+/* ---- getting ----------------------------------------------------------------------------- */
+
+static void task_done(struct worker *worker) {
+  struct life *life = worker->life;
+  atomic_fetch_add(&life->done_begun, 1);
+  book_begin(worker->book, life, DONE, 0);
+  int r = forkq_queue_task_done(worker->book->queue);
+  atomic_fetch_add(&life->done_ended, 1);
+  if (r != 0)
+    book_fail(worker->book, "life %u: task_done says %s", worker->self,
+              forkq_error_name(r));
+  book_end(life);
+}
+
+/* An item is whole, not older than the one before of its producer, and nobody else's. */
+static void take(struct worker *worker, const forkq_item_t *item) {
+  struct book *book = worker->book;
+  struct payload payload;
+  if (!payload_read(item->data, item->size, &payload) || payload.by >= LIVES_MAX ||
+      payload.seq == 0 || (!book->plan.forever && payload.seq >= ITEMS_MAX)) {
+    book_fail(book, "life %u got a torn item of %zu bytes", worker->self, item->size);
+    return;
+  }
+  uint64_t now = (uint64_t)payload.generation << 32 | payload.seq;
+  if (now <= worker->last[payload.by])
+    book_fail(book, "life %u got item %u of life %u, generation %u, behind %u of %u",
+              worker->self, payload.seq, payload.by, payload.generation,
+              (uint32_t)worker->last[payload.by],
+              (uint32_t)(worker->last[payload.by] >> 32));
+  worker->last[payload.by] = now;
+  atomic_fetch_add(&worker->life->got, 1);
+  book_got(book, worker->life, payload.by, payload.seq);
+}
+
+static int get_one(struct worker *worker, int timeout_ms) {
+  forkq_item_t *item = &worker->items[0];
+  bool unpacked = support_random_below(&worker->random, 2) == 0;
+  if (worker->book->plan.simple)
+    return unpacked ? forkq_simple_queue_get(simple(worker), item)
+                    : forkq_simple_queue_get_packed(simple(worker), item);
+  return unpacked ? forkq_queue_get(worker->book->queue, item, timeout_ms)
+                  : forkq_queue_get_packed(worker->book->queue, item, timeout_ms);
+}
+
+int worker_get(struct worker *worker, uint32_t count, int timeout_ms) {
+  struct book *book = worker->book;
+  struct life *life = worker->life;
+  size_t got = 0;
+  atomic_store(&life->want, count);
+  atomic_store(&life->asked, atomic_fetch_add(&book->clock, 1) + 1);
+  book_begin(book, life, GET, timeout_ms);
+  int r = count > 1
+              ? forkq_queue_get_many(book->queue, worker->items, count, timeout_ms, &got)
+              : get_one(worker, timeout_ms);
+  if (r == 0 && count == 1)
+    got = 1;
+  for (size_t i = 0; i < got; i++)
+    take(worker, &worker->items[i]);
+  atomic_store(&life->asked, 0);
+  judge_outcome(worker, GET, r);
+  if (got > 0)
+    book_progress(book, GET, (uint32_t)got);
+  book_end(life);
+  for (size_t i = 0; book->plan.joinable && i < got; i++)
+    task_done(worker);
+  return r;
+}
+
+/* ---- joining ----------------------------------------------------------------------------- */
+
+static uint64_t sum_accepted(const struct book *book) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++)
+    sum += atomic_load(&book->lives[i].accepted);
+  return sum;
+}
+
+static uint64_t sum_done(const struct book *book) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++)
+    sum += atomic_load(&book->lives[i].done_begun);
+  return sum;
+}
+
+/* While nobody has died, what was put before a join is done behind it. */
+int worker_join(struct worker *worker, int timeout_ms, uint64_t *ret_abandoned) {
+  struct book *book = worker->book;
+  uint64_t before = sum_accepted(book);
+  book_begin(book, worker->life, JOIN, timeout_ms);
+  int r = forkq_queue_join(book->queue, timeout_ms, ret_abandoned);
+  if (r != FORKQ_EABANDONED)
+    judge_outcome(worker, JOIN, r);
+  book_end(worker->life);
+  uint64_t done = sum_done(book);
+  if (r != FORKQ_TIMEDOUT && !book->plan.forever && atomic_load(&book->doomed) == 0 &&
+      done < before)
+    book_fail(book, "life %u: join says %s with %llu tasks put before and %llu done",
+              worker->self, r == 0 ? "0" : forkq_error_name(r),
+              (unsigned long long)before, (unsigned long long)done);
+  return r;
+}
+
+/* ---- the kinds --------------------------------------------------------------------------- */
+
+static void rest(struct worker *worker, enum kind kind) {
+  uint32_t most = worker->book->plan.pause_us[kind];
+  if (most > 0 && working(worker, RUN))
+    book_sleep_us(support_random_below(&worker->random, most + 1));
+}
+
+static uint32_t batch(struct worker *worker, uint32_t most) {
+  return most == 1 ? 1 : 1 + support_random_below(&worker->random, most);
+}
+
+/* So many items the book has place for, and an outbox without limit memory. */
+static bool may_put(const struct worker *worker) {
+  const struct plan *plan = &worker->book->plan;
+  uint32_t most = plan->maxsize == 0 && plan->sizes >= LARGE ? ITEMS_MAX / 8 : ITEMS_MAX;
+  return plan->forever || atomic_load(&worker->life->accepted) + BATCH_MAX + 1 < most;
+}
+
+/* A process that lives for some operations only is at its end. */
+static bool worn_out(const struct worker *worker, uint32_t n) {
+  uint32_t most = worker->book->plan.life_ops;
+  return most > 0 && n >= most && !atomic_load(&worker->life->immortal);
+}
+
+static void produce(struct worker *worker) {
+  const struct plan *plan = &worker->book->plan;
+  for (uint32_t n = 0; working(worker, RUN) && may_put(worker) && !worn_out(worker, n);
+       n++) {
+    int timeout_ms = plan->simple ? -1 : plan_timeout(plan, &worker->random);
+    (void)worker_put(worker, batch(worker, plan->batch_put), timeout_ms);
+    if (n % OPS_PER_LOOK == OPS_PER_LOOK - 1)
+      look(worker);
+    rest(worker, PRODUCER);
+  }
+}
+
+static void consume(struct worker *worker) {
+  const struct plan *plan = &worker->book->plan;
+  for (uint32_t n = 0; working(worker, FLUSH) && !worn_out(worker, n); n++) {
+    int timeout_ms = plan->simple ? -1 : plan_timeout(plan, &worker->random);
+    int r = worker_get(worker, batch(worker, plan->batch_get), timeout_ms);
+    if (r == FORKQ_EMPTY)
+      book_sleep_us(100);
+    rest(worker, CONSUMER);
+  }
+}
+
+/* Puts and gets; where the queue is full it may be the only one that could get, so it waits
+ * for a short time only. */
+static void produce_and_consume(struct worker *worker) {
+  const struct plan *plan = &worker->book->plan;
+  for (uint32_t n = 0; working(worker, FLUSH) && !worn_out(worker, n); n++) {
+    if (working(worker, RUN) && may_put(worker))
+      (void)worker_put(worker, batch(worker, plan->batch_put),
+                       (int)support_random_below(&worker->random, 20));
+    (void)worker_get(worker, batch(worker, plan->batch_get),
+                     (int)support_random_below(&worker->random, 20));
+    rest(worker, MIXED);
+  }
+}
+
+static void join(struct worker *worker) {
+  while (working(worker, FLUSH)) {
+    int timeout_ms = plan_timeout(&worker->book->plan, &worker->random);
+    uint64_t abandoned;
+    if (worker_join(worker, timeout_ms, &abandoned) != FORKQ_TIMEDOUT)
+      book_sleep_us(200);
+  }
+}
+
+static void (*const works[KINDS])(struct worker *worker) = {
+  [PRODUCER] = produce,
+  [CONSUMER] = consume,
+  [MIXED] = produce_and_consume,
+  [JOINER] = join,
+};
+
+/* ---- its life ---------------------------------------------------------------------------- */
+
+/* The three ways in which a process takes its leave. */
+static void leave(struct worker *worker) {
+  struct book *book = worker->book;
+  forkq_queue_t *queue = book->queue;
+  uint64_t unsent = 0;
+  int r = 0;
+  book_begin(book, worker->life, CLOSE, -1);
+  switch (support_random_below(&worker->random, 3)) {
+  case 0:
+    forkq_queue_destroy(queue);
+    break;
+  case 1:
+    forkq_queue_close(queue);
+    r = forkq_queue_join_thread(queue, -1, &unsent);
+    if (r != 0 || unsent != 0)
+      book_fail(book, "life %u: join_thread says %d, with %llu not sent", worker->self, r,
+                (unsigned long long)unsent);
+    break;
+  default:
+    break; /* exit does it */
+  }
+}
+
+static void live(struct worker *worker) {
+  struct book *book = worker->book;
+  uint32_t kind = atomic_load(&worker->life->kind);
+  int before = worker_count_fds();
+  works[kind](worker);
+  /* The first put opens one descriptor, to stop the feeder by. */
+  int most = before + (atomic_load(&worker->life->accepted) > 0 || kind == PRODUCER ||
+                       kind == MIXED);
+  int after = worker_count_fds();
+  if (after > most)
+    book_fail(book, "life %u had %d descriptors at first and %d in the end", worker->self,
+              before, after);
+  leave(worker);
+  worker_fini(worker);
+  exit(0);
+}
+
+static struct life *claim(struct book *book) {
+  uint32_t used = atomic_load(&book->lives_used);
+  for (uint32_t i = 1; book->plan.forever && i < used; i++) {
+    uint32_t state = atomic_load(&book->lives[i].state);
+    if (state == ENDED || state == KILLED)
+      return &book->lives[i];
+  }
+  if (used == LIVES_MAX)
+    return NULL;
+  atomic_store(&book->lives_used, used + 1);
+  return &book->lives[used];
+}
+
+static void begin(struct life *life, enum kind kind) {
+  uint32_t generation = atomic_load(&life->generation);
+  memset(life, 0, sizeof *life);
+  atomic_store(&life->generation, generation + 1);
+  atomic_store(&life->kind, kind);
+}
+
+struct life *worker_start(struct book *book, enum kind kind, bool immortal,
+                          uint64_t arm_at, int64_t arm_ns) {
+  struct life *life = claim(book);
+  if (life == NULL)
+    return NULL;
+  begin(life, kind);
+  atomic_store(&life->immortal, immortal);
+  atomic_store(&life->doomed, arm_at != 0);
+  if (arm_at != 0)
+    atomic_fetch_add(&book->doomed, 1);
+  atomic_store(&life->arm_ns, arm_ns);
+  atomic_store(&life->arm_at, arm_at);
+  pid_t parent = getpid();
+  pid_t pid = fork();
+  if (pid == 0) {
+    static struct worker worker;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+      _exit(1);
+    worker_init(&worker, book, life);
+    live(&worker);
+  }
+  if (pid < 0) {
+    book_fail(book, "fork failed");
+    return NULL;
+  }
+  atomic_store(&life->pid, pid);
+  atomic_store(&life->state, RUNNING);
+  return life;
+}

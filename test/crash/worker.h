@@ -1,0 +1,36 @@
+/* What the processes do. A kind of worker is a function in a table; one more is one more
+ * row. */
+#ifndef FORKQ_CRASH_WORKER_H
+#define FORKQ_CRASH_WORKER_H
+
+#include "book.h"
+
+/* Forks a worker: its life, or NULL when the book is full. A process that dies at its
+ * `arm_at`-th call, `arm_ns` later; 0: it does not. */
+struct life *worker_start(struct book *book, enum kind kind, bool immortal,
+                          uint64_t arm_at, int64_t arm_ns);
+
+/* The operations of workers, for the judge as well. All of them write into the book. */
+struct worker {
+  struct book *book;
+  struct life *life;
+  uint32_t self; /* index of the life */
+  uint64_t random;
+  char *messages[BATCH_MAX];
+  forkq_item_t items[BATCH_MAX];
+  uint64_t last[LIVES_MAX]; /* generation and number of the last item of each */
+};
+
+void worker_init(struct worker *worker, struct book *book, struct life *life);
+void worker_fini(struct worker *worker);
+
+/* Puts up to `count` items, and gets up to `count`: 0, or what the library says. What it may
+ * not say is a failure in the book. */
+int worker_put(struct worker *worker, uint32_t count, int timeout_ms);
+int worker_get(struct worker *worker, uint32_t count, int timeout_ms);
+int worker_join(struct worker *worker, int timeout_ms, uint64_t *ret_abandoned);
+
+/* Descriptors of this process. */
+int worker_count_fds(void);
+
+#endif
