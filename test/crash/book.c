@@ -71,17 +71,40 @@ const char *book_kind_name(uint32_t kind) {
 
 /* ---- dying on time ----------------------------------------------------------------------- */
 
-static void await(struct book *book, struct samples *samples, int64_t death) {
+/* Whether somebody is there to make progress, whom nobody is about to kill. */
+static bool survivors(const struct book *book, enum kind kind) {
+  for (uint32_t i = 1; i < atomic_load(&book->lives_used); i++) {
+    const struct life *life = &book->lives[i];
+    uint32_t is = atomic_load(&life->kind);
+    if ((is == kind || is == MIXED) && atomic_load(&life->state) == RUNNING &&
+        !atomic_load(&life->doomed))
+      return true;
+  }
+  return false;
+}
+
+static void await(struct book *book, struct samples *samples, enum kind kind,
+                  int64_t death) {
   atomic_store(&samples->recoveries, book_recoveries(book));
-  atomic_store(&samples->death_ns, death);
+  atomic_store(&samples->death_ns, survivors(book, kind) ? death : 0);
 }
 
 void book_await_progress(struct book *book, int64_t death_ns) {
   const struct plan *plan = &book->plan;
-  if (plan->stops || plan->pause_us[PRODUCER] > 0 || plan->pause_us[CONSUMER] > 0)
+  if (plan->stops || plan->life_ops > 0 || plan->pause_us[PRODUCER] > 0 ||
+      plan->pause_us[CONSUMER] > 0)
     return;
-  await(book, &book->puts_after, death_ns);
-  await(book, &book->gets_after, death_ns);
+  await(book, &book->puts_after, PRODUCER, death_ns);
+  await(book, &book->gets_after, CONSUMER, death_ns);
+}
+
+void book_doom(struct book *book, struct life *life) {
+  atomic_fetch_add(&book->doomed, 1);
+  atomic_store(&life->doomed, true);
+  if (!survivors(book, PRODUCER))
+    atomic_store(&book->puts_after.death_ns, 0);
+  if (!survivors(book, CONSUMER))
+    atomic_store(&book->gets_after.death_ns, 0);
 }
 
 /* The kernel kills this process when the time is over, wherever it is then. */

@@ -110,6 +110,9 @@ const char *book_kind_name(uint32_t kind);
 void book_begin(struct book *book, struct life *life, enum op op, int timeout_ms);
 void book_end(struct life *life);
 
+/* The life is to end: nobody waits for its progress any more. */
+void book_doom(struct book *book, struct life *life);
+
 /* From that death on, the time to the next put and the next get of any process is taken: in
  * an epoch in which nobody rests or is stopped. */
 void book_await_progress(struct book *book, int64_t death_ns);

@@ -107,9 +107,12 @@ static struct life *choose(struct nemesis *nemesis) {
   return NULL;
 }
 
-/* From a fraction of a microsecond to milliseconds, short times as often as long ones. */
+/* Most often while the call is at it: that takes microseconds, and setting the timer one.
+ * Otherwise from microseconds to milliseconds, short times as often as long ones. */
 static int64_t moment_ns(struct nemesis *nemesis) {
-  uint32_t power = 8 + support_random_below(&nemesis->random, 15);
+  if (support_random_below(&nemesis->random, 5) < 3)
+    return 1000 + support_random_below(&nemesis->random, 15000);
+  uint32_t power = 11 + support_random_below(&nemesis->random, 12);
   return (int64_t)(UINT64_C(1) << power) +
          support_random_below(&nemesis->random, 1u << power);
 }
@@ -121,20 +124,15 @@ static void spin(int64_t ns) {
 
 /* ---- killing ----------------------------------------------------------------------------- */
 
-static void doom(struct nemesis *nemesis, struct life *life) {
-  atomic_fetch_add(&nemesis->book->doomed, 1);
-  atomic_store(&life->doomed, true);
-}
-
 static void kill_now(struct nemesis *nemesis, struct life *life) {
-  doom(nemesis, life);
+  book_doom(nemesis->book, life);
   book_await_progress(nemesis->book, book_now());
   kill(atomic_load(&life->pid), SIGKILL);
 }
 
 /* It kills itself, a moment after the beginning of one of its next calls. */
 static void arm(struct nemesis *nemesis, struct life *life) {
-  doom(nemesis, life);
+  book_doom(nemesis->book, life);
   atomic_store(&life->arm_ns, moment_ns(nemesis));
   atomic_store(&life->arm_at,
                atomic_load(&life->ops) + 1 + support_random_below(&nemesis->random, 8));

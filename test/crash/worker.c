@@ -64,7 +64,8 @@ static bool outcome_allowed(struct worker *worker, enum op op, int r) {
   int at_once = op == PUT ? FORKQ_FULL : FORKQ_EMPTY;
   if (r == 0)
     return true;
-  if (op == PUT && worker->book->plan.maxsize == 0)
+  /* A queue without limit takes everything, unless somebody is stopped with the ledger. */
+  if (op == PUT && worker->book->plan.maxsize == 0 && !worker->book->plan.stops)
     return false;
   if (r == at_once && op != JOIN)
     return timeout_ms == 0;
@@ -436,9 +437,8 @@ struct life *worker_start(struct book *book, enum kind kind, bool immortal,
     return NULL;
   begin(life, kind);
   atomic_store(&life->immortal, immortal);
-  atomic_store(&life->doomed, arm_at != 0);
   if (arm_at != 0)
-    atomic_fetch_add(&book->doomed, 1);
+    book_doom(book, life);
   atomic_store(&life->arm_ns, arm_ns);
   atomic_store(&life->arm_at, arm_at);
   pid_t parent = getpid();
