@@ -405,9 +405,13 @@ static int receive_locked(struct forkq__channel *channel, forkq_item_t *item,
   return r;
 }
 
+int forkq__channel_try_lock_read(struct forkq__channel *channel) {
+  return forkq__lock_try(&channel->shared->read_lock, repair_read, channel);
+}
+
 int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
   struct forkq__lock *lock = &channel->shared->read_lock;
-  int r = forkq__lock_try(lock, repair_read, channel);
+  int r = forkq__channel_try_lock_read(channel);
   if (r != -EBUSY)
     return r;
   deadline = deadline == FORKQ__NOWAIT
@@ -577,8 +581,7 @@ bool forkq__channel_exhausted(struct forkq__channel *channel) {
   case FORKQ__DRAINING:
     if (forkq__ledger_size(channel->ledger) == 0)
       return true;
-    forkq__ledger_reap(channel->ledger, channel->spill.fd, channel->cell,
-                       forkq__channel_witness(channel));
+    forkq__channel_reap(channel);
     return forkq__ledger_size(channel->ledger) == 0;
   default:
     return true;

@@ -7,8 +7,8 @@
  *                whatever that owner had been woken for. Nobody who is not about to sleep
  *                takes it: a stopped watcher holds up nobody who finds something to get.
  *
- * Order: the turn, the write lock, the read lock. Only the witness of a death, which has no
- * turn, takes both of the latter. */
+ * Order: the turn, the write lock, the read lock, the ledger's lock, under which nobody waits
+ * for one of the pipe's. Only the witness of a death, which has no turn, takes both of those. */
 #ifndef FORKQ_CHANNEL_H
 #define FORKQ_CHANNEL_H
 
@@ -87,6 +87,7 @@ int forkq__channel_init(struct forkq__channel_shared *shared);
 /* Read side: 0, FORKQ_EBROKEN, or -EAGAIN when the deadline is over, or FORKQ__MOMENT_MS if it
  * does not wait, or after half a second, when it is time to look at other things. */
 int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline);
+int forkq__channel_try_lock_read(struct forkq__channel *channel); /* or -EBUSY */
 void forkq__channel_unlock_read(struct forkq__channel *channel);
 
 /* Counts what a dead reader had taken and not counted, without waiting: whether something
@@ -149,7 +150,12 @@ void forkq__channel_watch_end(struct forkq__channel *channel);
 /* Makes the sleeper look up. */
 void forkq__channel_poke(struct forkq__channel *channel);
 
-/* Of this channel. */
+/* Gives back what dead processes held: forkq__ledger_reap, and where that leaves a doubt, it
+ * waits for the pipe's locks, a moment each, and reaps with them in hand. True if anything came
+ * back. */
+bool forkq__channel_reap(struct forkq__channel *channel);
+
+/* Of this channel; it never waits. */
 struct forkq__witness forkq__channel_witness(struct forkq__channel *channel);
 
 #endif

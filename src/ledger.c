@@ -156,6 +156,13 @@ bool forkq__ledger_reap(struct forkq__ledger *ledger, int fd, uint32_t own,
   return found;
 }
 
+bool forkq__ledger_in_doubt(struct forkq__ledger *ledger) {
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++)
+    if (FORKQ__LOAD(ledger->cells[i].state) == DEAD)
+      return true;
+  return false;
+}
+
 static int claim(struct forkq__ledger *ledger, int fd, uint32_t *ret_cell) {
   for (uint32_t i = 0; i < FORKQ__CELLS_MAX; i++) {
     struct forkq__cell *cell = &ledger->cells[i];

@@ -84,7 +84,7 @@ struct forkq__ledger {
  * arrived: whether the packet that it was writing (`pending_seq`) has come through the pipe,
  * or will: 1 or 0; -1: that cannot be said yet.
  * reads_settled: whether what it got is in its cell, now if not before; false: that cannot be
- * done yet. */
+ * done yet. Both are asked under the ledger's lock, and must not wait. */
 struct forkq__witness {
   int (*arrived)(void *arg, uint32_t cell);
   bool (*reads_settled)(void *arg);
@@ -112,6 +112,9 @@ bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint64_t 
  * back. */
 bool forkq__ledger_reap(struct forkq__ledger *ledger, int fd, uint32_t own,
                         struct forkq__witness witness);
+
+/* Whether a reap has left something open about a dead process, as its witness did not know. */
+bool forkq__ledger_in_doubt(struct forkq__ledger *ledger);
 
 /* Whether the process of a cell lives. */
 bool forkq__ledger_alive(int fd, uint32_t own, uint32_t cell);

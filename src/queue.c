@@ -47,9 +47,7 @@ bool forkq__queue_reap(forkq_queue_t *queue) {
   if (queue->channel.spill.fd < 0 || queue->channel.read_fd < 0)
     return false;
   bool taken = forkq__channel_settle_reads(&queue->channel);
-  if (!forkq__ledger_reap(&segment->ledger, queue->channel.spill.fd, queue->channel.cell,
-                          forkq__channel_witness(&queue->channel)) &&
-      !taken)
+  if (!forkq__channel_reap(&queue->channel) && !taken)
     return false;
   forkq__slots_freed(&segment->slots, queue->channel.room_fd);
   return true;

@@ -1330,6 +1330,41 @@ START_TEST(what_a_stopped_writer_hides_is_in_doubt_until_it_goes_on) {
 }
 END_TEST
 
+static void reap_again_and_again(void *arg) {
+  (void)arg;
+  for (;;)
+    forkq__channel_reap(&channel);
+}
+
+static void repair_nothing(void *arg) {
+  (void)arg;
+}
+
+/* All who put for the first time, or have done a task, need the ledger's lock. */
+START_TEST(a_reap_that_waits_for_a_writer_keeps_the_ledger_from_nobody) {
+  die_writing(5);
+  atomic_store(&flag[0], 0);
+  pid_t writer = support_fork(hold_write_lock, NULL);
+  support_until(&flag[0]);
+  pid_t reaper = support_fork(reap_again_and_again, NULL);
+  support_until_asleep(reaper);
+  int taken = 0;
+  for (int i = 0; i < 100; i++) {
+    if (forkq__lock_try(&ledger->lock, repair_nothing, NULL) == 0) {
+      forkq__lock_release(&ledger->lock);
+      taken++;
+    }
+    usleep(1000);
+  }
+  ck_assert_int_ge(taken, 50);
+  support_kill_and_wait(reaper);
+  support_kill_and_wait(writer);
+  forkq__channel_reap(&channel);
+  assert_receives(5, 10);
+  assert_empty();
+}
+END_TEST
+
 START_TEST(what_a_dead_writer_noted_itself_needs_no_lock) {
   die_writing(6);
   atomic_store(&flag[0], 0);
@@ -1430,6 +1465,7 @@ static void add_deaths(Suite *suite) {
   tcase_add_test(tcase, a_dead_writer_s_packet_is_known_among_others);
   tcase_add_test(tcase, two_dead_writers_are_told_apart_in_the_end);
   tcase_add_test(tcase, what_a_stopped_writer_hides_is_in_doubt_until_it_goes_on);
+  tcase_add_test(tcase, a_reap_that_waits_for_a_writer_keeps_the_ledger_from_nobody);
   tcase_add_test(tcase, what_a_dead_writer_noted_itself_needs_no_lock);
   tcase_add_test(tcase, a_packet_that_later_ones_have_passed_will_not_come);
   tcase_add_test(tcase, a_writer_killed_in_its_write_has_noted_what_it_writes);
