@@ -466,9 +466,10 @@ static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t d
 }
 
 /* No packet has been numbered behind the last one that came. A hint: it says nothing of what a
- * stranger has written, which a read finds. */
+ * stranger has written, which a read finds, as it finds an event that stands for nothing. */
 static bool all_came(const struct forkq__channel_shared *shared) {
   return FORKQ__LOAD(shared->unread) == 0 && FORKQ__LOAD(shared->loading) == 0 &&
+         atomic_load(&shared->watchers) == 0 &&
          FORKQ__LOAD(shared->write_seq) == FORKQ__LOAD(shared->read_seq);
 }
 

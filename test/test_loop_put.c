@@ -172,14 +172,14 @@ static void hold_a_slot(void *arg) {
 START_TEST(room_of_a_killed_process) {
   loop_close_handle();
   forkq_queue_destroy(queue);
-  ck_assert_int_eq(forkq_queue_create(&queue, 65), 0);
+  ck_assert_int_eq(forkq_queue_create(&queue, 201), 0);
   ck_assert_int_eq(forkq_loop_open_queue(&handle, &loop, queue), 0);
-  /* 64 items that fill the pipe, and more than fill it; the child's is the 65th. */
+  /* 200 items that more than fill the pipe; the child's is one more. */
   static char bytes[4000];
   bytes[0] = (char)0xc5;
   bytes[1] = (char)((sizeof bytes - 3) >> 8);
   bytes[2] = (char)((sizeof bytes - 3) & 255);
-  for (int i = 0; i < 64; i++)
+  for (int i = 0; i < 200; i++)
     ck_assert_int_eq(forkq_queue_put_packed(queue, bytes, sizeof bytes, 0), 0);
   support_until_pipe_full(queue);
   pid_t child = support_fork(hold_a_slot, NULL);
