@@ -420,7 +420,7 @@ int forkq_loop_cancel(forkq_loop_req_t *req) {
   if (r < 0)
     return r;
   if (req->state_ == FORKQ__LOOP_DECIDED)
-    return -EBUSY;
+    return FORKQ_ENOTPENDING;
   forkq__loop_decide(req, UV_ECANCELED);
   forkq__loop_arm(req->handle_);
   return 0;

@@ -129,7 +129,7 @@ END_TEST
 
 START_TEST(too_late_to_cancel) {
   ck_assert_int_eq(start_put(&a, 1, -1), 0);
-  ck_assert_int_eq(forkq_loop_cancel(&a.req), -EBUSY);
+  ck_assert_int_eq(forkq_loop_cancel(&a.req), FORKQ_ENOTPENDING);
   run_until(&a);
   ck_assert_int_eq(a.status, 0);
   ck_assert_int_eq(a.calls, 1);

@@ -157,10 +157,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_loop_recv_bytes(forkq_loop_req_t *req,
                                                      forkq_loop_req_cb cb);
 
 /* Cancels a pending request: its callback comes with UV_ECANCELED, on a later turn of the
- * loop. Errors, with the request as it was: FORKQ_ENULL, FORKQ_ENOTPENDING (never started, or
- * called back already), -EBUSY (too late: it was decided, its callback is on the way; so it is
- * with a put that found room, and with one that was cancelled before), FORKQ_EWRONGTHREAD,
- * FORKQ_EFORKED. */
+ * loop. Errors, with the request as it was: FORKQ_ENULL, FORKQ_ENOTPENDING (never started,
+ * called back already, cancelled before, or too late: a put that found room at once is
+ * done, only its callback is still to come), FORKQ_EWRONGTHREAD, FORKQ_EFORKED. */
 FORKQ_API int forkq_loop_cancel(forkq_loop_req_t *req);
 
 /* Closes a handle: pending requests are called back with UV_ECANCELED, then `cb`, which may be
