@@ -10,7 +10,7 @@ static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t exit_done = PTHREAD_COND_INITIALIZER;
 static struct forkq__life registry = { .next = &registry, .previous = &registry };
 static uv_once_t handlers_once = UV_ONCE_INIT;
-static int handlers_error;
+static bool fork_handlers, exit_handler; /* installed */
 static unsigned forks;
 
 static void before_fork(void) {
@@ -59,18 +59,23 @@ static void at_exit(void) {
   pthread_mutex_unlock(&registry_lock);
 }
 
+/* Each at most once: what is installed stays. */
 static void install_handlers(void) {
-  handlers_error = -pthread_atfork(before_fork, after_fork_parent, after_fork_child);
-  if (handlers_error == 0 && atexit(at_exit) != 0)
-    handlers_error = UV_ENOMEM;
+  if (!fork_handlers)
+    fork_handlers = pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0;
+  if (fork_handlers && !exit_handler)
+    exit_handler = atexit(at_exit) == 0;
 }
 
 int forkq__life_hold(void) {
   uv_once(&handlers_once, install_handlers);
-  if (handlers_error < 0)
-    return handlers_error;
   pthread_mutex_lock(&registry_lock);
-  return 0;
+  if (!exit_handler) /* there was no memory for it; there may be now */
+    install_handlers();
+  if (exit_handler)
+    return 0;
+  pthread_mutex_unlock(&registry_lock);
+  return UV_ENOMEM;
 }
 
 unsigned forkq__life_forks(void) {
