@@ -283,14 +283,18 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
   return 0;
 }
 
-/* No memory for more of a message: what there is of it is kept for a later get. */
-static int out_of_memory(struct forkq__channel *channel, struct forkq__assembly *assembly,
-                         forkq_item_t *item, int error) {
-  if (assembly->have > 0 && forkq__partial_keep(&channel->shared->partial, channel->spill,
-                                                assembly, item->memory_) < 0)
-    forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to receive it");
+/* Keeps what there is of a message for whoever reads next. Where that cannot be done the
+ * message is lost, and the get that has it fails. */
+static int keep(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                forkq_item_t *item) {
+  int r = 0;
+  if (assembly->active && assembly->have > 0)
+    r = forkq__partial_keep(&channel->shared->partial, channel->spill, assembly,
+                            item->memory_);
+  if (r < 0)
+    forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to keep a part of it");
   assembly->active = false;
-  return error;
+  return r;
 }
 
 /* Takes the fragment that is the current packet: 0 when it ends the message, -EINPROGRESS
@@ -317,8 +321,10 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
     return first ? FORKQ_EBADFRAME : -EINPROGRESS;
   }
   int r = append_private(assembly, item, packet, frame);
-  if (r < 0)
-    return out_of_memory(channel, assembly, item, r);
+  if (r < 0) {
+    int kept = keep(channel, assembly, item);
+    return kept < 0 ? kept : r;
+  }
   take(channel, frame.next, forkq__packet_messages(packet));
   if (!(packet->flags & FORKQ__LAST))
     return -EINPROGRESS;
@@ -334,14 +340,11 @@ static bool sender_lives(struct forkq__channel *channel,
          forkq__ledger_alive(channel->spill.fd, channel->cell, assembly->cell);
 }
 
-/* Leaves what there is of a message for whoever reads next. */
+/* Leaves a message, or what there is of it, for a later get. */
 static int leave(struct forkq__channel *channel, struct forkq__assembly *assembly,
                  forkq_item_t *item) {
-  if (assembly->active && assembly->have > 0 &&
-      forkq__partial_keep(&channel->shared->partial, channel->spill, assembly,
-                          item->memory_) < 0)
-    forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to keep a part of it");
-  return -EAGAIN;
+  int r = keep(channel, assembly, item);
+  return r < 0 ? r : -EAGAIN;
 }
 
 /* Waits for more of a message that has begun: 0 to go on, -EAGAIN when it was left, or
@@ -352,12 +355,13 @@ static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly 
   struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
   if (deadline != FORKQ__NOWAIT)
     deadline = forkq__os_deadline_within(deadline, REST_MS);
-  if (forkq__os_poll(&pipe, 1, deadline) != 0)
+  int ready = forkq__os_poll(&pipe, 1, deadline);
+  if (ready > 0)
     return 0;
-  if (sender_lives(channel, assembly))
+  if (ready < 0 || sender_lives(channel, assembly))
     return leave(channel, assembly, item);
   /* What it wrote before its death is there by now. */
-  if (forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) != 0)
+  if (forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0)
     return 0;
   drop_torn(channel, assembly);
   return -EAGAIN;
@@ -380,7 +384,7 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
       if (r == -EAGAIN && assembly.active)
         r = wait_for_rest(channel, &assembly, item, deadline);
       else if (r < 0 && assembly.active)
-        (void)leave(channel, &assembly, item);
+        (void)keep(channel, &assembly, item);
       if (r < 0)
         return r;
     } else if (shared->packet.flags & FORKQ__FRAGMENT) {
@@ -510,14 +514,15 @@ static void repair_turn(void *arg) {
   atomic_store(&channel->shared->asleep, 0);
 }
 
-/* Sleeps until there may be something; whether the event was raised. The owner of the turn
- * calls it. */
-static bool watch(struct forkq__channel *channel, int64_t deadline) {
+/* Sleeps until there may be something; 1 if the event was raised, 0 if not, or why it could
+ * not sleep. The owner of the turn calls it. */
+static int watch(struct forkq__channel *channel, int64_t deadline) {
   struct forkq__channel_shared *shared = channel->shared;
   struct pollfd fds[] = {
     { .fd = channel->read_fd, .events = POLLIN },
     { .fd = channel->event_fd, .events = POLLIN },
   };
+  int r = 0;
   FORKQ__STORE(shared->hastened, 0);
   atomic_store(&shared->asleep, 1);
   /* A reader that did not see `asleep` is seen here. */
@@ -526,12 +531,12 @@ static bool watch(struct forkq__channel *channel, int64_t deadline) {
     atomic_fetch_add(&shared->getter_waits, 1);
     /* Then the event says nothing any more. */
     if (forkq__channel_shutting(channel))
-      forkq__os_poll(fds, 1, forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
+      r = forkq__os_poll(fds, 1, forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
     else
-      forkq__os_poll(fds, 2, deadline);
+      r = forkq__os_poll(fds, 2, deadline);
   }
   atomic_store(&shared->asleep, 0);
-  return fds[1].revents != 0;
+  return r < 0 ? r : fds[1].revents != 0;
 }
 
 /* Owns the turn until a message is there. The caller has found none, so it begins with a look
@@ -541,8 +546,10 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
   for (;;) {
     if (atomic_load(&channel->closed))
       return FORKQ_ECLOSED;
-    bool saw_event = watch(channel, deadline);
-    int r = receive(channel, item, deadline, saw_event);
+    int saw_event = watch(channel, deadline);
+    if (saw_event < 0)
+      return saw_event;
+    int r = receive(channel, item, deadline, saw_event != 0);
     if (r != -EAGAIN)
       return r;
     if (forkq__channel_exhausted(channel))

@@ -73,7 +73,9 @@ typedef struct forkq_queue_options {
  * The caller owns *ret_queue and gives it back with forkq_queue_destroy, in this process and
  * in every child that inherits it. Costs five descriptors and one shared mapping.
  * Errors: FORKQ_ENULL, FORKQ_ERANGE (options->max_message above FORKQ_MESSAGE_MAX, or
- * options->size unknown), FORKQ_EPACKING, -ENOMEM, -EMFILE, -ENFILE. Nothing is left behind by a failure.
+ * options->size unknown), FORKQ_EPACKING, -ENOMEM, -EMFILE, -ENFILE, or another negative
+ * errno of what it is made of (memfd_create, ftruncate, mmap, pipe2, eventfd). Nothing is
+ * left behind by a failure.
  * Python: multiprocessing.Queue(maxsize). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_create(forkq_queue_t **ret_queue,
                                                   int64_t maxsize);
@@ -136,7 +138,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  * FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_EPACKING, -ENOMEM (the item stays in the queue; when it was already taken and only
  * the object did not fit, its bytes are in item->data), FORKQ_EBADFRAME (a foreign peer
  * wrote it: the item is gone, its slot is free; item->data has its bytes if it has any),
- * FORKQ_EBROKEN.
+ * FORKQ_EBROKEN, or another negative errno of read(2), poll(2) or pwrite(2). Nothing is lost
+ * by these but with -ENOSPC: there was no memory to keep what had come of a large item, and
+ * the item is gone.
  *
  * Python: Queue.get(True, timeout). There the timeout does not cover a message of which only
  * a part has come, and a killed getter leaves the queue dead for all others. */
