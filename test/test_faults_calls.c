@@ -1,0 +1,162 @@
+/* Every system call fails with each errno that it may have: the k-th one, for k = 1, 2, ...
+ * until a run meets none; once, and from then on or, where the library tries again, three
+ * times in a row. */
+#define _GNU_SOURCE
+#include "fault_scenarios.h"
+#include "support.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct kind {
+  enum fault_call call;
+  int error;
+  bool lasts;
+};
+
+/* What interrupts or says "not now" does not last: to try again is right. */
+static const struct kind kinds[] = {
+  { FAULT_PIPE2, EMFILE, true },
+  { FAULT_PIPE2, ENFILE, true },
+  { FAULT_PIPE2, EINTR, false },
+  { FAULT_EVENTFD, EMFILE, true },
+  { FAULT_EVENTFD, ENOMEM, true },
+  { FAULT_EVENTFD_READ, EINTR, false },
+  { FAULT_EVENTFD_READ, EAGAIN, true },
+  { FAULT_EVENTFD_WRITE, EINTR, false },
+  { FAULT_EVENTFD_WRITE, EAGAIN, true },
+  { FAULT_MEMFD, ENOMEM, true },
+  { FAULT_MEMFD, EMFILE, true },
+  { FAULT_FTRUNCATE, ENOMEM, true },
+  { FAULT_FTRUNCATE, ENOSPC, true },
+  { FAULT_FTRUNCATE, EINTR, false },
+  { FAULT_SEALS, ENOMEM, true },
+  { FAULT_FD_FLAGS, EINTR, false },
+  { FAULT_FD_FLAGS, EBADF, true },
+  { FAULT_RECORD_LOCK, ENOLCK, true },
+  { FAULT_RECORD_LOCK, EINTR, false },
+  { FAULT_MMAP, ENOMEM, true },
+  { FAULT_MMAP, ENFILE, true },
+  { FAULT_FALLOCATE, ENOSPC, true },
+  { FAULT_FALLOCATE, EINTR, false },
+  { FAULT_PREAD, EINTR, false },
+  { FAULT_PREAD, EIO, true },
+  { FAULT_PREAD, FAULT_SHORT, true },
+  { FAULT_PWRITE, EINTR, false },
+  { FAULT_PWRITE, ENOSPC, true },
+  { FAULT_PWRITE, FAULT_SHORT, true },
+  { FAULT_FSTAT, ENOMEM, true },
+  { FAULT_IOCTL, EINTR, false },
+  { FAULT_IOCTL, ENOTTY, true },
+  { FAULT_READ, EINTR, false },
+  { FAULT_READ, EAGAIN, false },
+  { FAULT_READ, EIO, true },
+  { FAULT_READ, FAULT_SHORT, true },
+  { FAULT_WRITE, EINTR, false },
+  { FAULT_WRITE, EAGAIN, false },
+  { FAULT_WRITE, EPIPE, true },
+  { FAULT_WRITE, EIO, true },
+  { FAULT_WRITE, ENOMEM, true },
+  { FAULT_WRITEV, EINTR, false },
+  { FAULT_WRITEV, EAGAIN, false },
+  { FAULT_WRITEV, EIO, true },
+  { FAULT_WRITEV, FAULT_SHORT, true },
+  { FAULT_POLL, EINTR, false },
+  { FAULT_POLL, ENOMEM, true },
+  { FAULT_CLOSE, EINTR, true },
+  { FAULT_CLOSE, EIO, true },
+  { FAULT_FUTEX_WAIT, EINTR, false },
+  { FAULT_FUTEX_WAIT, EAGAIN, false },
+  { FAULT_SOCKETPAIR, EMFILE, true },
+  { FAULT_SOCKETPAIR, ENFILE, true },
+  { FAULT_GETSOCKOPT, ENOBUFS, true },
+  { FAULT_SENDMSG, EINTR, false },
+  { FAULT_SENDMSG, EAGAIN, false },
+  { FAULT_SENDMSG, ENOBUFS, true },
+  { FAULT_SENDMSG, ECONNRESET, true },
+  { FAULT_SENDMSG, EPIPE, true },
+  { FAULT_SENDMSG, FAULT_SHORT, true },
+  { FAULT_RECVMSG, EINTR, false },
+  { FAULT_RECVMSG, ENOMEM, true },
+  { FAULT_RECVMSG, ECONNRESET, true },
+  { FAULT_THREAD, EAGAIN, true },
+  { FAULT_THREAD, ENOMEM, true },
+  { FAULT_MUTEX_INIT, ENOMEM, true },
+  { FAULT_COND_INIT, ENOMEM, true },
+  { FAULT_SEM_INIT, ENOMEM, true },
+  { FAULT_LOCK_ATTR, ENOMEM, true },
+  { FAULT_LOCK_INIT, EAGAIN, true },
+  { FAULT_LOCK, EBUSY, false },
+  { FAULT_ATFORK, ENOMEM, true },
+  { FAULT_ATEXIT, ENOMEM, true },
+};
+
+#define KINDS ((int)(sizeof kinds / sizeof kinds[0]))
+
+START_TEST(every_call_fails) {
+  const struct kind *kind = &kinds[_i];
+  long runs = fault_scenarios_with(kind->call, kind->error, kind->lasts);
+  printf("faults: %s, %s: %ld runs\n", faults_name(kind->call),
+         kind->error == FAULT_SHORT ? "short" : strerrorname_np(kind->error), runs);
+  /* A call that no scenario makes is not tested. */
+  ck_assert_int_gt(runs, 1);
+}
+END_TEST
+
+/* ---- the engine: the others trust it --------------------------------------------------- */
+
+START_TEST(the_engine_fails_what_it_was_told) {
+  char byte = 0;
+  int fds[2];
+  ck_assert_int_eq(pipe2(fds, 0), 0);
+  const struct fault second = { FAULT_READ, EIO, 2, 1 };
+  ck_assert_int_eq(write(fds[1], "123", 3), 3);
+  faults_begin(&second);
+  ck_assert_int_eq(read(fds[0], &byte, 1), 1);
+  errno = 0;
+  ck_assert(read(fds[0], &byte, 1) == -1 && errno == EIO);
+  ck_assert_int_eq(read(fds[0], &byte, 1), 1);
+  ck_assert(faults_end());
+  ck_assert_int_eq(faults_calls(FAULT_READ), 3);
+  const struct fault fourth = { FAULT_READ, EIO, 4, 1 };
+  faults_begin(&fourth);
+  ck_assert_int_eq(read(fds[0], &byte, 1), 1);
+  ck_assert(!faults_end());
+  close(fds[0]);
+  close(fds[1]);
+}
+END_TEST
+
+START_TEST(the_engine_counts_what_is_allocated) {
+  long before = faults_live_blocks();
+  const struct fault last = { FAULT_MALLOC, ENOMEM, 2, FAULT_LASTS };
+  faults_begin(&last);
+  /* Volatile, or the compiler leaves out what nobody uses. */
+  void *volatile memory = malloc(10);
+  void *volatile none = malloc(10);
+  void *volatile moved = realloc(memory, 100);
+  faults_end();
+  /* Check's own assertions allocate, too. */
+  long between = faults_live_blocks() - before;
+  free(memory);
+  long after = faults_live_blocks() - before;
+  ck_assert(memory != NULL && none == NULL && moved == NULL);
+  ck_assert_int_eq(between, 1);
+  ck_assert_int_eq(after, 0);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("faults_calls");
+  TCase *engine = tcase_create("engine");
+  tcase_add_test(engine, the_engine_fails_what_it_was_told);
+  tcase_add_test(engine, the_engine_counts_what_is_allocated);
+  suite_add_tcase(suite, engine);
+  TCase *calls = tcase_create("calls");
+  tcase_set_timeout(calls, 240);
+  tcase_add_loop_test(calls, every_call_fails, 0, KINDS);
+  suite_add_tcase(suite, calls);
+  return support_main(suite);
+}
