@@ -319,7 +319,7 @@ static void act_put_full(struct world *w) {
 
 static void *make_room(void *arg) {
   struct world *w = arg;
-  get_done(w, &w->items[0], forkq_queue_get(w->queue, &w->items[0], PATIENCE_MS));
+  get_done(w, &w->items[0], forkq_queue_get(w->queue, &w->items[0], 200));
   return NULL;
 }
 
@@ -572,7 +572,7 @@ static void make_sleeper(struct world *w) {
 
 static void act_beside_sleeper(struct world *w) {
   put_small(w, 4);
-  met(w, get_done(w, &w->item, forkq_queue_get(w->queue, &w->item, PATIENCE_MS)));
+  met(w, get_done(w, &w->item, forkq_queue_get(w->queue, &w->item, 200)));
   met(w, get_done(w, &w->item, forkq_queue_get_nowait(w->queue, &w->item)));
 }
 
