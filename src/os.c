@@ -389,6 +389,11 @@ int forkq__os_access(int fd) {
   }
 }
 
+bool forkq__os_is_anonymous(int fd) {
+  struct stat status;
+  return fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
+}
+
 int forkq__os_inheritable(int fd, bool inheritable) {
   int r = RETRY(fcntl(fd, F_SETFD, inheritable ? 0 : FD_CLOEXEC));
   return r < 0 ? r : 0;

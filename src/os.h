@@ -109,6 +109,9 @@ int forkq__os_identity(int fd, uint64_t *ret_identity);
 enum { FORKQ__READS = 1, FORKQ__WRITES = 2, FORKQ__BOTH = 3 };
 int forkq__os_access(int fd);
 
+/* Whether a descriptor is of the kind that an eventfd is: of no file, pipe or socket. */
+bool forkq__os_is_anonymous(int fd);
+
 /* Whether a descriptor survives exec. Safe between fork and exec. */
 int forkq__os_inheritable(int fd, bool inheritable);
 

@@ -30,6 +30,41 @@ static int check(const struct forkq__segment_head *head) {
   return same ? 0 : FORKQ_EVERSION;
 }
 
+/* What says which cell somebody meant is an index of a cell. */
+static bool cells_in_bounds(const struct forkq__segment *segment) {
+  uint64_t word = FORKQ__LOAD(segment->ledger.word);
+  uint64_t last = word & ((UINT64_C(1) << FORKQ__CELL_BITS) - 1); /* a cell + 1 */
+  uint32_t taker = FORKQ__LOAD(segment->channel.taker); /* the same, or nobody */
+  return FORKQ__LOAD(segment->ledger.cells_used) <= FORKQ__CELLS_MAX &&
+         (word == 0 || (last > 0 && last <= FORKQ__CELLS_MAX)) &&
+         (taker <= FORKQ__CELLS_MAX || taker == FORKQ__NO_CELL);
+}
+
+static bool limits_in_bounds(const struct forkq__segment *segment) {
+  uint64_t kept = FORKQ__LOAD(segment->channel.partial.mark) >> 32;
+  return segment->max_message > 0 && segment->max_message <= FORKQ_MESSAGE_MAX &&
+         segment->slots.maxsize >= 0 && segment->joinable <= 1 &&
+         kept <= FORKQ_MESSAGE_MAX;
+}
+
+/* A reader may be loading the next packet meanwhile: then `offset` or `read_seq` changes. */
+static bool packet_in_bounds(const struct forkq__segment *segment) {
+  const struct forkq__channel_shared *channel = &segment->channel;
+  uint64_t seq = FORKQ__LOAD(channel->read_seq);
+  uint32_t offset = FORKQ__LOAD(channel->offset);
+  return offset == 0 ||
+         (offset <= FORKQ__PACKET_END && channel->packet.length <= FORKQ__PACKET_END &&
+          channel->packet.cell < FORKQ__CELLS_MAX) ||
+         offset != FORKQ__LOAD(channel->offset) || seq != FORKQ__LOAD(channel->read_seq);
+}
+
+/* Damaged memory is refused where it would lead out of the segment. This is for mishaps: a
+ * process that has the memory can write to it later as well, and is trusted not to. */
+static bool in_bounds(const struct forkq__segment *segment) {
+  return cells_in_bounds(segment) && limits_in_bounds(segment) &&
+         packet_in_bounds(segment);
+}
+
 int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
   void *memory;
   /* The identity comes before the size: that of another version differs. */
@@ -44,6 +79,10 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
   r = forkq__os_memory_map(fd, sizeof(struct forkq__segment), &memory);
   if (r < 0)
     return r;
+  if (!in_bounds(memory)) {
+    forkq__segment_unmap(memory);
+    return FORKQ_EHANDOVER;
+  }
   *ret_segment = memory;
   return 0;
 }

@@ -36,8 +36,9 @@ struct forkq__segment {
 /* A new segment, mapped; *ret_fd is its descriptor. 0 or a negative errno. */
 int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd);
 
-/* Maps the segment of another program: 0, FORKQ_EHANDOVER if it is none, FORKQ_EVERSION if it
- * is one of another version or layout, or a negative errno. The descriptor stays open. */
+/* Maps the segment of another program: 0, FORKQ_EHANDOVER if it is none or is damaged,
+ * FORKQ_EVERSION if it is one of another version or layout, or a negative errno. The
+ * descriptor stays open. */
 int forkq__segment_open(struct forkq__segment **ret_segment, int fd);
 
 void forkq__segment_unmap(struct forkq__segment *segment);

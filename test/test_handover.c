@@ -1,5 +1,6 @@
 /* A queue given to another program: the same program, started anew with an argument. */
 #define _GNU_SOURCE
+#include "segment.h"
 #include "support.h"
 
 #include <check.h>
@@ -251,6 +252,55 @@ START_TEST(descriptors_of_something_else_are_refused) {
 }
 END_TEST
 
+START_TEST(an_event_that_is_none_is_refused) {
+  /* To raise it would be to write to it. */
+  forkq_handover_t handover;
+  int pair[2];
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+  ck_assert_int_eq(attach_with(2, pair[0]), FORKQ_EHANDOVER);
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
+  ck_assert_int_eq(attach_with(2, handover.fds[3]), FORKQ_EHANDOVER);
+  close(pair[0]);
+  close(pair[1]);
+}
+END_TEST
+
+/* Damages the segment, and what attach says to it then. */
+static int attach_with_memory(size_t offset, const void *bytes, size_t size) {
+  forkq_handover_t handover;
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
+  ck_assert_int_eq(pwrite(handover.fds[3], bytes, size, (off_t)offset), (ssize_t)size);
+  return attach_with(-1, -1);
+}
+
+#define ATTACH_WITH(field, type, value)                                                  \
+  attach_with_memory(offsetof(struct forkq__segment, field), &(type){ value },           \
+                     sizeof(type))
+
+START_TEST(memory_that_leads_out_of_itself_is_refused) {
+  const uint64_t cells = FORKQ__CELLS_MAX, bits = FORKQ__CELL_BITS;
+  ck_assert_int_eq(ATTACH_WITH(ledger.cells_used, uint32_t, FORKQ__CELLS_MAX), 0);
+  ck_assert_int_eq(ATTACH_WITH(ledger.cells_used, uint32_t, FORKQ__CELLS_MAX + 1),
+                   FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(ledger.word, uint64_t, 1 << bits | cells), 0);
+  ck_assert_int_eq(ATTACH_WITH(ledger.word, uint64_t, 1 << bits | (cells + 1)),
+                   FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(ledger.word, uint64_t, 1 << bits), FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(channel.taker, uint32_t, FORKQ__CELLS_MAX + 1),
+                   FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(max_message, uint64_t, 0), FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(max_message, uint64_t, FORKQ_MESSAGE_MAX), 0);
+  ck_assert_int_eq(ATTACH_WITH(max_message, uint64_t, FORKQ_MESSAGE_MAX + 1ull),
+                   FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(slots.maxsize, int64_t, -1), FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(joinable, uint32_t, 2), FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(channel.partial.mark, uint64_t, UINT64_MAX),
+                   FORKQ_EHANDOVER);
+  ck_assert_int_eq(ATTACH_WITH(channel.offset, uint32_t, FORKQ__PACKET_END + 1),
+                   FORKQ_EHANDOVER);
+}
+END_TEST
+
 START_TEST(another_layout_is_refused) {
   /* The head of a segment as it would be, but for the number of the layout. */
   forkq_handover_t handover;
@@ -285,6 +335,8 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, the_same_process_is_refused);
   tcase_add_test(tcase, text_that_is_no_handover_is_refused);
   tcase_add_test(tcase, descriptors_of_something_else_are_refused);
+  tcase_add_test(tcase, an_event_that_is_none_is_refused);
+  tcase_add_test(tcase, memory_that_leads_out_of_itself_is_refused);
   tcase_add_test(tcase, another_layout_is_refused);
   tcase_add_test(tcase, a_closed_queue_cannot_be_handed_over);
   suite_add_tcase(suite, tcase);
