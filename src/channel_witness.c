@@ -3,18 +3,17 @@
 
 #include "os.h"
 
-/* Bytes that the pipe should hold, going by what was written and read. With both pipe
- * locks. */
-static int64_t expected_level(struct forkq__channel *channel, int64_t *ret_pending) {
+/* Bytes that the pipe should hold, going by what was written and read. With both pipe locks.
+ * Sums of counters that wrap around, as the counters may. */
+static uint64_t expected_level(struct forkq__channel *channel, uint64_t *ret_pending) {
   struct forkq__ledger *ledger = channel->ledger;
-  int64_t level = -(int64_t)FORKQ__LOAD(channel->shared->read_wire);
+  uint64_t level = 0 - FORKQ__LOAD(channel->shared->read_wire);
   *ret_pending = 0;
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
     struct forkq__cell *cell = &ledger->cells[i];
-    level += (int64_t)FORKQ__LOAD(cell->sent_wire);
+    level += FORKQ__LOAD(cell->sent_wire);
     if (FORKQ__LOAD(cell->pending_seq) != 0)
-      *ret_pending +=
-          (int64_t)(FORKQ__LOAD(cell->pending_wire) - FORKQ__LOAD(cell->sent_wire));
+      *ret_pending += FORKQ__LOAD(cell->pending_wire) - FORKQ__LOAD(cell->sent_wire);
   }
   return level;
 }
@@ -27,12 +26,14 @@ static int judge(struct forkq__channel *channel, const struct forkq__cell *cell,
     return 1;
   if (FORKQ__LOAD(channel->shared->read_seq) > seq)
     return 0;
-  int64_t pending;
-  int64_t expected = expected_level(channel, &pending);
-  int64_t level = forkq__os_pipe_level(channel->read_fd);
-  if (level == 0 || level == expected)
+  uint64_t pending;
+  uint64_t expected = expected_level(channel, &pending);
+  int level = forkq__os_pipe_level(channel->read_fd);
+  if (level < 0)
+    return -1;
+  if (level == 0 || (uint64_t)level == expected)
     return 0;
-  return level == expected + pending ? 1 : -1;
+  return (uint64_t)level == expected + pending ? 1 : -1;
 }
 
 static int arrived_locked(void *arg, uint32_t index) {
