@@ -11,6 +11,9 @@
  * much again as has come: what a peer only announces costs nothing. */
 #define FIRST_ROOM (16 * 1024)
 
+/* Bytes that nobody wants are read in pieces of this. */
+#define DROPPED_AT_ONCE 4096
+
 static size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
@@ -151,7 +154,7 @@ static int receive_into_buffer(forkq_connection_t *connection, char *buffer,
 /* Receives the bytes of a begun message that nobody wants. */
 static int receive_into_nothing(forkq_connection_t *connection) {
   struct forkq__incoming *in = &connection->in;
-  char dropped[4096];
+  char dropped[DROPPED_AT_ONCE];
   while (in->received < in->size) {
     size_t n = 0;
     size_t size = smaller(in->size - in->received, sizeof dropped);

@@ -13,6 +13,9 @@
 /* More memory than this is given back after a send. */
 #define KEPT_CAPACITY (64 * 1024)
 
+/* Memory for packing begins with this and is doubled. */
+#define FIRST_CAPACITY 256
+
 /* Passes over what was written of the parts. */
 static void advance(struct iovec *parts, int count, size_t written) {
   for (int i = 0; i < count; i++) {
@@ -72,7 +75,7 @@ static int reserve(struct forkq__outgoing *out, size_t size) {
     return FORKQ_ETOOBIG;
   if (size <= out->capacity - out->size)
     return 0;
-  size_t capacity = out->capacity > 0 ? 2 * out->capacity : 256;
+  size_t capacity = out->capacity > 0 ? 2 * out->capacity : FIRST_CAPACITY;
   if (capacity < out->size + size)
     capacity = out->size + size;
   char *memory = forkq__realloc(out->memory, capacity);

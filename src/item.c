@@ -7,10 +7,13 @@
  * made to hold the whole object: the next message of that size allocates nothing. */
 #define FIRST_ZONE_SIZE 1024
 
+/* An item's memory for bytes begins with this and is doubled. */
+#define FIRST_CAPACITY 256
+
 int forkq__item_reserve(forkq_item_t *item, size_t size) {
   if (size <= item->capacity_)
     return 0;
-  size_t capacity = item->capacity_ < 256 ? 256 : item->capacity_;
+  size_t capacity = item->capacity_ < FIRST_CAPACITY ? FIRST_CAPACITY : item->capacity_;
   while (capacity < size)
     capacity *= 2;
   char *memory = forkq__realloc(item->memory_, capacity);

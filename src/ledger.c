@@ -17,6 +17,9 @@ enum state {
  * it than this: a caller has locks of its process, for which others wait, or a deadline. */
 #define MOMENT_MS 100
 
+/* Counters that change while they are summed up are read again, this often. */
+#define READINGS_MAX 16
+
 /* After the death of an owner of the lock: the sums are made anew from their parts. */
 static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
@@ -245,7 +248,7 @@ static uint64_t accepted_less(struct forkq__ledger *ledger,
   do {
     before = gone(ledger);
     accepted = accepted_by_all(ledger);
-  } while (gone(ledger) != before && ++tries < 16);
+  } while (gone(ledger) != before && ++tries < READINGS_MAX);
   return accepted > before ? accepted - before : 0;
 }
 

@@ -3,6 +3,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* Bytes of a line; what is longer is cut. */
+#define MESSAGE_SIZE 256
+
 static forkq_log_fn log_fn;
 static void *log_arg;
 
@@ -14,7 +17,7 @@ void forkq_log_set(forkq_log_fn log, void *arg) {
 void forkq__log(forkq_log_level_t level, const char *format, ...) {
   if (log_fn == NULL)
     return;
-  char message[256];
+  char message[MESSAGE_SIZE];
   va_list args;
   va_start(args, format);
   vsnprintf(message, sizeof message, format, args);

@@ -10,6 +10,7 @@
  * between the two. So it says before what count it tries for, and whoever overwrites the word
  * first writes into the cell that the word names that its take did happen (`confirmed`): then
  * the heirs know. */
+_Static_assert(FORKQ__CELLS_MAX < 1 << FORKQ__CELL_BITS, "a cell + 1 fits");
 #define CELL_MASK ((UINT64_C(1) << FORKQ__CELL_BITS) - 1)
 
 /* Getters store `taken`, then look for waiters; putters say that they wait, then look at

@@ -11,6 +11,10 @@
 /* Up to this many entries are waited for without allocating. */
 #define FEW 32
 
+/* Entries at most: their table fits in an int's worth of places. The system's own limit, the
+ * descriptors that a process may have, is far below. */
+#define ENTRIES_MAX (INT32_MAX / 4)
+
 /* After a shutdown a queue is looked at this often, see channel.c. */
 #define SHUTDOWN_LOOK_MS 20
 
@@ -35,7 +39,7 @@ static int watch_init(struct watch *watch, size_t count) {
   watch->places = watch->few_places;
   watch->place_count = 2 * FEW;
   if (count > FEW) {
-    if (count > INT32_MAX / 4)
+    if (count > ENTRIES_MAX)
       return -EINVAL;
     while (watch->place_count < 2 * count)
       watch->place_count *= 2;

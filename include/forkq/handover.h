@@ -27,11 +27,12 @@ extern "C" {
 #endif
 
 #define FORKQ_HANDOVER_FDS 5
+#define FORKQ_HANDOVER_TEXT 64 /* bytes, with the NUL at the end */
 
 /* `fds` are borrowed from the queue: valid as long as it is not closed. `text` names them. */
 typedef struct forkq_handover {
   int fds[FORKQ_HANDOVER_FDS];
-  char text[64];
+  char text[FORKQ_HANDOVER_TEXT];
 } forkq_handover_t;
 
 /* Errors: FORKQ_ENULL, FORKQ_ECLOSED, FORKQ_EPACKING. */
