@@ -124,6 +124,26 @@ leaves_no_worker_behind() {
   wait_until are_gone $workers
 }
 
+# Ctrl-C on its terminal: the signal ends it, and nobody is left.
+ends_with_ctrl_c() {
+  truncate -s 100G "$scratch/endless"
+  mkfifo "$scratch/keys"
+  # What a shell starts in the background ignores SIGINT.
+  env --default-signal=INT script -qec \
+    "echo \$\$ >'$scratch/id'; exec '$demo' '$scratch/endless'" /dev/null \
+    <"$scratch/keys" >"$scratch/terminal" &
+  background=$!
+  exec 3>"$scratch/keys"
+  wait_until test -s "$scratch/id" && parent=$(cat "$scratch/id") &&
+    wait_until has_workers "$parent" || return 1
+  printf '\003' >&3
+  wait "$background"
+  status=$?
+  background=
+  exec 3>&-
+  [ $status -eq 130 ] && wait_until are_gone "$parent" $workers
+}
+
 # ---- The rest ----
 
 reports_full_disk() {
@@ -174,6 +194,7 @@ expect 'leaves no worker behind' leaves_no_worker_behind
 expect 'reports a full disk' reports_full_disk
 if script -qec true /dev/null >/dev/null 2>&1 </dev/null; then
   expect 'shows progress on a terminal' shows_progress_on_a_terminal
+  expect 'ends with Ctrl-C, and leaves nobody' ends_with_ctrl_c
 fi
 if setpriv --reuid=65534 --clear-groups test -x "$demo" 2>/dev/null; then
   expect 'complains about a file that it may not read' cannot_read
