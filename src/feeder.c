@@ -4,6 +4,7 @@
 #include "os.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 /* Who waits for the write lock looks up this often to see itself abandoned. */
@@ -51,6 +52,49 @@ void forkq__feeder_lock(struct forkq__feeder *feeder) {
 
 void forkq__feeder_unlock(struct forkq__feeder *feeder) {
   uv_mutex_unlock(&feeder->mutex);
+}
+
+/* ---- the bytes that are unsent ----------------------------------------------------------- */
+
+bool forkq__feeder_full(struct forkq__feeder *feeder) {
+  return feeder->max_bytes > 0 && atomic_load(&feeder->bytes) >= feeder->max_bytes;
+}
+
+void forkq__feeder_commit(struct forkq__feeder *feeder) {
+  if (feeder->max_bytes > 0)
+    atomic_fetch_add(&feeder->bytes, feeder->outbox.open.size);
+  forkq__outbox_commit(&feeder->outbox);
+}
+
+/* Who waits says so before it looks, and who makes room does so before it looks for waiters:
+ * one of them sees the other. */
+void forkq__feeder_wait_room(struct forkq__feeder *feeder, int64_t deadline) {
+  uint32_t event = atomic_load(&feeder->room_event);
+  atomic_fetch_add(&feeder->room_waiters, 1);
+  if (forkq__feeder_full(feeder)) {
+    atomic_fetch_add(&feeder->slots->waits, 1);
+    forkq__os_futex_wait(&feeder->room_event, event, deadline);
+  }
+  atomic_fetch_sub(&feeder->room_waiters, 1);
+}
+
+void forkq__feeder_wake_putters(struct forkq__feeder *feeder) {
+  atomic_fetch_add(&feeder->room_event, 1);
+  if (atomic_load(&feeder->room_waiters) > 0)
+    forkq__os_futex_wake(&feeder->room_event, INT_MAX);
+}
+
+/* The messages in the packets from `first` to `last` are unsent no more. */
+static void release_bytes(struct forkq__feeder *feeder, const struct forkq__buffer *first,
+                          const struct forkq__buffer *last) {
+  if (feeder->max_bytes == 0)
+    return;
+  uint64_t bytes = forkq__packet_payload(&last->packet);
+  for (const struct forkq__buffer *b = first; b != last; b = b->next)
+    bytes += forkq__packet_payload(&b->packet);
+  atomic_fetch_sub(&feeder->bytes, bytes);
+  if (!forkq__feeder_full(feeder))
+    forkq__feeder_wake_putters(feeder);
 }
 
 /* ---- items that could not be sent -------------------------------------------------------- */
@@ -143,8 +187,10 @@ static void drain_if_dropped(struct forkq__feeder *feeder) {
 /* Gives items back that were put and that an immediate shutdown drops. */
 static void throw_away(struct forkq__feeder *feeder, struct forkq__buffer *list) {
   uint64_t items = 0;
-  for (struct forkq__buffer *b = list; b != NULL; b = b->next)
+  for (struct forkq__buffer *b = list; b != NULL; b = b->next) {
     items += forkq__packet_messages(&b->packet);
+    release_bytes(feeder, b, b);
+  }
   give_back(feeder, items);
 }
 
@@ -204,6 +250,7 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
       r = send_run(feeder, b, last);
     if (r == -ECANCELED)
       break;
+    release_bytes(feeder, b, last);
     if (r < 0) {
       give_up(feeder, b, r);
       r = lock_write(feeder);
@@ -253,8 +300,10 @@ static void send_until(struct forkq__feeder *feeder, const struct forkq__buffer 
       forkq__channel_try_lock_write(channel) != 0)
     return;
   while (outbox->head != last && !(outbox->head->packet.flags & FORKQ__FRAGMENT) &&
-         forkq__channel_write(channel, &outbox->head->packet) == 0)
+         forkq__channel_write(channel, &outbox->head->packet) == 0) {
+    release_bytes(feeder, outbox->head, outbox->head);
     forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox));
+  }
   forkq__channel_unlock_write(channel);
   drain_if_dropped(feeder);
 }
@@ -430,6 +479,7 @@ void forkq__feeder_close(struct forkq__feeder *feeder) {
   if (feeder->closing)
     return;
   feeder->closing = true;
+  forkq__feeder_wake_putters(feeder);
   if (feeder->state == FORKQ__FEEDER_NONE) {
     close_cell(feeder);
     close_stop(feeder);
@@ -443,6 +493,7 @@ void forkq__feeder_abandon(struct forkq__feeder *feeder) {
   if (feeder->stop_fd >= 0)
     forkq__os_event_raise(feeder->stop_fd);
   uv_cond_signal(&feeder->work);
+  forkq__feeder_wake_putters(feeder);
 }
 
 static int wait_finished(struct forkq__feeder *feeder, int64_t deadline) {
@@ -491,6 +542,8 @@ void forkq__feeder_forked(struct forkq__feeder *feeder) {
   feeder->joined = false;
   feeder->unsent = 0;
   feeder->owed = 0;
+  feeder->bytes = 0;
+  feeder->room_waiters = 0;
   atomic_store(&feeder->abandoned, false);
   close_stop(feeder);
   feeder->channel->cell = FORKQ__NO_CELL;

@@ -21,6 +21,11 @@ struct forkq__feeder {
   struct forkq__channel *channel;
   struct forkq__slots *slots;
   uint64_t gone; /* see forkq__slots_try_take */
+  /* Where the bytes that may be unsent have a limit. These need no mutex. */
+  uint64_t max_bytes;          /* 0: no limit */
+  _Atomic uint64_t bytes;      /* of messages not sent to their end yet */
+  _Atomic uint32_t room_event; /* putters sleep on it; it changes with each wake-up */
+  _Atomic uint32_t room_waiters;
   /* Packets that the thread is sending, no longer in the outbox. */
   struct forkq__buffer *in_flight;
   _Atomic uint64_t owed;   /* slots to give back, when the ledger can be had */
@@ -41,7 +46,7 @@ struct forkq__feeder {
   void *arg;
 };
 
-/* Fields channel, slots, lost, finished and arg are the caller's to set. */
+/* Fields channel, slots, max_bytes, lost, finished and arg are the caller's to set. */
 int forkq__feeder_init(struct forkq__feeder *feeder);
 void forkq__feeder_fini(struct forkq__feeder *feeder);
 
@@ -69,6 +74,15 @@ void forkq__feeder_await_turn(struct forkq__feeder *feeder);
 
 /* Ends it, for good. */
 void forkq__feeder_stop_put_through(struct forkq__feeder *feeder);
+
+/* Whether too many bytes are unsent for another put. wait_room waits, without the mutex, until
+ * they are fewer, or the deadline, or wake_putters. None of the three wants the mutex. */
+bool forkq__feeder_full(struct forkq__feeder *feeder);
+void forkq__feeder_wait_room(struct forkq__feeder *feeder, int64_t deadline);
+void forkq__feeder_wake_putters(struct forkq__feeder *feeder);
+
+/* Commits the message that is open in the outbox. */
+void forkq__feeder_commit(struct forkq__feeder *feeder);
 
 /* An item for which a slot was taken is not put after all. */
 void forkq__feeder_withdraw(struct forkq__feeder *feeder);

@@ -67,7 +67,20 @@ static int try_slot(forkq_queue_t *queue) {
     return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
   if (atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN)
     return FORKQ_ESHUTDOWN;
+  if (forkq__feeder_full(&queue->feeder))
+    return -EAGAIN;
   return take_slot(queue) || (forkq__queue_reap(queue) && take_slot(queue)) ? 0 : -EAGAIN;
+}
+
+/* Waits for what a put lacks, without the mutex. */
+static void wait_for_change(forkq_queue_t *queue, int64_t deadline) {
+  struct forkq__segment *segment = queue->segment;
+  forkq__feeder_unlock(&queue->feeder);
+  if (forkq__feeder_full(&queue->feeder))
+    forkq__feeder_wait_room(&queue->feeder, deadline);
+  else
+    forkq__slots_wait(&segment->slots, &segment->ledger, deadline);
+  forkq__feeder_lock(&queue->feeder);
 }
 
 /* Takes a slot, waiting for it without the mutex, which it comes and goes with. */
@@ -81,10 +94,7 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
       return FORKQ_FULL;
     if (waited && forkq__os_now() >= deadline)
       return FORKQ_TIMEDOUT;
-    forkq__feeder_unlock(&queue->feeder);
-    forkq__slots_wait(&segment->slots, &segment->ledger,
-                      forkq__os_deadline_within(deadline, look_ms));
-    forkq__feeder_lock(&queue->feeder);
+    wait_for_change(queue, forkq__os_deadline_within(deadline, look_ms));
     waited = true;
     look_ms = look_ms * 2 < LAST_LOOK_MS ? look_ms * 2 : LAST_LOOK_MS;
   }
@@ -113,7 +123,7 @@ static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
   _Atomic uint64_t *bytes = &queue->segment->ledger.cells[cell].accepted_bytes;
   atomic_store_explicit(bytes, atomic_load(bytes) + outbox->open.size,
                         memory_order_release);
-  forkq__outbox_commit(outbox);
+  forkq__feeder_commit(&queue->feeder);
   return 0;
 }
 
@@ -366,6 +376,8 @@ int forkq_queue_full(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
   struct forkq__segment *segment = queue->segment;
+  if (forkq__feeder_full(&queue->feeder))
+    return 1;
   if (!forkq__slots_full(&segment->slots, &segment->ledger))
     return 0;
   reap_unlocked(queue);

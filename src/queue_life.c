@@ -48,6 +48,7 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
     if (immediate)
       forkq__feeder_drop(&queue->feeder);
     forkq__slots_wake_all(&segment->slots, queue->channel.room_fd);
+    forkq__feeder_wake_putters(&queue->feeder);
     forkq__channel_poke(&queue->channel);
     forkq__queue_wake_joiners(queue);
   }

@@ -34,6 +34,7 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   queue->poll_set = -1;
   channel->cell = FORKQ__NO_CELL;
   queue->direct_write = !options->no_direct_write;
+  queue->feeder.max_bytes = options->outbox_max_bytes;
   queue->on_feeder_error = options->on_feeder_error;
   queue->on_feeder_error_arg = options->on_feeder_error_arg;
   return queue;

@@ -56,6 +56,11 @@ typedef struct forkq_queue_options {
   int64_t maxsize;
   /* Largest message in bytes of msgpack; 0: FORKQ_MESSAGE_MAX. */
   size_t max_message;
+  /* While the messages that a process has put and not yet sent have this many bytes of msgpack
+   * or more, the queue is full for that process, whatever `maxsize` says; 0: no limit. So a
+   * process's outbox never holds more than this and one message, which may be of any size. A
+   * forked child has the same limit, and an outbox of its own. */
+  size_t outbox_max_bytes;
   /* Nonzero: a put never writes to the pipe on the caller's thread. By default it does, without
    * ever waiting, when a getter is asleep or a packet is full, unless the feeder is at work
    * already; that saves the hop over the feeder. */
@@ -215,7 +220,8 @@ FORKQ_API int64_t forkq_queue_qsize(forkq_queue_t *queue);
  * Python: Queue.empty(), which asks the pipe and says True while items wait in a feeder. */
 FORKQ_API int forkq_queue_empty(forkq_queue_t *queue);
 
-/* 1 if as many items are in the queue as it holds, 0 if not or if it has no limit.
+/* 1 if as many items are in the queue as it holds, or as many bytes in this process's outbox
+ * (options->outbox_max_bytes), 0 if not or if it has no limit.
  * Errors: FORKQ_ENULL. Works until forkq_queue_destroy. Python: Queue.full(). */
 FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
 
