@@ -82,6 +82,7 @@ void forkq__feeder_wake_putters(struct forkq__feeder *feeder) {
   atomic_fetch_add(&feeder->room_event, 1);
   if (atomic_load(&feeder->room_waiters) > 0)
     forkq__os_futex_wake(&feeder->room_event, INT_MAX);
+  forkq__slots_tell_watchers(feeder->slots, feeder->channel->room_fd);
 }
 
 /* The messages in the packets from `first` to `last` are unsent no more. */

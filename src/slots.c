@@ -94,7 +94,7 @@ void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
   atomic_fetch_sub(&slots->waiters, 1);
 }
 
-static void raise_for_watchers(struct forkq__slots *slots, int room_fd) {
+void forkq__slots_tell_watchers(struct forkq__slots *slots, int room_fd) {
   if (atomic_load(&slots->watchers) > 0)
     forkq__os_event_raise(room_fd);
 }
@@ -105,13 +105,13 @@ void forkq__slots_freed(struct forkq__slots *slots, int room_fd) {
     return;
   atomic_fetch_add(&slots->event, 1);
   forkq__os_futex_wake(&slots->event, 1);
-  raise_for_watchers(slots, room_fd);
+  forkq__slots_tell_watchers(slots, room_fd);
 }
 
 void forkq__slots_wake_all(struct forkq__slots *slots, int room_fd) {
   atomic_fetch_add(&slots->event, 1);
   forkq__os_futex_wake(&slots->event, INT_MAX);
-  raise_for_watchers(slots, room_fd);
+  forkq__slots_tell_watchers(slots, room_fd);
 }
 
 /* As in wait: whatever wake-up was on its way is over. */

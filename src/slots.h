@@ -45,4 +45,7 @@ void forkq__slots_watch_begin(struct forkq__slots *slots);
 void forkq__slots_watch_woken(struct forkq__slots *slots, int room_fd);
 void forkq__slots_watch_end(struct forkq__slots *slots);
 
+/* Raises it now, for room of another kind. */
+void forkq__slots_tell_watchers(struct forkq__slots *slots, int room_fd);
+
 #endif

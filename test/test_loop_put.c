@@ -319,6 +319,29 @@ START_TEST(no_memory_to_wait_with) {
 }
 END_TEST
 
+START_TEST(room_in_the_outbox) {
+  loop_close_handle();
+  forkq_queue_destroy(queue);
+  forkq_queue_options_t options = { .size = sizeof options, .outbox_max_bytes = 1 };
+  ck_assert_int_eq(forkq_queue_create_with(&queue, &options), 0);
+  ck_assert_int_eq(forkq_loop_open_queue(&handle, &loop, queue), 0);
+  static char bytes[2 << 20]; /* more than the pipe holds */
+  bytes[0] = (char)0xc6;
+  bytes[2] = (char)((sizeof bytes - 5) >> 16);
+  bytes[3] = (char)((sizeof bytes - 5) >> 8);
+  bytes[4] = (char)((sizeof bytes - 5) & 255);
+  ck_assert_int_eq(forkq_queue_put_packed(queue, bytes, sizeof bytes, 0), 0);
+  ck_assert_int_eq(start_put(&a, 1, -1), 0);
+  run_ready();
+  ck_assert_int_eq(a.calls, 0);
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 10000), 0);
+  forkq_item_destroy(&item);
+  run_until(&a);
+  ck_assert_int_eq(a.status, 0);
+}
+END_TEST
+
 static int rest;
 
 static void put_again(forkq_loop_req_t *req, int status) {
@@ -388,6 +411,7 @@ int main(void) {
   tcase_add_test(tcase, functions_pack_now_also_when_the_put_waits);
   tcase_add_test(tcase, too_big_for_the_queue_also_when_the_put_waits);
   tcase_add_test(tcase, no_memory_to_wait_with);
+  tcase_add_test(tcase, room_in_the_outbox);
   tcase_add_test(tcase, thousands_through_two_slots);
   tcase_add_test(tcase, what_waits_stays_the_parents_in_a_fork);
   suite_add_tcase(suite, tcase);
