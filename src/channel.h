@@ -64,7 +64,8 @@ struct forkq__channel_shared {
    * the others an event. */
   _Atomic uint32_t watchers;
 
-  alignas(FORKQ__PACKET_SIZE) struct forkq__packet packet; /* read ahead; one page, one copy */
+  alignas(FORKQ__PACKET_SIZE) struct forkq__packet
+      packet; /* read ahead; one page, one copy */
 };
 
 /* A process's use of it. */
