@@ -171,8 +171,8 @@ static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
     if (forkq__os_access(fds[i]) != access[i])
       return FORKQ_EHANDOVER;
-  /* To raise the event is to write: what has another use must not be taken for one. */
-  if (!forkq__os_is_anonymous(fds[2]))
+  /* To raise an event is to write: what has another use must not be taken for one. */
+  if (!forkq__os_is_anonymous(fds[2]) || !forkq__os_is_anonymous(fds[3]))
     return FORKQ_EHANDOVER;
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
     int r = forkq__os_inheritable(fds[i], false);

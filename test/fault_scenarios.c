@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define LARGE 20000 /* a message of several packets */
-#define HUGE 70000  /* of more than the pipe holds, which is 16 packets */
+#define HUGE 700000 /* of more than the pipe holds, which is 128 packets */
 #define PATIENCE_MS 10000
 
 /* The waits of the acts, of which some are in vain. */
@@ -37,8 +37,8 @@ struct world {
   forkq_item_t items[4];
   uint64_t accepted, got;
   _Atomic uint64_t reported; /* by the feeder */
-  int fds[4];
-  char text[64];
+  int fds[FORKQ_HANDOVER_FDS];
+  char text[FORKQ_HANDOVER_TEXT];
   uint64_t sent, arrived; /* over connections */
   int last;               /* the latest result of the act */
 };
@@ -645,10 +645,10 @@ static void make_detached(struct world *w) {
   make_queue(w);
   CHILD_MUST(forkq_queue_hand_over(w->queue, &handover) == 0);
   CHILD_MUST(sscanf(handover.text, "forkq:%u:", &layout) == 1);
-  for (int i = 0; i < 4; i++)
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
     w->fds[i] = dup(handover.fds[i]);
-  snprintf(w->text, sizeof w->text, "forkq:%u:%d:%d:%d:%d", layout, w->fds[0], w->fds[1],
-           w->fds[2], w->fds[3]);
+  snprintf(w->text, sizeof w->text, "forkq:%u:%d:%d:%d:%d:%d", layout, w->fds[0],
+           w->fds[1], w->fds[2], w->fds[3], w->fds[4]);
   destroy_queue(w);
 }
 

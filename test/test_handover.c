@@ -259,7 +259,7 @@ START_TEST(an_event_that_is_none_is_refused) {
   ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
   ck_assert_int_eq(attach_with(2, pair[0]), FORKQ_EHANDOVER);
   ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
-  ck_assert_int_eq(attach_with(2, handover.fds[3]), FORKQ_EHANDOVER);
+  ck_assert_int_eq(attach_with(2, handover.fds[4]), FORKQ_EHANDOVER);
   close(pair[0]);
   close(pair[1]);
 }
@@ -269,7 +269,7 @@ END_TEST
 static int attach_with_memory(size_t offset, const void *bytes, size_t size) {
   forkq_handover_t handover;
   ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
-  ck_assert_int_eq(pwrite(handover.fds[3], bytes, size, (off_t)offset), (ssize_t)size);
+  ck_assert_int_eq(pwrite(handover.fds[4], bytes, size, (off_t)offset), (ssize_t)size);
   return attach_with(-1, -1);
 }
 

@@ -322,7 +322,7 @@ END_TEST
 
 START_TEST(the_longest_text_of_a_handover_fits) {
   static const char longest[] =
-      "forkq:4294967295:2147483647:2147483647:2147483647:2147483647";
+      "forkq:4294967295:2147483647:2147483647:2147483647:2147483647:2147483647";
   forkq_queue_t *other;
   ck_assert_uint_le(sizeof longest, FORKQ_HANDOVER_TEXT);
   ck_assert_int_eq(forkq_queue_attach(&other, longest, NULL), FORKQ_EVERSION);

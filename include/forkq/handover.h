@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 #define FORKQ_HANDOVER_FDS 5
-#define FORKQ_HANDOVER_TEXT 64 /* bytes, with the NUL at the end */
+#define FORKQ_HANDOVER_TEXT 80 /* bytes, with the NUL at the end */
 
 /* `fds` are borrowed from the queue: valid as long as it is not closed. `text` names them. */
 typedef struct forkq_handover {
