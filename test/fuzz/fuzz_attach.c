@@ -172,7 +172,7 @@ static void ask(forkq_queue_t *queue) {
   (void)!forkq_queue_get_many(queue, items, 2, 0, &got);
   (void)!forkq_queue_put(queue, &nil, 0);
   (void)!forkq_queue_get(queue, items, 0);
-  (void)forkq_queue_task_done(queue);
+  (void)!forkq_queue_task_done(queue);
   (void)!forkq_queue_join(queue, 0, NULL);
   forkq_item_destroy(&items[0]);
   forkq_item_destroy(&items[1]);
