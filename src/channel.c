@@ -50,12 +50,18 @@ static uint64_t wire_after(const struct forkq__channel_shared *shared) {
 static void accept_packet(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
+  /* model: accept_base */
   FORKQ__STORE(shared->base, FORKQ__LOAD(channel->ledger->taken));
+  /* model: accept_arrived */
   FORKQ__STORE(channel->ledger->cells[packet->cell].arrived_seq, packet->seq);
+  /* model: accept_offset */
   FORKQ__STORE(shared->offset, FORKQ__PACKET_HEAD);
+  /* model: accept_read_seq */
   FORKQ__STORE(shared->read_seq, packet->seq);
+  /* model: accept_read_wire */
   FORKQ__STORE(shared->read_wire, wire_after(shared));
   FORKQ__STORE(shared->unread, packet->frames);
+  /* model: accept_loading */
   FORKQ__STORE(shared->loading, 0);
 }
 
@@ -89,8 +95,10 @@ static void repair_take(struct forkq__channel *channel) {
   if (taker == 0)
     return;
   bool took = FORKQ__LOAD(shared->offset) != FORKQ__LOAD(shared->take_offset);
+  /* model: repair_got */
   FORKQ__STORE(*got_by(channel, taker), FORKQ__LOAD(shared->take_base) +
                                             (took ? FORKQ__LOAD(shared->take_items) : 0));
+  /* model: repair_taker */
   FORKQ__STORE(shared->taker, 0);
 }
 
@@ -110,15 +118,20 @@ static void repair_read(void *arg) {
     if (FORKQ__LOAD(shared->loading) &&
         acceptable(channel, packet->length + FORKQ__PACKET_TAIL))
       accept_packet(channel);
+    /* model: repair_nothing */
     FORKQ__STORE(shared->loading, 0);
     return;
   }
+  /* model: repair_read_seq */
   FORKQ__STORE(shared->read_seq, packet->seq);
+  /* model: repair_read_wire */
   FORKQ__STORE(shared->read_wire, wire_after(shared));
+  /* model: repair_taken */
   atomic_store(&channel->ledger->taken,
                FORKQ__LOAD(shared->base) + messages_before(packet, offset));
   FORKQ__STORE(shared->unread,
                packet->frames - forkq__packet_frames_before(packet, offset));
+  /* model: repair_loading */
   FORKQ__STORE(shared->loading, 0);
 }
 
@@ -148,9 +161,13 @@ static int load_packet(struct forkq__channel *channel) {
   /* Nobody is woken for an empty pipe. */
   if (to_be_told(shared) && !pipe_readable(channel))
     return -EAGAIN;
+  /* model: load_offset */
   FORKQ__STORE(shared->offset, 0);
+  /* model: load_wire_base */
   FORKQ__STORE(shared->wire_base, FORKQ__LOAD(shared->read_wire));
+  /* model: load_wiped */
   shared->packet.magic = 0;
+  /* model: load_loading */
   atomic_store(&shared->loading, 1);
   /* A sleeper that looked at `loading` before will not hear of this packet from the pipe,
    * for it will have left it. It is told first: should this process die behind the read,
@@ -159,11 +176,13 @@ static int load_packet(struct forkq__channel *channel) {
     forkq__os_event_raise(channel->event_fd);
     FORKQ__STORE(shared->raised, 1);
   }
+  /* model: load_read */
   ssize_t n = read_packet(channel);
   if (n > 0 && acceptable(channel, (size_t)n)) {
     accept_packet(channel);
     return 0;
   }
+  /* model: load_nothing */
   FORKQ__STORE(shared->loading, 0);
   if (n <= 0)
     return n < 0 ? (int)n : FORKQ_EBROKEN;
@@ -174,8 +193,10 @@ static int load_packet(struct forkq__channel *channel) {
 /* Passes over the frame that ends at `next`; `messages` of them end with it. */
 static void consume(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
   struct forkq__channel_shared *shared = channel->shared;
+  /* model: consume_offset */
   FORKQ__STORE(shared->offset, next);
   if (messages > 0)
+    /* model: consume_taken */
     atomic_store(&channel->ledger->taken, FORKQ__LOAD(channel->ledger->taken) + messages);
   FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - 1);
 }
@@ -189,12 +210,18 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
     return;
   }
   _Atomic uint64_t *got = got_by(channel, taker);
+  /* model: take_base */
   FORKQ__STORE(shared->take_base, FORKQ__LOAD(*got));
+  /* model: take_items */
   FORKQ__STORE(shared->take_items, (uint32_t)messages);
+  /* model: take_offset */
   FORKQ__STORE(shared->take_offset, FORKQ__LOAD(shared->offset));
+  /* model: take_taker */
   FORKQ__STORE(shared->taker, taker);
   consume(channel, next, messages);
+  /* model: take_got */
   FORKQ__STORE(*got, FORKQ__LOAD(*got) + messages);
+  /* model: take_noted */
   FORKQ__STORE(shared->taker, 0);
 }
 

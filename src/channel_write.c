@@ -25,8 +25,11 @@ void forkq__channel_unlock_write(struct forkq__channel *channel) {
 /* The store of written_seq is what counts: before it nobody knows whether the packet was
  * written, after it all else can be had from the pending fields. */
 static void note_written(struct forkq__cell *cell, const struct forkq__packet *packet) {
+  /* model: written_seq */
   FORKQ__STORE(cell->written_seq, packet->seq);
+  /* model: written_sent */
   FORKQ__STORE(cell->sent, FORKQ__LOAD(cell->pending_sent));
+  /* model: written_wire */
   FORKQ__STORE(cell->sent_wire, FORKQ__LOAD(cell->pending_wire));
   FORKQ__STORE(cell->sent_bytes,
                FORKQ__LOAD(cell->sent_bytes) + forkq__packet_payload(packet));
@@ -38,14 +41,20 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
   /* The number is used up before the write: a number may be skipped, never used twice. */
   uint64_t seq = FORKQ__LOAD(shared->write_seq) + 1;
   uint32_t size = forkq__packet_finish(packet, channel->cell, seq);
+  /* model: write_seq */
   FORKQ__STORE(shared->write_seq, seq);
+  /* model: write_pending_sent */
   FORKQ__STORE(cell->pending_sent,
                FORKQ__LOAD(cell->sent) + forkq__packet_messages(packet));
+  /* model: write_pending_wire */
   FORKQ__STORE(cell->pending_wire, FORKQ__LOAD(cell->sent_wire) + size);
+  /* model: write_pending_seq */
   FORKQ__STORE(cell->pending_seq, seq);
+  /* model: write_pipe */
   ssize_t n = forkq__os_write(channel->write_fd, packet, size);
   if (n >= 0)
     note_written(cell, packet);
+  /* model: write_over */
   FORKQ__STORE(cell->pending_seq, 0);
   return n < 0 ? (int)n : 0;
 }

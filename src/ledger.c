@@ -30,8 +30,11 @@ static void repair(void *arg) {
     done += FORKQ__LOAD(ledger->cells[i].done);
     abandoned += FORKQ__LOAD(ledger->cells[i].abandoned);
   }
+  /* model: repair_returned */
   FORKQ__STORE(ledger->returned, returned);
+  /* model: repair_done */
   FORKQ__STORE(ledger->done, done);
+  /* model: repair_abandoned */
   FORKQ__STORE(ledger->abandoned, abandoned);
 }
 
@@ -46,7 +49,9 @@ int forkq__ledger_init(struct forkq__ledger *ledger) {
 }
 
 static void add(_Atomic uint64_t *part, _Atomic uint64_t *sum, uint64_t count) {
+  /* model: add_part */
   FORKQ__STORE(*part, FORKQ__LOAD(*part) + count);
+  /* model: add_sum */
   FORKQ__STORE(*sum, FORKQ__LOAD(*sum) + count);
 }
 
@@ -70,6 +75,7 @@ static void abandon(struct forkq__ledger *ledger, struct forkq__cell *cell) {
   if (count > 0)
     add(&cell->abandoned, &ledger->abandoned, count < unfinished ? count : unfinished);
   /* What others did for it is off its account, too, before the next owner's begins. */
+  /* model: abandon_got */
   FORKQ__STORE(cell->got, FORKQ__LOAD(cell->done) + FORKQ__LOAD(cell->abandoned));
 }
 
@@ -80,10 +86,13 @@ static bool finish_write(struct forkq__cell *cell, uint32_t index,
     return true;
   int arrived = witness.arrived(witness.arg, index);
   if (arrived == 1) {
+    /* model: settle_sent */
     FORKQ__STORE(cell->sent, FORKQ__LOAD(cell->pending_sent));
+    /* model: settle_wire */
     FORKQ__STORE(cell->sent_wire, FORKQ__LOAD(cell->pending_wire));
   }
   if (arrived >= 0)
+    /* model: settle_pending */
     FORKQ__STORE(cell->pending_seq, 0);
   return arrived >= 0;
 }
@@ -102,6 +111,7 @@ static void settle(struct forkq__ledger *ledger, uint32_t index,
   atomic_fetch_add(&ledger->lost, lost);
   if (settled)
     abandon(ledger, cell);
+  /* model: settle_state */
   FORKQ__STORE(cell->state, known && settled ? FREE : DEAD);
 }
 
@@ -113,7 +123,9 @@ static void finish_take(struct forkq__cell *cell, uint32_t index, uint64_t word)
     return;
   bool taken = FORKQ__LOAD(cell->confirmed) == count ||
                word == (count << FORKQ__CELL_BITS | (index + 1));
+  /* model: finish_take_accepted */
   FORKQ__STORE(cell->accepted, FORKQ__LOAD(cell->try_base) + (taken ? 1 : 0));
+  /* model: finish_take_over */
   FORKQ__STORE(cell->try_count, 0);
 }
 
@@ -135,6 +147,7 @@ static bool reap_locked(struct forkq__ledger *ledger, int fd, uint32_t own,
       continue;
     if (FORKQ__LOAD(cell->state) == USED)
       atomic_fetch_add(&ledger->recoveries, 1);
+    /* model: finish_take_look */
     finish_take(cell, i, FORKQ__LOAD(ledger->word));
     uint64_t was_returned = FORKQ__LOAD(cell->returned);
     settle(ledger, i, witness);
@@ -171,14 +184,18 @@ static int claim(struct forkq__ledger *ledger, int fd, uint32_t *ret_cell) {
     struct forkq__cell *cell = &ledger->cells[i];
     if (FORKQ__LOAD(cell->state) != FREE)
       continue;
+    /* model: claim_life */
     int r = forkq__os_life_take(fd, i);
     if (r < 0)
       return r;
     FORKQ__STORE(cell->sent_bytes,
                  FORKQ__LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
+    /* model: claim_owners */
     FORKQ__STORE(cell->owners, FORKQ__LOAD(cell->owners) + 1);
+    /* model: claim_used */
     FORKQ__STORE(cell->state, USED);
     if (i >= FORKQ__LOAD(ledger->cells_used))
+      /* model: claim_cells_used */
       FORKQ__STORE(ledger->cells_used, i + 1);
     *ret_cell = i;
     return 0;
@@ -205,7 +222,9 @@ void forkq__ledger_close(struct forkq__ledger *ledger, int fd, uint32_t index) {
   }
   add(&cell->returned, &ledger->returned, held(cell));
   abandon(ledger, cell);
+  /* model: close_state */
   FORKQ__STORE(cell->state, FREE);
+  /* model: close_life */
   forkq__os_life_drop(fd, index);
   forkq__lock_release(&ledger->lock);
 }

@@ -60,6 +60,7 @@ static int settle(struct forkq__lock *lock, int result, forkq__repair_fn repair,
     return 0;
   case EOWNERDEAD:
     repair(arg);
+    /* model: lock_consistent */
     pthread_mutex_consistent(&lock->mutex);
     forkq__log(FORKQ_LOG_INFO, "recovered a lock whose owner died");
     return 0;
@@ -85,5 +86,6 @@ int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg
 }
 
 void forkq__lock_release(struct forkq__lock *lock) {
+  /* model: lock_release */
   pthread_mutex_unlock(&lock->mutex);
 }

@@ -16,7 +16,9 @@ int forkq__partial_keep(struct forkq__partial *partial, struct forkq__partial_fi
   if (r < 0)
     return r;
   atomic_store(&partial->total, assembly->total);
+  /* model: partial_mark */
   atomic_store(&partial->mark, mark_of(assembly->have, assembly->seq));
+  /* model: partial_cell */
   atomic_store(&partial->cell, assembly->cell + 1);
   return 0;
 }
@@ -39,6 +41,7 @@ int forkq__partial_append(struct forkq__partial *partial, struct forkq__partial_
   uint32_t before = have(partial);
   int r = forkq__os_memory_write(file.fd, data, size, file.offset + before);
   if (r == 0)
+    /* model: partial_append */
     atomic_store(&partial->mark, mark_of(before + size, seq));
   return r;
 }
@@ -50,6 +53,7 @@ int forkq__partial_read(struct forkq__partial *partial, struct forkq__partial_fi
 
 void forkq__partial_drop(struct forkq__partial *partial,
                          struct forkq__partial_file file) {
+  /* model: partial_drop */
   if (atomic_exchange(&partial->cell, 0) != 0)
     forkq__os_memory_release(file.fd, file.offset, have(partial));
 }

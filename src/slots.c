@@ -33,6 +33,7 @@ static void confirm(struct forkq__ledger *ledger, uint64_t word) {
   uint64_t count = word >> FORKQ__CELL_BITS;
   _Atomic uint64_t *confirmed = &ledger->cells[(word & CELL_MASK) - 1].confirmed;
   uint64_t old = atomic_load(confirmed);
+  /* model: take_confirm */
   while (difference(old, count) < 0 &&
          !atomic_compare_exchange_weak(confirmed, &old, count))
     ;
@@ -42,24 +43,32 @@ static bool take_limited(struct forkq__slots *slots, struct forkq__ledger *ledge
                          uint32_t index, uint64_t *gone) {
   struct forkq__cell *cell = &ledger->cells[index];
   uint64_t base = atomic_load_explicit(&cell->accepted, memory_order_relaxed);
+  /* model: take_try_base */
   atomic_store_explicit(&cell->try_base, base, memory_order_release);
+  /* model: take_word */
   uint64_t word = atomic_load(&ledger->word);
   uint64_t next;
   do {
     uint64_t count = word >> FORKQ__CELL_BITS;
     if (!room(slots, count, *gone)) {
+      /* model: take_gone */
       *gone = gone_now(ledger);
       if (!room(slots, count, *gone)) {
+        /* model: take_none */
         atomic_store_explicit(&cell->try_count, 0, memory_order_release);
         return false;
       }
     }
     if (word != 0 && (word & CELL_MASK) != index + 1)
       confirm(ledger, word);
+    /* model: take_try_count */
     atomic_store_explicit(&cell->try_count, count + 1, memory_order_release);
     next = (count + 1) << FORKQ__CELL_BITS | (index + 1);
+    /* model: take_swap */
   } while (!atomic_compare_exchange_weak(&ledger->word, &word, next));
+  /* model: take_accepted */
   atomic_store_explicit(&cell->accepted, base + 1, memory_order_release);
+  /* model: take_over */
   atomic_store_explicit(&cell->try_count, 0, memory_order_release);
   return true;
 }
@@ -83,14 +92,20 @@ bool forkq__slots_full(struct forkq__slots *slots, struct forkq__ledger *ledger)
 
 void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
                        int64_t deadline) {
+  /* model: wait_event */
   uint32_t event = atomic_load(&slots->event);
+  /* model: wait_waiters */
   atomic_fetch_add(&slots->waiters, 1);
   atomic_fetch_add(&slots->waits, 1);
   /* Awake: whatever wake-up was on its way, here or to somebody who died, is over. */
+  /* model: wait_awake */
   atomic_store(&slots->waking, 0);
   if (forkq__slots_full(slots, ledger))
+    /* model: wait_sleep */
     forkq__os_futex_wait(&slots->event, event, deadline);
+  /* model: wait_over */
   atomic_store(&slots->waking, 0);
+  /* model: wait_leaves */
   atomic_fetch_sub(&slots->waiters, 1);
 }
 
@@ -100,10 +115,14 @@ void forkq__slots_tell_watchers(struct forkq__slots *slots, int room_fd) {
 }
 
 void forkq__slots_freed(struct forkq__slots *slots, int room_fd) {
+  /* model: freed_waiters */
   if (slots->maxsize <= 0 || atomic_load(&slots->waiters) == 0 ||
+      /* model: freed_waking */
       atomic_exchange(&slots->waking, 1) != 0)
     return;
+  /* model: freed_event */
   atomic_fetch_add(&slots->event, 1);
+  /* model: freed_wake */
   forkq__os_futex_wake(&slots->event, 1);
   forkq__slots_tell_watchers(slots, room_fd);
 }
