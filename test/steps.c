@@ -1,0 +1,418 @@
+#define _GNU_SOURCE
+#include "steps.h"
+
+#include "support.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define THREADS_MAX 4
+#define PATIENCE_MS 20000
+#define ROBUST_SIZE                                                                      \
+  24 /* struct robust_list_head: the list, an offset, the lock at hand */
+
+enum state {
+  STOPPED, /* traced, between two instructions */
+  RUNNING, /* free, before the first mark */
+  ASLEEP,  /* in a system call that does not come back by itself */
+  GONE
+};
+
+/* What the next instruction is. */
+enum next { ORDINARY, SYSTEM_CALL, MARK };
+
+struct thread {
+  pid_t tid;
+  enum state state;
+  enum next next;
+  int signal; /* to be delivered when it goes on */
+  uintptr_t robust;
+  unsigned char robust_list[ROBUST_SIZE];
+};
+
+static const struct steps *steps;
+static struct thread threads[THREADS_MAX];
+static int thread_count;
+static void *before; /* the shared memory as it was at the last look */
+static size_t before_size;
+static long points;
+static char where[160];
+static bool awaited; /* `wake` was called */
+
+long steps_points(void) {
+  return points;
+}
+
+const char *steps_where(void) {
+  return where;
+}
+
+static void must(bool holds, const char *what) {
+  if (!holds)
+    ck_abort_msg("steps, %s: %s (%s)", where, what, strerror(errno));
+}
+
+/* ---- what stopped threads say -------------------------------------------------------- */
+
+static uintptr_t program_counter(const struct thread *thread) {
+  errno = 0;
+  long pc =
+      ptrace(PTRACE_PEEKUSER, thread->tid, offsetof(struct user_regs_struct, rip), NULL);
+  must(errno == 0, "no program counter");
+  return (uintptr_t)pc;
+}
+
+static enum next instruction_at(pid_t tid, uintptr_t pc) {
+  errno = 0;
+  unsigned long word = (unsigned long)ptrace(PTRACE_PEEKTEXT, tid, pc, NULL);
+  must(errno == 0, "no text");
+  if ((word & 0xff) == 0xcc) /* int3 */
+    return MARK;
+  return (word & 0xffff) == 0x050f ? SYSTEM_CALL : ORDINARY; /* syscall */
+}
+
+/* The text of a victim never changes, and is that of all of them. */
+static enum next next_of(const struct thread *thread) {
+  static struct {
+    uintptr_t pc;
+    enum next next;
+  } known[1 << 14];
+  uintptr_t pc = program_counter(thread);
+  size_t i = pc % (sizeof known / sizeof *known);
+  if (known[i].pc != pc) {
+    known[i].next = instruction_at(thread->tid, pc);
+    known[i].pc = pc;
+  }
+  return known[i].next;
+}
+
+static bool robust_list_changed(struct thread *thread) {
+  unsigned char now[ROBUST_SIZE] = { 0 };
+  struct iovec here = { now, sizeof now };
+  struct iovec there = { (void *)thread->robust, sizeof now };
+  if (thread->robust == 0 ||
+      process_vm_readv(thread->tid, &here, 1, &there, 1, 0) != sizeof now)
+    memset(now, 0, sizeof now);
+  if (memcmp(now, thread->robust_list, sizeof now) == 0)
+    return false;
+  memcpy(thread->robust_list, now, sizeof now);
+  return true;
+}
+
+static void find_robust_list(struct thread *thread) {
+  size_t size;
+  if (syscall(SYS_get_robust_list, thread->tid, &thread->robust, &size) != 0)
+    thread->robust = 0;
+}
+
+static bool shared_changed(void) {
+  if (memcmp(before, steps->shared, before_size) == 0)
+    return false;
+  memcpy(before, steps->shared, before_size);
+  return true;
+}
+
+/* ---- running and stopping ------------------------------------------------------------ */
+
+static void resume(struct thread *thread, bool one_step) {
+  int signal = thread->signal;
+  thread->signal = 0;
+  must(ptrace(one_step ? PTRACE_SINGLESTEP : PTRACE_CONT, thread->tid, NULL, signal) == 0,
+       "cannot go on");
+}
+
+static void note_stop(struct thread *thread, int status);
+
+/* A thread that begins: it stops before its first instruction. */
+static void add_thread(pid_t tid) {
+  int status;
+  must(thread_count < THREADS_MAX, "too many threads");
+  struct thread *thread = &threads[thread_count++];
+  *thread = (struct thread){ .tid = tid };
+  must(waitpid(tid, &status, __WALL) == tid, "waitpid");
+  note_stop(thread, status);
+}
+
+static bool is_clone(int status) {
+  return status >> 8 == (SIGTRAP | PTRACE_EVENT_CLONE << 8);
+}
+
+/* It stopped, or is gone. */
+static void note_stop(struct thread *thread, int status) {
+  thread->state = WIFSTOPPED(status) ? STOPPED : GONE;
+  thread->next = ORDINARY;
+  if (!WIFSTOPPED(status))
+    return;
+  int signal = WSTOPSIG(status);
+  if (signal != SIGTRAP && signal != SIGSTOP)
+    thread->signal = signal;
+  if (is_clone(status)) {
+    unsigned long tid;
+    must(ptrace(PTRACE_GETEVENTMSG, thread->tid, NULL, &tid) == 0, "no thread");
+    add_thread((pid_t)tid);
+    return;
+  }
+  thread->next = next_of(thread);
+}
+
+/* Whether it has stopped, or is gone. */
+static bool back(struct thread *thread, int flags, int *ret_status) {
+  pid_t tid;
+  do
+    tid = waitpid(thread->tid, ret_status, __WALL | flags);
+  while (tid < 0 && errno == EINTR);
+  must(tid >= 0, "waitpid");
+  if (tid == thread->tid)
+    note_stop(thread, *ret_status);
+  return tid == thread->tid;
+}
+
+static char state_of(const struct thread *thread) {
+  char path[64], line[512] = "";
+  snprintf(path, sizeof path, "/proc/%d/task/%d/stat", threads[0].tid, thread->tid);
+  FILE *file = fopen(path, "re");
+  if (file == NULL)
+    return 'X';
+  bool has_line = fgets(line, sizeof line, file) != NULL;
+  fclose(file);
+  const char *name_end = strrchr(line, ')');
+  return has_line && name_end != NULL ? name_end[2] : 'X';
+}
+
+/* Waits until a thread that was let go has stopped, is gone, or sleeps. */
+static void settle(struct thread *thread) {
+  int64_t deadline = support_now_ms() + PATIENCE_MS;
+  for (int tries = 0;; tries++) {
+    int status;
+    bool is_back = back(thread, WNOHANG, &status);
+    if (is_back && WIFSTOPPED(status) && is_clone(status)) {
+      resume(thread, true);
+      continue;
+    }
+    if (is_back)
+      return;
+    if (tries > 10 && state_of(thread) == 'S') {
+      thread->state = ASLEEP;
+      return;
+    }
+    must(support_now_ms() < deadline, "neither comes back nor sleeps");
+    sched_yield();
+  }
+}
+
+/* One instruction. The system call of a sleeper, too, is over with the step that sees it. */
+static void step(struct thread *thread) {
+  bool may_sleep = thread->next == SYSTEM_CALL;
+  int status;
+  resume(thread, true);
+  if (may_sleep)
+    settle(thread);
+  else
+    back(thread, 0, &status);
+}
+
+/* ---- the course of a victim ---------------------------------------------------------- */
+
+static void live(void *arg) {
+  const struct steps *of = arg;
+  if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+    support_child_failed(__FILE__, __LINE__, "ptrace is permitted");
+  raise(SIGSTOP);
+  of->victim(of->arg);
+  pause();
+}
+
+/* Free as far as its first mark. */
+static void run_to_mark(void) {
+  struct thread *caller = &threads[0];
+  int64_t deadline = support_now_ms() + PATIENCE_MS;
+  for (int status, i = 0;; i = (i + 1) % thread_count) {
+    struct thread *thread = &threads[i];
+    if (thread->state == STOPPED) {
+      resume(thread, false);
+      thread->state = RUNNING;
+    }
+    if (thread->state == RUNNING && back(thread, WNOHANG, &status) && thread == caller) {
+      must(thread->state == STOPPED, "the victim ended before its first mark");
+      if (WSTOPSIG(status) == SIGTRAP && !is_clone(status))
+        return;
+    }
+    must(support_now_ms() < deadline, "the victim does not come to its first mark");
+    if (i == 0)
+      sched_yield();
+  }
+}
+
+/* Stops the threads other than the caller. One that sleeps goes back to sleep, to wake up
+ * traced. */
+static void hold_others(void) {
+  for (int i = 1; i < thread_count; i++) {
+    struct thread *thread = &threads[i];
+    int status;
+    if (thread->state != RUNNING)
+      continue;
+    while (state_of(thread) != 'S' && !back(thread, WNOHANG, &status))
+      sched_yield();
+    if (thread->state != RUNNING)
+      continue;
+    must(syscall(SYS_tgkill, threads[0].tid, thread->tid, SIGSTOP) == 0, "tgkill");
+    back(thread, 0, &status);
+    if (thread->state == GONE)
+      continue;
+    resume(thread, true);
+    settle(thread);
+  }
+}
+
+static void begin(void) {
+  int status;
+  thread_count = 1;
+  threads[0] = (struct thread){ .tid = support_fork(live, (void *)steps) };
+  must(waitpid(threads[0].tid, &status, 0) == threads[0].tid, "waitpid");
+  if (!WIFSTOPPED(status))
+    ck_abort_msg("ptrace is not permitted here, and these tests cannot do without: in a "
+                 "container, allow it with --cap-add=SYS_PTRACE");
+  must(ptrace(PTRACE_SETOPTIONS, threads[0].tid, NULL,
+              PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL) == 0,
+       "PTRACE_SETOPTIONS");
+  run_to_mark();
+  hold_others();
+  before_size = steps->shared_size;
+  before = realloc(before, before_size);
+  memcpy(before, steps->shared, before_size);
+  for (int i = 0; i < thread_count; i++) {
+    find_robust_list(&threads[i]);
+    robust_list_changed(&threads[i]);
+  }
+  threads[0].next = next_of(&threads[0]);
+}
+
+/* Sleepers that were woken, by the last system call of another thread say, are back. */
+static bool see_sleepers(void) {
+  bool any = false;
+  for (int i = 0; i < thread_count; i++) {
+    struct thread *thread = &threads[i];
+    if (thread->state == ASLEEP) {
+      if (state_of(thread) != 'S')
+        settle(thread);
+      any = any || thread->state != ASLEEP;
+    }
+  }
+  return any;
+}
+
+/* The next one to go on; NULL if none can. */
+static struct thread *choose(void) {
+  struct thread *chosen = NULL;
+  for (int i = 0; i < thread_count; i++) {
+    struct thread *thread = &threads[i];
+    bool can = thread->state == STOPPED && thread->next != MARK;
+    if (can && (chosen == NULL || steps->newest_first))
+      chosen = thread;
+  }
+  return chosen;
+}
+
+static bool complete(void) {
+  return threads[0].state == GONE ||
+         (threads[0].state == STOPPED && threads[0].next == MARK);
+}
+
+static void describe(const char *what, const struct thread *thread) {
+  extern char __executable_start;
+  uintptr_t pc = thread->state == STOPPED ? program_counter(thread) : 0;
+  snprintf(where, sizeof where, "point %ld, thread %d, %s, at %#lx", points,
+           (int)(thread - threads), what,
+           (unsigned long)(pc > 0 ? pc - (uintptr_t)&__executable_start : 0));
+}
+
+/* All sleep: wakes them, or waits until they wake. */
+static void await(void) {
+  int64_t deadline = support_now_ms() + PATIENCE_MS;
+  if (!awaited && steps->wake != NULL)
+    steps->wake(steps->arg);
+  awaited = true;
+  while (!see_sleepers()) {
+    must(support_now_ms() < deadline, "the victim sleeps for ever");
+    usleep(50);
+  }
+  shared_changed();
+}
+
+/* Counts the point that the step of `thread` came to, if it is one. */
+static bool at_point(struct thread *thread, enum next was) {
+  bool called = was == SYSTEM_CALL;
+  if (called)
+    find_robust_list(thread);
+  bool stored = shared_changed();
+  stored = (thread->state == STOPPED && robust_list_changed(thread)) || stored;
+  bool calls = thread->state == STOPPED && thread->next == SYSTEM_CALL;
+  if (!called && !stored && !calls)
+    return false;
+  points++;
+  describe(thread->state == ASLEEP ? "asleep"
+           : called                ? "after a system call"
+           : stored                ? "after a store"
+                                   : "before a system call",
+           thread);
+  return true;
+}
+
+/* Goes on to the next point; false at the end. */
+static bool go_on(void) {
+  for (;;) {
+    struct thread *thread = choose();
+    if (thread == NULL) {
+      if (complete())
+        return false;
+      await();
+      points++;
+      describe("awake again", &threads[0]);
+      return true;
+    }
+    enum next was = thread->next;
+    step(thread);
+    if (was == SYSTEM_CALL)
+      see_sleepers();
+    if (at_point(thread, was))
+      return true;
+  }
+}
+
+static void end(void) {
+  kill(threads[0].tid, SIGKILL);
+  for (int i = thread_count - 1; i >= 0; i--)
+    while (threads[i].state != GONE) {
+      int status;
+      must(waitpid(threads[i].tid, &status, __WALL) == threads[i].tid, "waitpid");
+      if (!WIFSTOPPED(status))
+        threads[i].state = GONE;
+    }
+}
+
+bool steps_kill(const struct steps *of, long point) {
+  steps = of;
+  points = 0;
+  awaited = false;
+  snprintf(where, sizeof where, "point 0");
+  begin();
+  bool within = true;
+  while (points < point && (within = go_on()))
+    ;
+  if (!within)
+    snprintf(where, sizeof where, "at its end, after %ld points", points);
+  end();
+  return within;
+}

@@ -1,0 +1,755 @@
+#define _GNU_SOURCE
+#include "steps_world.h"
+
+#include <forkq/simple_queue.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PATIENCE_MS 5000
+
+/* The numbers of items: below the first a survivor's, from there on those of victims, each of
+ * which has so many, and then those of bystanders. */
+#define VICTIMS 1000
+#define EACH 500
+#define BYSTANDERS 2000
+#define LOG_SIZE 512
+#define LARGEST (1u << 17)
+#define FIRST_STRIDE 5
+
+/* The shared memory as far as these queues use it. */
+#define CELLS 8
+#define SHARED_SIZE offsetof(struct forkq__segment, ledger.cells[CELLS])
+
+/* What survivors got, and what they are at; for all processes of a world. */
+struct journal {
+  _Atomic int got_count;
+  struct {
+    int by;
+    int number;
+  } got[LOG_SIZE];
+  _Atomic int over[3]; /* the bystander's call has returned ... */
+  _Atomic int result[3];
+  _Atomic int newcomer_put;
+  _Atomic int victim_puts; /* of the present victim */
+};
+
+enum { THE_GETTER, THE_PUTTER, THE_JOINER };
+
+forkq_queue_t *world_queue;
+static const struct operation *world;
+static struct journal *journal;
+static int fds_before;
+static int world_puts;
+static pid_t bystanders[3];
+static bool shut;
+static bool filled;     /* see look_full */
+static long first_look; /* who finds the dead first */
+static uint64_t abandoned;
+static int64_t slowest_ms;
+static int victims; /* how many there have been in this world */
+static pid_t newcomer;
+static pid_t writer; /* see world_stop_in_put */
+
+_Noreturn void world_failed(const char *file, int line, const char *condition) {
+  fprintf(stderr, "%s:%d: %s; the victim died: %s, first look %ld: not so: %s\n", file,
+          line, world->name, steps_where(), first_look, condition);
+  _exit(1);
+}
+
+/* ---- items --------------------------------------------------------------------------- */
+
+static int put_number(int number) {
+  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+  object.via.u64 = (uint64_t)number;
+  return forkq_queue_put(world_queue, &object, world_queue->simple ? -1 : PATIENCE_MS);
+}
+
+static uint8_t data[LARGEST];
+
+/* A bin of that size, whose bytes follow from its number, which stands in front. */
+static void make_large(int number, size_t size) {
+  data[0] = 0xc6;
+  for (int i = 0; i < 4; i++) {
+    data[1 + i] = (uint8_t)((size - 5) >> (24 - 8 * i));
+    data[5 + i] = (uint8_t)(number >> (24 - 8 * i));
+  }
+  support_fill(data + 9, size - 9, (uint64_t)number);
+}
+
+static int put_large_number(int number, size_t size) {
+  make_large(number, size);
+  return forkq_queue_put_packed(world_queue, data, size, PATIENCE_MS);
+}
+
+/* The number of a received object, once its bytes are seen to be right; 0: they are not. */
+static int number_of(const msgpack_object *object) {
+  static uint8_t expected[LARGEST];
+  if (object->type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+    return (int)object->via.u64;
+  if (object->type != MSGPACK_OBJECT_BIN || object->via.bin.size < 4)
+    return 0;
+  const uint8_t *bytes = (const uint8_t *)object->via.bin.ptr;
+  int number = bytes[0] << 24 | bytes[1] << 16 | bytes[2] << 8 | bytes[3];
+  size_t size = object->via.bin.size - 4;
+  support_fill(expected, size, (uint64_t)number);
+  return memcmp(expected, bytes + 4, size) == 0 ? number : 0;
+}
+
+static void note_got(int by, const forkq_item_t *item) {
+  int i = atomic_fetch_add(&journal->got_count, 1);
+  journal->got[i].by = by;
+  journal->got[i].number = number_of(&item->object);
+}
+
+void world_put(int count) {
+  for (int i = 0; i < count; i++)
+    world_must(put_number(++world_puts) == 0);
+}
+
+void world_put_many(int count) {
+  msgpack_object objects[16];
+  size_t put = 0;
+  for (int i = 0; i < count; i++) {
+    objects[i].type = MSGPACK_OBJECT_POSITIVE_INTEGER;
+    objects[i].via.u64 = (uint64_t)++world_puts;
+  }
+  world_must(forkq_queue_put_many(world_queue, objects, (size_t)count, -1, &put) == 0);
+  world_must(put == (size_t)count);
+}
+
+void world_put_large(size_t size) {
+  world_must(put_large_number(++world_puts, size) == 0);
+}
+
+void world_get(void) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  world_must(forkq_queue_get(world_queue, &item, PATIENCE_MS) == 0);
+  note_got(0, &item);
+  if (world->joinable)
+    world_must(forkq_queue_task_done(world_queue) == 0);
+  forkq_item_destroy(&item);
+}
+
+int victim_number(void) {
+  return VICTIMS + EACH * (victims - 1) + atomic_fetch_add(&journal->victim_puts, 1) + 1;
+}
+
+void victim_put(int count) {
+  for (int i = 0; i < count; i++)
+    CHILD_MUST(put_number(victim_number()) == 0);
+}
+
+static size_t made_size;
+
+void victim_make_large(size_t size) {
+  made_size = size;
+  make_large(victim_number(), size);
+}
+
+void victim_put_large(void) {
+  CHILD_MUST(forkq_queue_put_packed(world_queue, data, made_size, PATIENCE_MS) == 0);
+}
+
+void victim_put_many(int count) {
+  msgpack_object objects[16];
+  size_t put = 0;
+  for (int i = 0; i < count; i++) {
+    objects[i].type = MSGPACK_OBJECT_POSITIVE_INTEGER;
+    objects[i].via.u64 = (uint64_t)victim_number();
+  }
+  CHILD_MUST(
+      forkq_queue_put_many(world_queue, objects, (size_t)count, PATIENCE_MS, &put) == 0);
+  CHILD_MUST(put == (size_t)count);
+}
+
+void victim_get(int count) {
+  static forkq_item_t item = FORKQ_ITEM_INIT;
+  for (int i = 0; i < count; i++)
+    CHILD_MUST(forkq_queue_get_packed(world_queue, &item, PATIENCE_MS) == 0);
+}
+
+void victim_get_many(int count) {
+  static forkq_item_t items[16];
+  for (size_t n = 0; count > 0; count -= (int)n)
+    CHILD_MUST(forkq_queue_get_many(world_queue, items, (size_t)count, PATIENCE_MS, &n) ==
+               0);
+}
+
+static int arrived_of_victims(void) {
+  int arrived = 0;
+  for (int i = 0; i < journal->got_count; i++)
+    arrived += journal->got[i].number > VICTIMS && journal->got[i].number < BYSTANDERS;
+  return arrived;
+}
+
+static int missing(void) {
+  int arrived = 0;
+  for (int i = 0; i < journal->got_count; i++)
+    arrived += journal->got[i].number < VICTIMS;
+  return world_puts - arrived;
+}
+
+/* ---- bystanders ---------------------------------------------------------------------- */
+
+static void say_over(int who, int result) {
+  atomic_store(&journal->result[who], result);
+  atomic_store(&journal->over[who], 1);
+}
+
+static void wait_for_item(void *arg) {
+  (void)arg;
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  int r = forkq_queue_get(world_queue, &item, -1);
+  if (r == 0)
+    note_got(1, &item);
+  if (r == 0 && world->joinable)
+    CHILD_MUST(forkq_queue_task_done(world_queue) == 0);
+  say_over(THE_GETTER, r);
+  forkq_queue_destroy(world_queue);
+}
+
+static void wait_for_room(void *arg) {
+  (void)arg;
+  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+  object.via.u64 = BYSTANDERS + 1;
+  say_over(THE_PUTTER, forkq_queue_put(world_queue, &object, -1));
+  forkq_queue_destroy(world_queue);
+}
+
+static void wait_for_all(void *arg) {
+  (void)arg;
+  say_over(THE_JOINER, forkq_queue_join(world_queue, -1, NULL));
+  forkq_queue_destroy(world_queue);
+}
+
+static void start_bystanders(int waiting) {
+  static void (*const calls[3])(void *) = { wait_for_item, wait_for_room, wait_for_all };
+  for (int i = 0; i < 3; i++) {
+    bystanders[i] = 0;
+    if (waiting & 1 << i) {
+      bystanders[i] = support_fork(calls[i], NULL);
+      support_until_asleep(bystanders[i]);
+    }
+  }
+}
+
+void world_wait_in_get(void) {
+  bystanders[THE_GETTER] = support_fork(wait_for_item, NULL);
+  support_until_asleep(bystanders[THE_GETTER]);
+}
+
+static size_t writer_size;
+
+static void write_large(void *arg) {
+  (void)arg;
+  CHILD_MUST(put_large_number(world_puts + 1, writer_size) == 0);
+  forkq_queue_destroy(world_queue);
+}
+
+void world_stop_in_put(size_t size) {
+  writer_size = size;
+  writer = support_fork(write_large, NULL);
+  support_until_pipe_full(world_queue);
+  support_stop(writer);
+  world_puts++;
+}
+
+void world_go_on(void) {
+  kill(writer, SIGCONT);
+}
+
+static bool is_over(int who) {
+  return bystanders[who] == 0 || atomic_load(&journal->over[who]) != 0;
+}
+
+/* Its call has to come back now. */
+static int result_of(int who) {
+  int64_t deadline = support_now_ms() + PATIENCE_MS;
+  while (!is_over(who)) {
+    world_must(support_now_ms() < deadline && "a bystander's call comes back");
+    usleep(50);
+  }
+  world_must(support_wait(bystanders[who]) == 0);
+  return atomic_load(&journal->result[who]);
+}
+
+/* ---- the world ----------------------------------------------------------------------- */
+
+/* The feeder of this process runs before anything is forked, and nothing is under way. */
+static void start_feeder(void) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  msgpack_object nil = { .type = MSGPACK_OBJECT_NIL };
+  world_must(forkq_queue_put(world_queue, &nil, -1) == 0);
+  world_must(forkq_queue_get(world_queue, &item, PATIENCE_MS) == 0);
+  if (world->joinable)
+    world_must(forkq_queue_task_done(world_queue) == 0);
+  forkq_item_destroy(&item);
+  if (!world->simple)
+    support_until_threads_asleep(1);
+}
+
+static void create(void) {
+  forkq_queue_options_t options = {
+    .size = sizeof options,
+    .maxsize = world->maxsize,
+    .joinable = world->joinable,
+  };
+  if (world->simple) {
+    forkq_simple_queue_t *simple;
+    world_must(forkq_simple_queue_create(&simple) == 0);
+    world_queue = (forkq_queue_t *)simple;
+  } else {
+    world_must(forkq_queue_create_with(&world_queue, &options) == 0);
+  }
+}
+
+static void world_begin(const struct operation *operation) {
+  world = operation;
+  if (journal == NULL)
+    journal = support_shared(sizeof *journal);
+  memset(journal, 0, sizeof *journal);
+  world_puts = 0;
+  abandoned = 0;
+  shut = filled = false;
+  victims = 0;
+  writer = newcomer = 0;
+  fds_before = support_open_fds();
+  create();
+  start_feeder();
+  if (operation->prepare != NULL) {
+    operation->prepare();
+    if (!world->simple)
+      support_until_threads_asleep(1);
+  }
+  start_bystanders(operation->waiting);
+}
+
+static void victim(void *arg) {
+  const struct operation *operation = arg;
+  if (operation->begin != NULL)
+    operation->begin();
+  steps_mark();
+  operation->act();
+  steps_mark();
+}
+
+static void wake(void *arg) {
+  ((const struct operation *)arg)->wake();
+}
+
+static bool world_kill(const struct operation *operation, long point) {
+  struct steps steps = {
+    .victim = victim,
+    .wake = operation->wake != NULL ? wake : NULL,
+    .arg = (void *)operation,
+    .shared = world_queue->segment,
+    .shared_size = SHARED_SIZE,
+    .newest_first = operation->newest_first,
+  };
+  victims++;
+  atomic_store(&journal->victim_puts, 0);
+  return steps_kill(&steps, point);
+}
+
+/* ---- the promises -------------------------------------------------------------------- */
+
+static void look_nothing(void) {}
+
+static void look_qsize(void) {
+  world_must(forkq_queue_qsize(world_queue) >= 0);
+}
+
+static void child_puts(void *arg) {
+  CHILD_MUST(put_number(world_puts + 1) == 0);
+  atomic_store((_Atomic int *)arg, 1);
+  forkq_queue_destroy(world_queue);
+}
+
+/* Somebody new, whose first put settles with all the dead. */
+static void look_new(void) {
+  if (world->ending != STAYS_OPEN || forkq_queue_full(world_queue) != 0)
+    return;
+  atomic_store(&journal->newcomer_put, 0);
+  newcomer = support_fork(child_puts, (void *)&journal->newcomer_put);
+  support_until(&journal->newcomer_put);
+  world_puts++;
+}
+
+static void look_stats(void) {
+  forkq_queue_stats_t stats = { .size = sizeof stats };
+  world_must(forkq_queue_stats(world_queue, &stats) == 0);
+  if (world->joinable) {
+    int r = forkq_queue_join(world_queue, 0, NULL);
+    world_must(r == 0 || r == FORKQ_TIMEDOUT || r == FORKQ_EABANDONED);
+    /* What it told of is told once: it stays this process's to account for. */
+    abandoned = atomic_load(&world_queue->abandoned_seen);
+  }
+}
+
+/* Before anybody gets: full is what holds as many items as it may. */
+static void look_full(void) {
+  if (world->maxsize == 0 || world->ending != STAYS_OPEN || world->waiting != 0)
+    return;
+  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+  for (int r = 0; r == 0; world_puts += r == 0) {
+    object.via.u64 = (uint64_t)world_puts + 1;
+    r = forkq_queue_put_nowait(world_queue, &object);
+    world_must(r == 0 || r == FORKQ_FULL);
+  }
+  filled = true;
+}
+
+static void (*const looks[])(void) = { look_nothing, look_qsize, look_new, look_stats,
+                                       look_full };
+#define LOOKS ((long)(sizeof looks / sizeof *looks))
+
+/* Gets until nothing is left, where others may get, too. */
+static void drain(void) {
+  int before = journal->got_count;
+  int64_t deadline = support_now_ms() + PATIENCE_MS;
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  while (forkq_queue_qsize(world_queue) > 0) {
+    int r = forkq_queue_get(world_queue, &item, 200);
+    if (r == 0)
+      note_got(0, &item);
+    if (r == 0 && world->joinable)
+      world_must(forkq_queue_task_done(world_queue) == 0);
+    world_must(r == 0 || r == FORKQ_TIMEDOUT || (shut && r == FORKQ_ESHUTDOWN));
+    world_must(support_now_ms() < deadline && "what is counted can be got");
+  }
+  if (filled && !world->large)
+    world_must(journal->got_count - before == world->maxsize);
+  filled = false;
+  forkq_item_destroy(&item);
+}
+
+/* Each number once, those of one producer in order, as far as one process got them. */
+static void check_items(const struct operation *operation) {
+  static unsigned char seen[BYSTANDERS + LOG_SIZE];
+  int last[2][BYSTANDERS / EACH + 1] = { { 0 } };
+  memset(seen, 0, sizeof seen);
+  for (int i = 0; i < journal->got_count; i++) {
+    int number = journal->got[i].number, by = journal->got[i].by;
+    world_must(number > 0 && number < (int)sizeof seen);
+    world_must(!seen[number]++);
+    int *previous = &last[by][number < VICTIMS ? 0 : number / EACH];
+    world_must(number > *previous);
+    *previous = number;
+  }
+  /* What arrived of a victim's is what it put first. */
+  for (int number = VICTIMS + 2; number < BYSTANDERS && !operation->gets_own; number++)
+    world_must(!seen[number] || number % EACH == 1 || seen[number - 1]);
+  world_must(arrived_of_victims() <= operation->puts);
+  world_must(missing() >= 0);
+  if (operation->ending != SHUT_DOWN_AT_ONCE)
+    world_must(missing() <= operation->takes);
+}
+
+static void check_bystanders(void) {
+  if (bystanders[THE_PUTTER] != 0)
+    world_must(result_of(THE_PUTTER) == 0);
+  if (bystanders[THE_GETTER] != 0) {
+    if (!is_over(THE_GETTER) && forkq_queue_qsize(world_queue) == 0)
+      world_put(1);
+    world_must(result_of(THE_GETTER) == 0);
+  }
+}
+
+/* Exactly `maxsize` items go in, and come out again. */
+static void check_capacity(int64_t maxsize) {
+  drain();
+  world_must(forkq_queue_qsize(world_queue) == 0);
+  int count = maxsize > 0 ? (int)maxsize : 3;
+  for (int i = 0; i < count; i++) {
+    msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+    object.via.u64 = (uint64_t)++world_puts;
+    int r = world->simple ? forkq_queue_put(world_queue, &object, -1)
+                          : forkq_queue_put_nowait(world_queue, &object);
+    world_must(r == 0);
+  }
+  world_must(forkq_queue_qsize(world_queue) == count);
+  if (maxsize > 0) {
+    msgpack_object nil = { .type = MSGPACK_OBJECT_NIL };
+    world_must(forkq_queue_put_nowait(world_queue, &nil) == FORKQ_FULL);
+    world_must(forkq_queue_full(world_queue) == 1);
+  }
+  for (int i = 0; i < count; i++)
+    world_get();
+  world_must(forkq_queue_qsize(world_queue) == 0);
+}
+
+static void check_tasks(const struct operation *operation) {
+  uint64_t more = 0;
+  int r = forkq_queue_join(world_queue, PATIENCE_MS, &more);
+  world_must(r == 0 || r == FORKQ_EABANDONED);
+  abandoned += more;
+  world_must(abandoned <= (uint64_t)operation->takes);
+  world_must(forkq_queue_join(world_queue, 0, NULL) == 0);
+  world_must(forkq_queue_task_done(world_queue) == FORKQ_ETASKDONE);
+  if (bystanders[THE_JOINER] != 0) {
+    r = result_of(THE_JOINER);
+    world_must(r == 0 || r == FORKQ_EABANDONED);
+  }
+}
+
+static void read_stats(forkq_queue_stats_t *stats) {
+  *stats = (forkq_queue_stats_t){ .size = sizeof *stats };
+  world_must(forkq_queue_stats(world_queue, stats) == 0);
+}
+
+static void check_stats(const struct operation *operation) {
+  forkq_queue_stats_t stats;
+  int64_t deadline = support_now_ms() + PATIENCE_MS;
+  /* The feeder counts an item as sent a moment after others can get it. */
+  for (read_stats(&stats); stats.outbox_items > 0; read_stats(&stats))
+    world_must(support_now_ms() < deadline && "the outbox is empty");
+  uint64_t withdrawn = stats.put_items - stats.got_items - stats.lost_items;
+  world_must(withdrawn <= (uint64_t)operation->withdrawn);
+  world_must(stats.got_bytes <= stats.put_bytes);
+  world_must(stats.recoveries < 20);
+}
+
+static void check_open(const struct operation *operation) {
+  drain();
+  check_bystanders();
+  check_capacity(operation->maxsize);
+  check_items(operation);
+  if (operation->joinable)
+    check_tasks(operation);
+  check_stats(operation);
+}
+
+/* It was shut down, if the victim came so far, and else is now: those who wait hear of it
+ * without help. */
+static void check_shut(const struct operation *operation) {
+  int at_once = operation->ending == SHUT_DOWN_AT_ONCE;
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  msgpack_object nil = { .type = MSGPACK_OBJECT_NIL };
+  shut = atomic_load(&world_queue->segment->channel.shutdown) != FORKQ__OPEN;
+  if (!shut)
+    world_must(forkq_queue_shutdown(world_queue, at_once) == 0);
+  shut = true;
+  world_must(forkq_queue_put_nowait(world_queue, &nil) == FORKQ_ESHUTDOWN);
+  if (bystanders[THE_PUTTER] != 0)
+    world_must(result_of(THE_PUTTER) == FORKQ_ESHUTDOWN);
+  if (bystanders[THE_GETTER] != 0)
+    world_must(result_of(THE_GETTER) == FORKQ_ESHUTDOWN);
+  if (at_once && bystanders[THE_JOINER] != 0) {
+    /* All is dropped, without anybody's get. */
+    int r = result_of(THE_JOINER);
+    world_must(r == 0 || r == FORKQ_EABANDONED);
+    bystanders[THE_JOINER] = 0;
+  }
+  if (!at_once)
+    drain();
+  world_must(forkq_queue_get_nowait(world_queue, &item) == FORKQ_ESHUTDOWN);
+  check_items(operation);
+  if (operation->joinable)
+    check_tasks(operation);
+  forkq_item_destroy(&item);
+}
+
+static void world_check(const struct operation *operation) {
+  int64_t start = support_now_ms();
+  if (operation->after != NULL)
+    operation->after();
+  looks[first_look]();
+  if (operation->ending == STAYS_OPEN)
+    check_open(operation);
+  else
+    check_shut(operation);
+  if (writer != 0)
+    world_must(support_wait(writer) == 0);
+  if (newcomer != 0)
+    world_must(support_wait(newcomer) == 0);
+  forkq_queue_destroy(world_queue);
+  world_queue = NULL;
+  world_must(support_open_fds() == fds_before);
+  world_must(waitpid(-1, NULL, WNOHANG) == -1 && "no child is left");
+  int64_t ms = support_now_ms() - start;
+  slowest_ms = ms > slowest_ms ? ms : slowest_ms;
+}
+
+/* ---- sweeps -------------------------------------------------------------------------- */
+
+/* FORKQ_STEPS: every how manieth point is taken, or "all": all of them, and each time with
+ * every first look. FORKQ_STEPS_SEED: where the taking begins. */
+static long usual_stride;
+
+static bool take_all(void) {
+  const char *value = getenv("FORKQ_STEPS");
+  return value != NULL && strcmp(value, "all") == 0;
+}
+
+static long stride(void) {
+  const char *value = getenv("FORKQ_STEPS");
+  if (take_all())
+    return 1;
+  return value != NULL && atol(value) > 0 ? atol(value) : usual_stride;
+}
+
+static long seed(void) {
+  const char *value = getenv("FORKQ_STEPS_SEED");
+  return value != NULL ? labs(atol(value)) : 0;
+}
+
+static long first_point(void) {
+  return seed() % stride();
+}
+
+/* The first deaths of a pair are taken closer than the second, of which there are more. */
+static long stride_of_first(void) {
+  return stride() < FIRST_STRIDE ? stride() : FIRST_STRIDE;
+}
+
+/* What a victim had not sent at one point may have gone at a later one; what it had taken
+ * does not come back. */
+static void check_progress(int *arrived, int *lost) {
+  world_must(arrived_of_victims() >= *arrived);
+  world_must(missing() >= *lost);
+  *arrived = arrived_of_victims();
+  *lost = missing();
+}
+
+/* One life and death of a victim, and what comes after it. */
+static bool kill_and_check(const struct operation *operation, long point, long look) {
+  first_look = look % LOOKS;
+  world_begin(operation);
+  bool within = world_kill(operation, point);
+  world_check(operation);
+  return within;
+}
+
+static void report(const char *name, long all_points, long kills) {
+  printf("%-56s %5ld points %6ld kills, right again within %4lld ms\n", name, all_points,
+         kills, (long long)slowest_ms);
+}
+
+static void sweep(const struct operation *operation, long pass, long *kills) {
+  int arrived = 0, lost = 0;
+  bool within = true;
+  for (long point = first_point(); within; point += stride()) {
+    within = kill_and_check(operation, point, point / stride() + pass);
+    if (!operation->unsteady && !operation->gets_own && operation->ending == STAYS_OPEN)
+      check_progress(&arrived, &lost);
+    ++*kills;
+  }
+  if (operation->ending == STAYS_OPEN) {
+    world_must(arrived_of_victims() == operation->puts);
+    world_must(missing() == operation->takes - operation->leaves);
+  }
+}
+
+static void operation_run(const struct operation *operation) {
+  long kills = 0;
+  slowest_ms = 0;
+  for (long pass = 0; pass < (take_all() ? LOOKS : 1); pass++)
+    sweep(operation, pass, &kills);
+  report(operation->name, steps_points(), kills);
+  world_must(steps_points() >= operation->floor);
+}
+
+/* Two lives in one world. False if the second came to its end. */
+static bool kill_both(const struct pair *pair, long first, long second, long look,
+                      bool *ret_within) {
+  struct operation both = *pair->first;
+  char name[128];
+  snprintf(name, sizeof name, "%s; then %s", pair->first->name, pair->second->name);
+  both.name = name;
+  both.puts += pair->second->puts;
+  both.takes += pair->second->takes;
+  both.gets_own = both.gets_own || pair->second->takes > 0;
+  first_look = look % LOOKS;
+  world_begin(&both);
+  *ret_within = world_kill(pair->first, first);
+  if (both.after != NULL)
+    both.after();
+  both.after = NULL;
+  bool within = world_kill(pair->second, second);
+  world_check(&both);
+  return within;
+}
+
+static void pair_run(const struct pair *pair) {
+  /* How many points the second had after a death of the first: where that is a new number, it
+   * had something new to do. */
+  static bool known[1 << 16];
+  long kills = 0, deaths = 0, all_points = 0;
+  bool within = true;
+  char name[128];
+  slowest_ms = 0;
+  memset(known, 0, sizeof known);
+  for (long first = seed() % stride_of_first(); within; first += stride_of_first()) {
+    kill_both(pair, first, LONG_MAX, first, &within);
+    kills++;
+    long had = steps_points();
+    if (had >= (long)(sizeof known) || known[had])
+      continue;
+    known[had] = true;
+    deaths++;
+    all_points += had;
+    bool ignored;
+    for (long second = first_point(); second < had; second += stride(), kills++)
+      kill_both(pair, first, second, second / stride(), &ignored);
+  }
+  snprintf(name, sizeof name, "%s; then %s: %ld ways", pair->first->name,
+           pair->second->name, deaths);
+  report(name, all_points, kills);
+  world_must(deaths > 1);
+}
+
+static const struct operation *all_operations;
+static const struct pair *all_pairs;
+
+/* FORKQ_STEPS_ONLY: a part of the names of those that shall run. */
+static bool wanted(const char *name) {
+  const char *only = getenv("FORKQ_STEPS_ONLY");
+  return only == NULL || strstr(name, only) != NULL;
+}
+
+START_TEST(an_operation) {
+  if (wanted(all_operations[_i].name))
+    operation_run(&all_operations[_i]);
+}
+END_TEST
+
+START_TEST(a_pair) {
+  if (wanted(all_pairs[_i].first->name))
+    pair_run(&all_pairs[_i]);
+}
+END_TEST
+
+/* A copy with `rep movsb` is one step a byte: the C library shall copy otherwise. */
+static void copy_in_long_steps(void) {
+  static char self[] = "/proc/self/exe";
+  char *const arguments[] = { self, NULL };
+  if (getenv("GLIBC_TUNABLES") != NULL)
+    return;
+  setenv("GLIBC_TUNABLES",
+         "glibc.cpu.x86_rep_movsb_threshold=1000000:"
+         "glibc.cpu.x86_rep_stosb_threshold=1000000",
+         1);
+  execv(self, arguments);
+}
+
+int world_main(const char *name, const struct operation *operations, size_t count,
+               const struct pair *pairs, size_t pair_count, long sample) {
+  usual_stride = sample;
+  copy_in_long_steps();
+  all_operations = operations;
+  all_pairs = pairs;
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  printf("one point in %ld, from the %ldth\n", stride(), first_point());
+  Suite *suite = suite_create(name);
+  TCase *tcase = tcase_create(name);
+  tcase_set_timeout(tcase, 1800);
+  tcase_add_loop_test(tcase, an_operation, 0, (int)count);
+  tcase_add_loop_test(tcase, a_pair, 0, (int)pair_count);
+  suite_add_tcase(suite, tcase);
+  return support_main(suite);
+}

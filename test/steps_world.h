@@ -1,0 +1,101 @@
+/* One queue, a victim that is killed at every step of one operation, and survivors that then
+ * check what they were promised (docs/reliability.md, "Killed at every step"). */
+#ifndef FORKQ_TEST_STEPS_WORLD_H
+#define FORKQ_TEST_STEPS_WORLD_H
+
+#include "queue.h"
+#include "steps.h"
+#include "support.h"
+
+#include <forkq.h>
+
+/* Survivors that wait already when the victim dies. */
+enum {
+  GETTER = 1,
+  PUTTER = 2, /* the queue is to be full */
+  JOINER = 4,
+};
+
+/* How the queue ends when the victim is dead. */
+enum ending { STAYS_OPEN, SHUT_DOWN, SHUT_DOWN_AT_ONCE };
+
+struct operation {
+  const char *name;
+  int64_t maxsize;
+  bool joinable;
+  bool simple;
+  bool newest_first;     /* the order of the victim's threads, see steps.h */
+  void (*prepare)(void); /* in the test's process, before the victim is there */
+  void (*begin)(void);   /* in the victim, before its steps */
+  void (*act)(void);     /* in the victim, step by step */
+  void (*wake)(void);    /* in the test's process, when the victim sleeps */
+  void (*after)(void);   /* in the test's process, when the victim is dead */
+  int waiting;           /* bystanders that wait meanwhile */
+  enum ending ending;    /* of what the victim does to the queue */
+  int puts;              /* items of its that arrive, when it has come to its end */
+  int takes;             /* items that it takes, at the most */
+  int leaves;            /* of which it has given back so many at its end */
+  bool gets_own;         /* some of its own it takes itself */
+  int withdrawn;         /* items whose packing fails */
+  bool large;            /* with messages of which a part may stay behind */
+  bool unsteady;         /* others run meanwhile, so that its points move a little */
+  long floor;            /* that many points it has, at the least */
+};
+
+/* The queue, in every process. */
+extern forkq_queue_t *world_queue;
+
+/* Items by number. A survivor's come from `world_put`, numbered 1, 2, ...; a victim's from
+ * `victim_put`. Large ones fill several packets. Items are checked as they are got. */
+void world_put(int count);
+void world_put_many(int count);
+void world_put_large(size_t size);
+void victim_put(int count);
+void victim_make_large(size_t size); /* which takes its time */
+void victim_put_large(void);
+void victim_put_many(int count);
+int victim_number(void); /* of its next item */
+
+/* For the victim, gets. */
+void victim_get(int count);
+void victim_get_many(int count);
+
+/* In the test's process: gets one item and notes it. */
+void world_get(void);
+
+/* In the test's process: another getter waits from now on. */
+void world_wait_in_get(void);
+
+/* Another process that begins to put a large message, and is stopped in the middle of it,
+ * when the pipe is full; goes on and ends. */
+void world_stop_in_put(size_t size);
+void world_go_on(void);
+
+/* A death, then that of who recovers from it: `first` is killed at every point, or some of
+ * them, and another victim, that does `second`, at every point for each of those deaths that
+ * `second` has something else to do after. */
+struct pair {
+  const struct operation *first;
+  const struct operation *second;
+};
+
+/* A failure, with where the victim died. */
+#define world_must(condition)                                                            \
+  do {                                                                                   \
+    if (!(condition))                                                                    \
+      world_failed(__FILE__, __LINE__, #condition);                                      \
+  } while (0)
+_Noreturn void world_failed(const char *file, int line, const char *condition);
+
+/* Kills victims at the points of each operation, and checks the promises after each; then the
+ * pairs. Every `sample`-th point is taken, or as the environment has it:
+ *
+ *   FORKQ_STEPS        another such number; "all": all points, with every way to find the dead
+ *   FORKQ_STEPS_SEED   where the sample begins, 0 otherwise
+ *   FORKQ_STEPS_ONLY   a part of the names of what is to be run
+ *
+ * What main returns. */
+int world_main(const char *name, const struct operation *operations, size_t count,
+               const struct pair *pairs, size_t pair_count, long sample);
+
+#endif

@@ -1,0 +1,137 @@
+/* Killed at every step of the recovery from the death of another. */
+#define _GNU_SOURCE
+#include "steps_world.h"
+
+#define SEVERAL_PACKETS 13000
+
+static void two(void) {
+  world_put(2);
+}
+
+static void one_and_a_large_one(void) {
+  world_put(1);
+  world_put_large(SEVERAL_PACKETS);
+}
+
+static void put_one(void) {
+  victim_put(1);
+}
+
+static void make_large(void) {
+  victim_make_large(SEVERAL_PACKETS);
+}
+
+static void put_large_and_one(void) {
+  victim_put_large();
+  victim_put(1);
+}
+
+static void get_one(void) {
+  victim_get(1);
+}
+
+static void do_task(void) {
+  CHILD_MUST(forkq_queue_task_done(world_queue) == 0);
+}
+
+static void get_and_do(void) {
+  victim_get(1);
+  do_task();
+}
+
+static void put_and_close(void) {
+  victim_put(1);
+  CHILD_MUST(forkq_queue_close(world_queue) == 0);
+  CHILD_MUST(forkq_queue_join_thread(world_queue, -1, NULL) == 0);
+}
+
+/* What may be there, after whatever death. */
+static void get_some(void) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  for (int i = 0; i < 3; i++) {
+    int r = forkq_queue_get_packed(world_queue, &item, 0);
+    CHILD_MUST(r == 0 || r == FORKQ_EMPTY);
+  }
+}
+
+static void put_if_there_is_room(void) {
+  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+  object.via.u64 = (uint64_t)victim_number();
+  int r = forkq_queue_put_nowait(world_queue, &object);
+  CHILD_MUST(r == 0 || r == FORKQ_FULL);
+}
+
+static void look(void) {
+  CHILD_MUST(forkq_queue_qsize(world_queue) >= 0);
+}
+
+static void join(void) {
+  int r = forkq_queue_join(world_queue, 0, NULL);
+  CHILD_MUST(r == 0 || r == FORKQ_TIMEDOUT || r == FORKQ_EABANDONED);
+}
+
+/* ---- the first to die ------------------------------------------------------------------ */
+
+static const struct operation puts_bounded = {
+  .name = "put", .maxsize = 3, .prepare = two, .act = put_one, .puts = 1
+};
+
+static const struct operation puts_large = {
+  .name = "put, of several packets",
+  .maxsize = 3,
+  .newest_first = true,
+  .begin = make_large,
+  .act = put_large_and_one,
+  .puts = 2,
+  .large = true,
+};
+
+static const struct operation gets_joinable = {
+  .name = "get and task_done",
+  .maxsize = 3,
+  .joinable = true,
+  .prepare = two,
+  .begin = get_and_do,
+  .act = get_and_do,
+  .takes = 2,
+};
+
+static const struct operation gets_large = {
+  .name = "get, of several packets",
+  .maxsize = 3,
+  .joinable = true,
+  .prepare = one_and_a_large_one,
+  .begin = get_one,
+  .act = get_one,
+  .takes = 2,
+  .large = true,
+};
+
+static const struct operation closes = {
+  .name = "put and close",
+  .maxsize = 3,
+  .joinable = true,
+  .act = put_and_close,
+  .puts = 1,
+};
+
+/* ---- the next, who finds it ------------------------------------------------------------ */
+
+static const struct operation puts_next = { .name = "put",
+                                            .act = put_if_there_is_room,
+                                            .puts = 1 };
+static const struct operation gets_next = { .name = "get", .act = get_some, .takes = 3 };
+static const struct operation looks_next = { .name = "qsize", .act = look };
+static const struct operation joins_next = { .name = "join", .act = join };
+
+static const struct pair pairs[] = {
+  { &puts_bounded, &puts_next },   { &puts_bounded, &looks_next },
+  { &puts_large, &gets_next },     { &puts_large, &looks_next },
+  { &gets_joinable, &gets_next },  { &gets_joinable, &joins_next },
+  { &gets_joinable, &looks_next }, { &gets_large, &gets_next },
+  { &closes, &puts_next },
+};
+
+int main(void) {
+  return world_main("steps_recovery", NULL, 0, pairs, sizeof pairs / sizeof *pairs, 97);
+}
