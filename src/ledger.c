@@ -20,11 +20,30 @@ enum state {
 /* Counters that change while they are summed up are read again, this often. */
 #define READINGS_MAX 16
 
+/* What is given back of a dead process's is lost. Who counts it may die at it in turn: so the
+ * cell, and both counts as they were before, stand beside it. */
+static void begin_loss(struct forkq__ledger *ledger, uint32_t index) {
+  FORKQ__STORE(ledger->loss_returned, FORKQ__LOAD(ledger->cells[index].returned));
+  FORKQ__STORE(ledger->loss_lost, FORKQ__LOAD(ledger->lost));
+  FORKQ__STORE(ledger->loss_cell, index + 1);
+}
+
+static void end_loss(struct forkq__ledger *ledger) {
+  uint32_t cell = FORKQ__LOAD(ledger->loss_cell);
+  if (cell == 0)
+    return;
+  FORKQ__STORE(ledger->lost, FORKQ__LOAD(ledger->loss_lost) +
+                                 FORKQ__LOAD(ledger->cells[cell - 1].returned) -
+                                 FORKQ__LOAD(ledger->loss_returned));
+  FORKQ__STORE(ledger->loss_cell, 0);
+}
+
 /* After the death of an owner of the lock: the sums are made anew from their parts. */
 static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
   uint64_t returned = 0, done = 0, abandoned = 0;
   atomic_fetch_add(&ledger->recoveries, 1);
+  end_loss(ledger);
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
     returned += FORKQ__LOAD(ledger->cells[i].returned);
     done += FORKQ__LOAD(ledger->cells[i].done);
@@ -106,9 +125,11 @@ static void settle(struct forkq__ledger *ledger, uint32_t index,
   uint64_t in_doubt =
       known ? 0 : FORKQ__LOAD(cell->pending_sent) - FORKQ__LOAD(cell->sent);
   uint64_t lost = held(cell) - in_doubt;
-  if (lost > 0)
+  if (lost > 0) {
+    begin_loss(ledger, index);
     add(&cell->returned, &ledger->returned, lost);
-  atomic_fetch_add(&ledger->lost, lost);
+    end_loss(ledger);
+  }
   if (settled)
     abandon(ledger, cell);
   /* model: settle_state */

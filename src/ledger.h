@@ -73,6 +73,10 @@ struct forkq__ledger {
   /* For the statistics: owners that died, and items that were lost. */
   _Atomic uint64_t recoveries;
   _Atomic uint64_t lost;
+  /* A loss is being counted, of the cell `loss_cell` - 1; guarded by lock. 0: none. */
+  _Atomic uint64_t loss_returned;
+  _Atomic uint64_t loss_lost;
+  _Atomic uint32_t loss_cell;
   alignas(64) _Atomic uint64_t taken; /* written under the channel's read lock */
   _Atomic uint64_t dropped;           /* of these, what nobody got; with task_done only */
   alignas(64) _Atomic uint64_t word;  /* with a maxsize: see slots.c */
