@@ -1356,7 +1356,7 @@ START_TEST(a_reap_that_waits_for_a_writer_keeps_the_ledger_from_nobody) {
     }
     usleep(1000);
   }
-  ck_assert_int_ge(taken, 50);
+  ck_assert_int_ge(taken, 75);
   support_kill_and_wait(reaper);
   support_kill_and_wait(writer);
   forkq__channel_reap(&channel);

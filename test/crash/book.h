@@ -42,8 +42,10 @@ struct life {
   _Atomic uint32_t generation; /* of this place; of a soak only */
   _Atomic bool immortal;
   _Atomic bool doomed; /* the nemesis means to kill it */
+  _Atomic bool replaced; /* another one has been started in its place */
   _Atomic bool stopped;
   _Atomic int64_t resumed_ns;
+  _Atomic uint32_t phase; /* in which it works: from FLUSH on it puts no more */
 
   /* The call that it is in. */
   _Atomic uint32_t op;

@@ -54,7 +54,20 @@ static void await_end_of(struct nemesis *nemesis, enum kind kind) {
   }
 }
 
+/* Those that put and get live on, and may just be in a put. */
+static bool puts_are_over(const struct book *book) {
+  for (uint32_t i = 1; i < atomic_load(&book->lives_used); i++) {
+    const struct life *life = &book->lives[i];
+    if (atomic_load(&life->kind) == MIXED && atomic_load(&life->state) == RUNNING &&
+        atomic_load(&life->phase) == RUN)
+      return false;
+  }
+  return true;
+}
+
 static bool drained(const struct book *book) {
+  if (!puts_are_over(book))
+    return false;
   if (book->plan.simple)
     return forkq_simple_queue_empty((forkq_simple_queue_t *)book->queue) != 0;
   return forkq_queue_qsize(book->queue) <= 0;

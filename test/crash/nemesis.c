@@ -67,7 +67,8 @@ void nemesis_tend(struct nemesis *nemesis) {
     note_end(nemesis, life, &info);
     enum kind kind = atomic_load(&life->kind);
     uint32_t last = kind == PRODUCER ? RUN : FLUSH;
-    if (atomic_load(&book->phase) <= last && atomic_load(&book->failed) == 0)
+    if (atomic_load(&book->phase) <= last && atomic_load(&book->failed) == 0 &&
+        !atomic_load(&life->replaced))
       start(nemesis, kind, false);
   }
 }
@@ -189,6 +190,7 @@ static void kill_the_replacement(struct nemesis *nemesis) {
   struct life *victim = choose(nemesis);
   if (victim == NULL)
     return;
+  atomic_store(&victim->replaced, true);
   kill_now(nemesis, victim);
   see_off(victim);
   struct life *next =

@@ -36,6 +36,7 @@ int soak_begin(struct soak *soak, struct book *book, const char *path) {
   soak->begin_ns = book_now();
   soak->next_ns = soak->begin_ns + FIRST_NS;
   fprintf(soak->csv, "seconds,lasting,fds,rss_kib,pss_kib,processes,shm,gets\n");
+  fflush(soak->csv); /* or the children have it, too */
   return 0;
 }
 

@@ -343,7 +343,9 @@ static void consume(struct worker *worker) {
 static void produce_and_consume(struct worker *worker) {
   const struct plan *plan = &worker->book->plan;
   for (uint32_t n = 0; working(worker, FLUSH) && !worn_out(worker, n); n++) {
-    if (working(worker, RUN) && may_put(worker))
+    uint32_t phase = atomic_load(&worker->book->phase);
+    atomic_store(&worker->life->phase, phase);
+    if (phase == RUN && may_put(worker))
       (void)worker_put(worker, batch(worker, plan->batch_put),
                        (int)support_random_below(&worker->random, 20));
     (void)worker_get(worker, batch(worker, plan->batch_get),
