@@ -41,7 +41,7 @@ struct life {
   _Atomic uint32_t state;
   _Atomic uint32_t generation; /* of this place; of a soak only */
   _Atomic bool immortal;
-  _Atomic bool doomed; /* the nemesis means to kill it */
+  _Atomic bool doomed;   /* the nemesis means to kill it */
   _Atomic bool replaced; /* another one has been started in its place */
   _Atomic bool stopped;
   _Atomic int64_t resumed_ns;

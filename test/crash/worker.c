@@ -309,10 +309,12 @@ static bool may_put(const struct worker *worker) {
   return plan->forever || atomic_load(&worker->life->accepted) + BATCH_MAX + 1 < most;
 }
 
-/* A process that lives for some operations only is at its end. */
+/* A process that lives for some operations only is at its end; but what is left when nobody
+ * puts any more takes no more processes to get. */
 static bool worn_out(const struct worker *worker, uint32_t n) {
   uint32_t most = worker->book->plan.life_ops;
-  return most > 0 && n >= most && !atomic_load(&worker->life->immortal);
+  return most > 0 && n >= most && working(worker, RUN) &&
+         !atomic_load(&worker->life->immortal);
 }
 
 static void produce(struct worker *worker) {
