@@ -130,6 +130,8 @@ START_TEST(a_batch_ends_on_time) {
   ck_assert_int_eq(forkq_queue_get_many(queue, items, 4, TIMEOUT_MS, &got),
                    FORKQ_TIMEDOUT);
   assert_on_time(begin_ms, TIMEOUT_MS);
+  for (int i = 0; i < 4; i++)
+    forkq_item_destroy(&items[i]);
   kill(writer, SIGCONT);
   assert_get_large(7);
   ck_assert_int_eq(get(20000), 8);

@@ -24,7 +24,7 @@ static bool failed(const struct book *book) {
 /* ---- the run ----------------------------------------------------------------------------- */
 
 static bool run_is_over(const struct book *book, int64_t end_ns) {
-  if (failed(book))
+  if (failed(book) || atomic_load(&book->stop) != 0)
     return true;
   if (end_ns != 0)
     return book_now() >= end_ns;

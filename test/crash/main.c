@@ -45,6 +45,19 @@ struct totals {
 
 static struct totals totals;
 static struct watch watch;
+static volatile sig_atomic_t told_to_stop;
+
+/* The epoch that runs is the last. */
+static void on_signal(int signal) {
+  (void)signal;
+  told_to_stop = 1;
+}
+
+static void handle_signals(void (*handler)(int signal)) {
+  struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
 
 /* ---- one epoch --------------------------------------------------------------------------- */
 
@@ -81,6 +94,7 @@ static pid_t start_judge(struct book *book, int64_t end_ns) {
     return pid;
   }
   setpgid(0, 0);
+  handle_signals(SIG_DFL);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent)
     _exit(1);
@@ -100,6 +114,8 @@ static void attend(struct book *book, pid_t judge, struct soak *soak) {
       totals.late_ns = watch.worst_ns;
     if (atomic_load(&book->failed) != 0)
       return;
+    if (told_to_stop)
+      atomic_store(&book->stop, 1);
   }
   if (atomic_load(&book->failed) == 0 && (!WIFEXITED(status) || WEXITSTATUS(status) != 0))
     book_fail(book, "the judge ended with %#x", (unsigned)status);
@@ -228,7 +244,8 @@ static int run_all(const struct run *run) {
     if (failed)
       fprintf(stderr, "epoch %u was: %s\n", epoch, line);
     epoch++;
-  } while (!failed && run->epoch < 0 && run->minutes == 0 && totals.kills < run->kills);
+  } while (!failed && !told_to_stop && run->epoch < 0 && run->minutes == 0 &&
+           totals.kills < run->kills);
   print_totals(run, began);
   printf(failed ? "a promise was BROKEN\n" : "every promise was kept\n");
   return failed ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -285,5 +302,6 @@ static struct run parse(int argc, char **argv) {
 int main(int argc, char **argv) {
   struct run run = parse(argc, argv);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
+  handle_signals(on_signal);
   return run_all(&run);
 }
