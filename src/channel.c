@@ -197,7 +197,7 @@ static void consume(struct forkq__channel *channel, uint32_t next, uint64_t mess
   FORKQ__STORE(shared->offset, next);
   if (messages > 0)
     /* model: consume_taken */
-    atomic_store(&channel->ledger->taken, FORKQ__LOAD(channel->ledger->taken) + messages);
+    FORKQ__STORE(channel->ledger->taken, FORKQ__LOAD(channel->ledger->taken) + messages);
   FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - 1);
 }
 

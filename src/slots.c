@@ -13,8 +13,9 @@
 _Static_assert(FORKQ__CELLS_MAX < 1 << FORKQ__CELL_BITS, "a cell + 1 fits");
 #define CELL_MASK ((UINT64_C(1) << FORKQ__CELL_BITS) - 1)
 
-/* Getters store `taken`, then look for waiters; putters say that they wait, then look at
- * `taken`. Sequential consistency makes one of them see the other. */
+/* Getters store `taken`, then look for waiters (slots_freed); putters say that they wait, then
+ * look at `taken` (slots_wait). So that one of them sees the other, there is a fence between
+ * the getter's two, and the putter's are sequentially consistent. */
 static uint64_t gone_now(struct forkq__ledger *ledger) {
   return atomic_load(&ledger->taken) + atomic_load(&ledger->returned);
 }
@@ -115,8 +116,11 @@ void forkq__slots_tell_watchers(struct forkq__slots *slots, int room_fd) {
 }
 
 void forkq__slots_freed(struct forkq__slots *slots, int room_fd) {
+  if (slots->maxsize <= 0)
+    return;
+  atomic_thread_fence(memory_order_seq_cst);
   /* model: freed_waiters */
-  if (slots->maxsize <= 0 || atomic_load(&slots->waiters) == 0 ||
+  if (FORKQ__LOAD(slots->waiters) == 0 ||
       /* model: freed_waking */
       atomic_exchange(&slots->waking, 1) != 0)
     return;
