@@ -158,9 +158,8 @@ static bool has_account(struct forkq__cell *cell) {
 
 /* Settles with the dead: with all of them, or only with those who may hold something, which
  * saves a system call for each of the others. */
-static bool reap_locked(struct forkq__ledger *ledger, int fd, uint32_t own,
+static void reap_locked(struct forkq__ledger *ledger, int fd, uint32_t own,
                         struct forkq__witness witness, bool all) {
-  uint64_t before = FORKQ__LOAD(ledger->returned);
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
     struct forkq__cell *cell = &ledger->cells[i];
     if (FORKQ__LOAD(cell->state) == FREE || (!all && !has_account(cell)) ||
@@ -176,7 +175,6 @@ static bool reap_locked(struct forkq__ledger *ledger, int fd, uint32_t own,
       forkq__log(FORKQ_LOG_WARNING, "lost %llu items of a process that died",
                  (unsigned long long)(FORKQ__LOAD(cell->returned) - was_returned));
   }
-  return FORKQ__LOAD(ledger->returned) != before;
 }
 
 bool forkq__ledger_alive(int fd, uint32_t own, uint32_t cell) {
@@ -186,11 +184,13 @@ bool forkq__ledger_alive(int fd, uint32_t own, uint32_t cell) {
 
 bool forkq__ledger_reap(struct forkq__ledger *ledger, int fd, uint32_t own,
                         struct forkq__witness witness) {
+  /* What the repair of the lock brings back counts, too. */
+  uint64_t before = FORKQ__LOAD(ledger->returned);
   if (acquire(ledger) != 0)
     return false;
-  bool found = reap_locked(ledger, fd, own, witness, false);
+  reap_locked(ledger, fd, own, witness, false);
   forkq__lock_release(&ledger->lock);
-  return found;
+  return FORKQ__LOAD(ledger->returned) != before;
 }
 
 bool forkq__ledger_in_doubt(struct forkq__ledger *ledger) {
