@@ -231,7 +231,7 @@ static int init(uv_loop_t *loop, queue_t *queue, int64_t maxsize,
   queue->data = data;
   queue->loop = loop;
   queue->maxsize = maxsize;
-  queue->items_.kind_ = kind;
+  queue->items_.kind_ = (int)kind;
   uv_idle_init(loop, &queue->idle_); /* these two do not fail */
   uv_prepare_init(loop, &queue->prepare_);
   queue->idle_.data = queue->prepare_.data = queue;
