@@ -436,10 +436,10 @@ START_TEST(test_blocking_put_wait) {
   forkq_loop_queue_t *queue = queue_of(1);
   struct task first, second;
   uv_timer_t timer;
-  call_later(&timer, 10, get_one_later, queue);
   start_put(&first, queue, 1);
   start_put(&second, queue, 2);
   turn();
+  call_later(&timer, 10, get_one_later, queue);
   ck_assert(first.done);
   ck_assert(!second.done);
   ck_assert_int_ge(await(&second), 0);

@@ -844,6 +844,17 @@ START_TEST(a_put_that_was_started_needs_no_memory) {
 }
 END_TEST
 
+START_TEST(waiting_puts_take_no_more_memory_than_maxsize_items) {
+  static forkq_loop_queue_req_t reqs[1000];
+  open_queue(16);
+  ck_assert_int_eq(put_nowait(0), 0);
+  long before = support_heap_requests();
+  for (int i = 0; i < 1000; i++)
+    ck_assert_int_eq(put(&reqs[i], i), 0);
+  ck_assert_int_eq(support_heap_requests(), before);
+}
+END_TEST
+
 START_TEST(an_overtaking_put_leaves_the_memory_of_those_that_wait) {
   forkq_loop_queue_req_t reqs[16] = { 0 };
   open_queue(0);
@@ -1181,6 +1192,7 @@ int main(void) {
   tcase_add_test(tcase, maxsize_0_or_less_is_no_limit);
   tcase_add_test(tcase, without_memory_a_put_changes_nothing);
   tcase_add_test(tcase, a_put_that_was_started_needs_no_memory);
+  tcase_add_test(tcase, waiting_puts_take_no_more_memory_than_maxsize_items);
   tcase_add_test(tcase, an_overtaking_put_leaves_the_memory_of_those_that_wait);
   tcase_add_loop_test(tcase, no_item_is_lost_or_doubled_whatever_is_cancelled, 0, 12);
   tcase_add_loop_test(tcase, a_large_queue_keeps_its_order, 0, 3);
