@@ -523,6 +523,28 @@ START_TEST(a_shutdown_lets_gets_have_what_is_left) {
 }
 END_TEST
 
+START_TEST(a_shutdown_alone_ends_what_waits) {
+  forkq_loop_queue_req_t getter = { 0 }, putter = { 0 };
+  open_queue(1);
+  ck_assert_int_eq(get(&getter), 0);
+  turn();
+  ck_assert_int_eq(CALL(forkq_loop_queue_shutdown(&queue, 0)), 0);
+  turn();
+  assert_end(0, &getter, FORKQ_ESHUTDOWN, 0);
+  ck_assert_int_eq(close_queue(), 0);
+  run();
+
+  closed = 0;
+  open_queue(1);
+  ck_assert_int_eq(put_nowait(1), 0);
+  ck_assert_int_eq(put(&putter, 2), 0);
+  turn();
+  ck_assert_int_eq(CALL(forkq_loop_queue_shutdown(&queue, 0)), 0);
+  turn();
+  assert_end(1, &putter, FORKQ_ESHUTDOWN, 2);
+}
+END_TEST
+
 START_TEST(a_shutdown_comes_before_room) {
   forkq_loop_queue_req_t putter = { 0 };
   open_queue(1);
@@ -1178,6 +1200,7 @@ int main(void) {
   tcase_add_test(tcase, a_released_joiner_can_still_be_cancelled);
   tcase_add_test(tcase, dropped_items_never_make_the_tasks_negative);
   tcase_add_test(tcase, a_shutdown_lets_gets_have_what_is_left);
+  tcase_add_test(tcase, a_shutdown_alone_ends_what_waits);
   tcase_add_test(tcase, a_shutdown_comes_before_room);
   tcase_add_test(tcase, a_second_shutdown_may_add_immediate);
   tcase_add_test(tcase, close_calls_back_everything_that_waits_then_itself);
