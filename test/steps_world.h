@@ -35,7 +35,7 @@ struct operation {
   int puts;              /* items of its that arrive, when it has come to its end */
   int takes;             /* items that it takes, at the most */
   int leaves;            /* of which it has given back so many at its end */
-  bool gets_own;         /* some of its own it takes itself */
+  int gets_own;          /* items of its own that it takes itself, besides `puts` */
   int withdrawn;         /* items whose packing fails */
   bool large;            /* with messages of which a part may stay behind */
   bool unsteady;         /* others run meanwhile, so that its points move a little */

@@ -87,6 +87,7 @@ static pid_t start_writer(void) {
 
 static pid_t stopped_writer(int64_t maxsize) {
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
+  support_shrink_pipe(queue);
   pid_t writer = start_writer();
   support_stop(writer);
   return writer;
@@ -202,6 +203,7 @@ static void get_one(void *arg) {
 
 START_TEST(a_zombie_that_slept_in_a_get_hands_on) {
   ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  support_shrink_pipe(queue);
   pid_t first = support_fork(get_one, NULL);
   support_until_asleep(first);
   pid_t second = support_fork(get_one, NULL);
@@ -217,6 +219,7 @@ END_TEST
 /* A message may stop and go on at any place, again and again. */
 START_TEST(a_writer_that_stutters_loses_nothing) {
   ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  support_shrink_pipe(queue);
   for (int round = 0; round < 20; round++) {
     pid_t writer = start_writer();
     for (int i = 0; i < 5; i++) {

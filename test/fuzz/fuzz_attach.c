@@ -155,7 +155,7 @@ static void damage(struct fuzz_input *input, bool locks_too) {
     struct fuzz_input bytes = fuzz_take(input, fuzz_number(input, 1) % 16 + 1);
     for (size_t i = 0; i < bytes.size; i++)
       if (locks_too || !in_lock(offset + i))
-        MUST(pwrite(fds[3], bytes.data + i, 1, (off_t)(offset + i)) == 1);
+        MUST(pwrite(fds[4], bytes.data + i, 1, (off_t)(offset + i)) == 1);
   }
 }
 
@@ -184,8 +184,8 @@ static void attach_memory(struct fuzz_input input) {
   uint8_t options = (uint8_t)fuzz_number(&input, 1);
   bool only_attach = options & 1;
   make_descriptors(options & 2, options & 4 ? 5 : 0);
-  snprintf(text, sizeof text, "forkq:%u:%d:%d:%d:%d", FORKQ__SEGMENT_LAYOUT, fds[0],
-           fds[1], fds[2], fds[3]);
+  snprintf(text, sizeof text, "forkq:%u:%d:%d:%d:%d:%d", FORKQ__SEGMENT_LAYOUT, fds[0],
+           fds[1], fds[2], fds[3], fds[4]);
   damage(&input, only_attach);
   if (forkq_queue_attach(&queue, text, NULL) < 0) {
     must_all_be(true);
