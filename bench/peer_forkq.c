@@ -1,0 +1,37 @@
+/* forkq's queue with bytes, one call a message; what is put is a msgpack bin. */
+#include <forkq.h>
+
+#include "forkq_peers.h"
+#include "loop.h"
+
+static void *open_queue(const struct load *load, const char *name) {
+  return forkq_channel_open(load, name);
+}
+
+LOOP_INLINE void send_bytes(void *channel, uint32_t producer, uint64_t number) {
+  struct forkq_channel *self = channel;
+  message_write(self->bin + BIN_HEADER, self->size, producer, number);
+  forkq_must(forkq_queue_put_packed(self->queue, self->bin, BIN_HEADER + self->size, -1),
+             "put");
+}
+
+LOOP_INLINE struct message_head receive_bytes(void *channel) {
+  struct forkq_channel *self = channel;
+  forkq_must(forkq_queue_get_packed(self->queue, &self->item, -1), "get");
+  return message_read((const unsigned char *)self->item.data + BIN_HEADER,
+                      self->item.size - BIN_HEADER, self->size);
+}
+
+LOOP_DEFINE(send_bytes, receive_bytes)
+
+const struct peer peer_forkq = {
+  .name = "forkq",
+  .label = "forkq",
+  .open = open_queue,
+  .send = send_bytes,
+  .receive = receive_bytes,
+  .produce = produce,
+  .consume = consume,
+  .close = forkq_channel_close,
+  .version = forkq_version,
+};

@@ -1,0 +1,357 @@
+"""Plots, tables and the documentation's figures from the results of the benchmark.
+
+report.py DIR                draws plots of DIR/results.json into DIR
+report.py --docs DOCS DIR    draws them into DOCS/benchmarks, copies the results there, and
+                             writes the tables between the markers of DOCS/benchmarks.md
+"""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+SHAPES = ["1x1", "4x1", "1x4", "4x4"]
+PLACES = ["one CPU", "two CPUs", "anywhere"]
+P50, P99, P999 = 0.5, 0.99, 0.999
+
+# Section, shapes, bytes, contender, what it is divided by, at least; None: the first
+# contender of the cell. Of a round trip the ratio is time by time, and at most.
+TARGETS = [
+    ("unbounded", SHAPES, [64], "cpython_queue", 40),
+    ("unbounded", SHAPES, [64], "pipe", 3),
+    ("unbounded", SHAPES, [64], "boost", 2),
+    ("unbounded", ["1x1"], [64], "zmq", 2.5),
+    ("unbounded", ["4x4"], [64], "zmq", 1.5),
+    ("bounded", SHAPES, [64], "cpython_queue", 35),
+    ("bounded", SHAPES, [64], "boost", 1.2),
+    ("objects, unbounded", SHAPES, [64], "cpython_object", 22),
+    ("objects, bounded", SHAPES, [64], "cpython_object", 15),
+    ("bounded", SHAPES, [1024], "cpython_queue", 14),
+    ("bounded", SHAPES, [1024], "zmq", 2),
+    ("bounded", SHAPES, [65536], "cpython_queue", 3),
+    ("bounded", SHAPES, [65536], "pipe", 2),
+    ("bounded", SHAPES, [1048576], "cpython_queue", 5),
+    ("bounded", SHAPES, [1048576], "pipe", 2.5),
+    ("simple queue", ["1x1", "4x4"], [64], "cpython_simple", 5),
+    ("connection", ["1x1"], [64, 1024, 65536, 1048576], "cpython_pipe", 5),
+    ("connection", ["1x1"], [64, 1024, 65536, 1048576], "pipe_framed", 0.95),
+]
+BATCH_TARGETS = [("batches, unbounded", 2.5), ("batches, bounded", 2.5)]
+TRIP_TARGETS = [
+    ("two CPUs", "pipe", 1.1),
+    ("one CPU", "pipe", 1.3),
+    ("anywhere", "pipe", 1.3),
+    ("two CPUs", "cpython_queue", 0.75),
+    ("one CPU", "cpython_queue", 0.2),
+    ("anywhere", "cpython_queue", 0.2),
+]
+CPU_TARGET = 0.25
+
+MORE_COLOURS = ["#8c564b", "#e377c2", "#bcbd22", "#7f7f7f"]
+
+
+class Results:
+    def __init__(self, path):
+        self.all = json.loads(path.read_text(encoding="utf-8"))
+        self.cells = self.all["cells"]
+
+    def sections(self):
+        return list(dict.fromkeys(cell["section"] for cell in self.cells))
+
+    def cells_of(self, section, shape=None):
+        return [
+            cell
+            for cell in self.cells
+            if cell["section"] == section and shape in (None, cell["shape"])
+        ]
+
+    def find(self, section, shape, size, peer):
+        """The contender, or None."""
+        for cell in self.cells_of(section, shape):
+            for contender in cell["contenders"]:
+                if cell["bytes"] == size and contender["peer"] == peer and contender["ok"]:
+                    return contender
+        return None
+
+    def quantile(self, contender, at):
+        return contender["quantiles"][self.all["quantile_at"].index(at)]
+
+
+def short(value):
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
+
+
+def size_name(size):
+    if size >= 1 << 20:
+        return f"{size >> 20} MiB"
+    return f"{size >> 10} KiB" if size >= 1 << 10 else f"{size} B"
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|--:" * (len(head) - 1) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def machine(results):
+    facts = [f"- {name}: {value}" for name, value in results.all["machine"].items()]
+    facts.append(f"- rounds: {results.all['rounds']}")
+    facts += [f"- not installed, left out: {name}" for name in results.all["missing"]]
+    return "\n".join(facts) + "\n"
+
+
+def labels_of(cells):
+    return {c["peer"]: c["label"] for cell in cells for c in cell["contenders"]}
+
+
+def rates(results, section, shape):
+    """A table: contenders by sizes."""
+    cells = results.cells_of(section, shape)
+    sizes = sorted({cell["bytes"] for cell in cells})
+    rows = []
+    for peer, label in labels_of(cells).items():
+        row = [label]
+        for size in sizes:
+            found = results.find(section, shape, size, peer)
+            row.append(f"{short(found['rate'][0])} ({found['ratio'][0]:.3g})" if found else "")
+        rows.append(row)
+    head = "the dict" if section.startswith("objects") else None
+    return table([shape] + [head or size_name(size) for size in sizes], rows)
+
+
+def round_trips(results, size):
+    rows = []
+    for place in PLACES:
+        cells = [c for c in results.cells_of("round trip", place) if c["bytes"] == size]
+        for cell in cells:
+            for contender in (c for c in cell["contenders"] if c["ok"]):
+                times = [f"{results.quantile(contender, at):.3g}" for at in (P50, P99, P999)]
+                rows.append([f"{place}: {contender['label']}", *times])
+    return table([f"{size_name(size)}, microseconds", "p50", "p99", "p99.9"], rows)
+
+
+def cost_table(results):
+    """CPU time and memory of the cells with 64 bytes, one to one."""
+    rows = []
+    for section in ("unbounded", "bounded"):
+        for cell in results.cells_of(section, "1x1"):
+            for contender in cell["contenders"]:
+                if cell["bytes"] == 64 and contender["ok"]:
+                    rows.append(
+                        [
+                            f"{section}: {contender['label']}",
+                            f"{contender['cpu_us']:.3g}",
+                            f"{contender['peak_mib']:.3g}",
+                        ]
+                    )
+    return table(["64 B, 1x1", "CPU us a message", "peak MiB, all processes"], rows)
+
+
+def memory_table(results):
+    memory = results.all.get("memory")
+    if memory is None:
+        return ""
+    rows = [
+        [
+            "a queued message of 64 bytes, beyond these",
+            f"{memory['message_bytes']:.1f} B",
+            "16 B",
+        ],
+        ["an idle queue", f"{memory['queue_kib']:.0f} KiB", "256 KiB"],
+        ["a process that has put, shared", f"{memory['process_kib']:.2f} KiB", "4 KiB"],
+    ]
+    return table(["memory", "measured", "target, at most"], rows)
+
+
+def verdict(value, target, at_most):
+    return "yes" if (value <= target if at_most else value >= target) else "**no**"
+
+
+def target_rows(results):
+    for section, shapes, sizes, peer, least in TARGETS:
+        for size in sizes:
+            for shape in shapes:
+                found = results.find(section, shape, size, peer)
+                if found:
+                    name = f"{section}, {size_name(size)}, {shape}: as fast as {found['label']}"
+                    value = found["ratio"][0]
+                    yield name, f">= {least}", value, verdict(value, least, False)
+    for section, least in BATCH_TARGETS:
+        for shape in SHAPES:
+            found = results.find(section, shape, 64, "forkq_batch")
+            if found:
+                value = 1 / found["ratio"][0]
+                name = f"{section}, {shape}: as fast as single calls"
+                yield name, f">= {least}", value, verdict(value, least, False)
+    for place, peer, most in TRIP_TARGETS:
+        found = results.find("round trip", place, 64, peer)
+        if found:
+            value = 1 / found["ratio"][0]
+            name = f"round trip, 64 B, {place}: time by that of {found['label']}"
+            yield name, f"<= {most}", value, verdict(value, most, True)
+    mine = results.find("unbounded", "1x1", 64, "forkq")
+    pipe = results.find("unbounded", "1x1", 64, "pipe")
+    if mine and pipe:
+        value = mine["cpu_us"] / pipe["cpu_us"]
+        name = "CPU per message, 64 B, 1x1: by that of raw pipe"
+        yield name, f"<= {CPU_TARGET}", value, verdict(value, CPU_TARGET, True)
+
+
+def target_table(results):
+    rows = [
+        [name, target, f"{value:.3g}", met] for name, target, value, met in target_rows(results)
+    ]
+    return table(["", "target", "measured", "met"], rows)
+
+
+# ---- plots -------------------------------------------------------------------------------
+
+
+def gnuplot(path, size, commands):
+    head = f"set terminal svg size {size} font 'sans,12' background 'white' noenhanced\nset output '{path}'\n"
+    head += "set key outside right top\nset grid\n"
+    for number, colour in enumerate(MORE_COLOURS, 9):  # gnuplot has 8, and begins anew
+        head += f"set linetype {number} linecolor rgb '{colour}'\n"
+    subprocess.run(["gnuplot"], input=head + commands, text=True, check=True)
+
+
+def series(columns):
+    """Inline data and the plot command for {label: [(x, y)...]}."""
+    blocks, plots = "", []
+    for number, (label, points) in enumerate(columns.items()):
+        blocks += f"$s{number} << EOD\n" + "".join(f"{x} {y}\n" for x, y in points) + "EOD\n"
+        width = 3 if label.startswith("forkq") else 1.5
+        plots.append(
+            f"$s{number} using 1:2 with linespoints pt 7 ps 0.5 lw {width} title '{label}'"
+        )
+    return blocks + "plot " + ", ".join(plots) + "\n"
+
+
+def plot_by_size(results, shape, path):
+    columns = {}
+    for cell in results.cells_of("bounded", shape):
+        for contender in (c for c in cell["contenders"] if c["ok"]):
+            points = columns.setdefault(contender["label"], [])
+            points.append((cell["bytes"], contender["rate"][0]))
+    if any(len(points) > 1 for points in columns.values()):
+        gnuplot(
+            path,
+            "900,520",
+            f"set title 'Messages a second by size, bounded, {shape}'\n"
+            "set logscale xy\nset format y '%.0s%c'\nset xlabel 'bytes'\n"
+            "set xtics ('16 B' 16, '64 B' 64, '1 KiB' 1024, '64 KiB' 65536, '1 MiB' 1048576)\n"
+            + series(columns),
+        )
+
+
+def plot_by_shape(results, path):
+    cells = [c for c in results.cells_of("bounded") if c["bytes"] == 64]
+    shapes = [cell["shape"] for cell in cells]
+    if not cells:
+        return
+    data = "$d << EOD\n"
+    labels = labels_of(cells)
+    for cell in cells:
+        found = {c["peer"]: c["rate"][0] for c in cell["contenders"] if c["ok"]}
+        data += cell["shape"] + "".join(f" {found.get(peer, '?')}" for peer in labels) + "\n"
+    data += "EOD\n"
+    plots = [
+        f"$d using {i + 2}:xtic(1) title '{label}'" for i, label in enumerate(labels.values())
+    ]
+    gnuplot(
+        path,
+        "900,520",
+        f"set title 'Messages of 64 bytes a second, bounded, {', '.join(shapes)}'\n"
+        "set style data histogram\nset style histogram clustered gap 2\n"
+        "set style fill solid 0.8 border -1\nset datafile missing '?'\n"
+        "set logscale y\nset format y '%.0s%c'\nset xlabel 'producers x consumers'\n"
+        + data
+        + "plot "
+        + ", ".join(plots)
+        + "\n",
+    )
+
+
+def plot_round_trips(results, place, path):
+    columns = {}
+    for cell in results.cells_of("round trip", place):
+        for contender in (c for c in cell["contenders"] if c["ok"] and cell["bytes"] == 64):
+            pairs = zip(contender["quantiles"], results.all["quantile_at"])
+            # 90 %, 99 %, 99.9 % at equal distances, as is usual for latencies.
+            points = [(1 / (1 - at), time) for time, at in pairs if at < 1]
+            columns[contender["label"]] = points
+    if columns:
+        gnuplot(
+            path,
+            "900,520",
+            f"set title 'Round trips of 64 bytes, {place}'\n"
+            "set logscale xy\nset ylabel 'microseconds'\nset xlabel 'of all round trips'\n"
+            "set xtics ('50 %%' 2, '90 %%' 10, '99 %%' 100, '99.9 %%' 1000, '99.99 %%' 10000)\n"
+            + series(columns),
+        )
+
+
+def draw(results, directory):
+    """Returns the plots' names."""
+    if shutil.which("gnuplot") is None:
+        print("no gnuplot, no plots", file=sys.stderr)
+        return []
+    for shape in SHAPES:
+        plot_by_size(results, shape, directory / f"size-{shape}.svg")
+    plot_by_shape(results, directory / "processes.svg")
+    for place in PLACES:
+        plot_round_trips(results, place, directory / f"round-trip-{place.replace(' ', '-')}.svg")
+    return sorted(path.name for path in directory.glob("*.svg"))
+
+
+# ---- the document ------------------------------------------------------------------------
+
+
+def figures(results, plots):
+    parts = ["### The machine\n", machine(results), "### Targets\n", target_table(results)]
+    for section in results.sections():
+        if section == "round trip":
+            continue
+        parts.append(f"### {section[0].upper()}{section[1:]}: messages a second\n")
+        parts += [rates(results, section, s) for s in SHAPES if results.cells_of(section, s)]
+    sizes = sorted({cell["bytes"] for cell in results.cells_of("round trip")})
+    parts.append("### Round trips\n")
+    parts += [round_trips(results, size) for size in sizes]
+    parts += ["### CPU time and memory\n", cost_table(results), memory_table(results)]
+    parts.append("### Plots\n")
+    parts += [f"![{name[:-4]}](benchmarks/{name})\n" for name in plots]
+    return "\n".join(parts)
+
+
+def write_docs(results, source, docs):
+    directory, page = docs / "benchmarks", docs / "benchmarks.md"
+    directory.mkdir(exist_ok=True)
+    plots = draw(results, directory)
+    shutil.copy(source / "results.csv", directory)
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    body = f"{BEGIN}\n\n{figures(results, plots)}\n{END}"
+    page.write_text(before + body + after, encoding="utf-8")
+
+
+def main():
+    arguments = sys.argv[1:]
+    source = pathlib.Path(arguments[-1])
+    results = Results(source / "results.json")
+    if arguments[0] == "--docs":
+        if results.all["quick"] or len(results.sections()) < 9:
+            sys.exit("the last run was not a full one: ./dev bench")
+        write_docs(results, source, pathlib.Path(arguments[1]))
+        print(f"written: {arguments[1]}/benchmarks.md, {arguments[1]}/benchmarks/")
+        return
+    draw(results, source)
+    print(f"results and plots are in {source}")
+
+
+if __name__ == "__main__":
+    main()
