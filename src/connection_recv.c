@@ -141,7 +141,9 @@ static int receive_into_item(forkq_connection_t *connection, forkq_item_t *item)
 static int receive_into_buffer(forkq_connection_t *connection, char *buffer,
                                size_t *ret_size) {
   struct forkq__incoming *in = &connection->in;
-  if (in->memory != NULL)
+  /* Only a message of no bytes comes without a buffer: */
+  if (in->received > 0)
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
     memcpy(buffer, in->memory, in->received);
   int r = read_until(connection, buffer, in->size, &in->received);
   if (r < 0)

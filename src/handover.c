@@ -60,7 +60,7 @@ int forkq_queue_attach(forkq_queue_t **ret_queue, const char *text,
                        const forkq_queue_options_t *options) {
   if (ret_queue == NULL || text == NULL)
     return FORKQ_ENULL;
-  forkq_handover_t handover;
+  forkq_handover_t handover = { .text = "" };
   int r = parse(text, &handover);
   return r < 0 ? r : forkq__queue_adopt(ret_queue, handover.fds, options);
 }

@@ -420,7 +420,7 @@ int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds
                             .msg_iovlen = 1,
                             .msg_control = control.space,
                             .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
-  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  struct cmsghdr *header = &control.header;
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(count * sizeof(int));

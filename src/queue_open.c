@@ -146,7 +146,7 @@ static bool is_same(const struct forkq__life *life, const void *identity) {
 
 /* The segment of the descriptor, if it is one and the pipe belongs to it. */
 static int adopt_segment(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
-  uint64_t read_end, write_end;
+  uint64_t read_end = 0, write_end = 0;
   int r = forkq__os_identity(fds[4], &queue->identity);
   /* A process's life is one record lock: with two handles, the end of one would look like
    * the end of the process. */

@@ -21,6 +21,16 @@
 
 static bool is_child;
 
+/* A child that ends with _exit has to write down itself what it covered. */
+#ifdef FORKQ_COVERAGE
+void __gcov_dump(void);
+static void write_coverage(void) {
+  __gcov_dump();
+}
+#else
+static void write_coverage(void) {}
+#endif
+
 void support_child_failed(const char *file, int line, const char *condition) {
   fprintf(stderr, "%s:%d: in a child, this does not hold: %s\n", file, line, condition);
   _exit(1);
@@ -63,6 +73,7 @@ pid_t support_fork(void (*fn)(void *arg), void *arg) {
   if (getppid() != parent)
     _exit(1);
   fn(arg);
+  write_coverage();
   _exit(0);
 }
 
