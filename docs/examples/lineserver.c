@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ struct line {
   char *answer; /* NULL until it is there */
   size_t size;
   bool putting; /* its request is pending */
+  bool again;   /* a worker died meanwhile, maybe with this line */
   bool writing;
   char text[];
 };
@@ -132,6 +134,7 @@ static pid_t start_worker(void) {
   pid_t pid = fork();
   if (pid != 0)
     return pid;
+  prctl(PR_SET_PDEATHSIG, SIGKILL); /* should the server be killed */
   close_sockets();
   signal(SIGINT, SIG_IGN); /* the server ends its workers */
   signal(SIGTERM, SIG_DFL);
@@ -222,6 +225,8 @@ static void write_answers(struct connection *connection) {
   }
 }
 
+static void put_line(struct line *line);
+
 static void on_put(forkq_loop_req_t *req, int status) {
   struct line *line = req->data;
   struct connection *connection = line->connection;
@@ -232,6 +237,8 @@ static void on_put(forkq_loop_req_t *req, int status) {
     close_connection(connection);
   else if (line->answer != NULL)
     write_answers(connection);
+  else if (line->again)
+    put_line(line);
   free_connection(connection);
 }
 
@@ -239,6 +246,7 @@ static void put_line(struct line *line) {
   struct message message = { line->connection->id, line->number, line->text, line->size };
   must(forkq_loop_put_with(&line->put, to_workers, pack, &message, -1, on_put), "put");
   line->putting = true;
+  line->again = false;
 }
 
 static void on_line(struct connection *connection, const char *text, size_t size) {
@@ -364,7 +372,11 @@ static void put_again(void) {
   for (struct connection *c = connections; c != NULL; c = c->next)
     for (int i = 0; i < WINDOW; i++) {
       struct line *line = c->window[i];
-      if (line != NULL && line->answer == NULL && !line->putting)
+      if (line == NULL || line->answer != NULL)
+        continue;
+      if (line->putting) /* it may be in the queue, or have been */
+        line->again = true;
+      else
         put_line(line);
     }
 }
