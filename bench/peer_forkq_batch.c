@@ -1,4 +1,4 @@
-/* forkq's queue with put_many and get_many of 64. */
+/* forkq's queue with bytes, 64 a call: put_many_packed and get_many_packed. */
 #include <forkq.h>
 
 #include "forkq_peers.h"
@@ -10,14 +10,15 @@ static void *open_queue(const struct load *load, const char *name) {
   return forkq_channel_open(load, name);
 }
 
-static void put_all(forkq_queue_t *queue, const msgpack_object *objects, size_t count) {
+static void put_all(forkq_queue_t *queue, const forkq_bytes_t *messages, size_t count) {
   size_t put;
   for (size_t done = 0; done < count; done += put)
-    forkq_must(forkq_queue_put_many(queue, objects + done, count - done, -1, &put),
-               "put_many");
+    forkq_must(
+        forkq_queue_put_many_packed(queue, messages + done, count - done, -1, &put),
+        "put_many_packed");
 }
 
-/* What says the end is put one by one, and not by put_many: it is for one consumer each. */
+/* What says the end is put one by one, and not in a batch: it is for one consumer each. */
 static void put_last(struct forkq_channel *self) {
   message_write(self->bin + BIN_HEADER, self->size, MESSAGE_LAST, 0);
   forkq_must(forkq_queue_put_packed(self->queue, self->bin, BIN_HEADER + self->size, -1),
@@ -26,22 +27,22 @@ static void put_last(struct forkq_channel *self) {
 
 static void produce(void *channel, struct party *party) {
   struct forkq_channel *self = channel;
-  unsigned char *payloads = check_memory(calloc(BATCH, self->size));
-  msgpack_object objects[BATCH];
+  unsigned char *bins[BATCH];
+  forkq_bytes_t messages[BATCH];
   for (size_t i = 0; i < BATCH; i++) {
-    objects[i].type = MSGPACK_OBJECT_BIN;
-    objects[i].via.bin.ptr = (char *)payloads + i * self->size;
-    objects[i].via.bin.size = (uint32_t)self->size;
+    bins[i] = forkq_make_bin(self->size);
+    messages[i] = (forkq_bytes_t){ bins[i], BIN_HEADER + self->size };
   }
   for (uint64_t number = 0; number < party->load->messages;) {
     size_t count = 0;
     for (; count < BATCH && number < party->load->messages; count++)
-      message_write(payloads + count * self->size, self->size, party->index, ++number);
-    put_all(self->queue, objects, count);
+      message_write(bins[count] + BIN_HEADER, self->size, party->index, ++number);
+    put_all(self->queue, messages, count);
   }
   for (unsigned i = 0; i < party->load->consumers; i++)
     put_last(self);
-  free(payloads);
+  for (size_t i = 0; i < BATCH; i++)
+    free(bins[i]);
 }
 
 /* One batch; returns how many in it said the end. */
@@ -49,11 +50,12 @@ static unsigned take_batch(struct forkq_channel *self, forkq_item_t items[BATCH]
                            struct party *party) {
   size_t got;
   unsigned ends = 0;
-  forkq_must(forkq_queue_get_many(self->queue, items, BATCH, -1, &got), "get_many");
+  forkq_must(forkq_queue_get_many_packed(self->queue, items, BATCH, -1, &got),
+             "get_many_packed");
   for (size_t i = 0; i < got; i++) {
-    const msgpack_object_bin *bin = &items[i].object.via.bin;
     struct message_head head =
-        message_read((const unsigned char *)bin->ptr, bin->size, self->size);
+        message_read((const unsigned char *)items[i].data + BIN_HEADER,
+                     items[i].size - BIN_HEADER, self->size);
     if (head.producer == MESSAGE_LAST)
       ends++;
     else

@@ -190,23 +190,24 @@ static int load_packet(struct forkq__channel *channel) {
   return FORKQ_EBADFRAME;
 }
 
-/* Passes over the frame that ends at `next`; `messages` of them end with it. */
-static void consume(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
+/* Passes over `frames` frames, the last of which ends at `next`; `messages` end in them. */
+static void consume(struct forkq__channel *channel, uint32_t next, uint32_t frames,
+                    uint64_t messages) {
   struct forkq__channel_shared *shared = channel->shared;
   /* model: consume_offset */
   FORKQ__STORE(shared->offset, next);
   if (messages > 0)
     /* model: consume_taken */
     FORKQ__STORE(channel->ledger->taken, FORKQ__LOAD(channel->ledger->taken) + messages);
-  FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - 1);
+  FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - frames);
 }
 
 /* The same, and counts them as got by `taker`. */
 static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t next,
-                        uint64_t messages) {
+                        uint32_t frames, uint64_t messages) {
   struct forkq__channel_shared *shared = channel->shared;
   if (!channel->joinable || messages == 0) {
-    consume(channel, next, messages);
+    consume(channel, next, frames, messages);
     return;
   }
   _Atomic uint64_t *got = got_by(channel, taker);
@@ -218,7 +219,7 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
   FORKQ__STORE(shared->take_offset, FORKQ__LOAD(shared->offset));
   /* model: take_taker */
   FORKQ__STORE(shared->taker, taker);
-  consume(channel, next, messages);
+  consume(channel, next, frames, messages);
   /* model: take_got */
   FORKQ__STORE(*got, FORKQ__LOAD(*got) + messages);
   /* model: take_noted */
@@ -226,11 +227,11 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
 }
 
 static void take(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
-  consume_for(channel, channel->cell + 1, next, messages);
+  consume_for(channel, channel->cell + 1, next, 1, messages);
 }
 
 static void drop(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
-  consume_for(channel, DROPPED, next, messages);
+  consume_for(channel, DROPPED, next, 1, messages);
 }
 
 /* ---- receiving --------------------------------------------------------------------------- */
@@ -648,17 +649,40 @@ bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
          forkq__channel_exhausted(channel);
 }
 
+/* Takes up to `count` messages of the current packet, which is of small ones, in one step. */
+static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
+                    size_t *ret_taken) {
+  struct forkq__channel_shared *shared = channel->shared;
+  uint32_t next = FORKQ__LOAD(shared->offset);
+  uint32_t taken = 0, bytes = 0;
+  int r = 0;
+  while (taken < count && next < shared->packet.length) {
+    struct forkq__frame frame = forkq__packet_frame(&shared->packet, next);
+    r = forkq__item_reserve(&items[taken], frame.size);
+    if (r < 0)
+      break;
+    memcpy(items[taken].memory_, frame.data, frame.size);
+    forkq__item_finish(&items[taken++], frame.size);
+    bytes += frame.size;
+    next = frame.next;
+  }
+  *ret_taken = taken;
+  if (taken == 0)
+    return r;
+  consume_for(channel, channel->cell + 1, next, taken, taken);
+  FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + bytes);
+  return r;
+}
+
 /* A large message is left for a call that can wait for its rest. */
-static int receive_small(struct forkq__channel *channel, forkq_item_t *item) {
+static int receive_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
+                       size_t *ret_received) {
   struct forkq__channel_shared *shared = channel->shared;
   int r = has_unread(shared) ? 0 : load_packet(channel);
   if (r == 0 && shared->packet.flags & FORKQ__FRAGMENT)
     r = -EAGAIN;
-  if (r == 0)
-    r = take_small(channel, item);
-  if (r == 0)
-    FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + item->size);
-  return r;
+  *ret_received = 0;
+  return r == 0 ? take_run(channel, items, count, ret_received) : r;
 }
 
 int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *items,
@@ -666,8 +690,11 @@ int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *it
   size_t received = 0;
   int r = forkq__channel_lock_read(channel, FORKQ__NOWAIT);
   if (r == 0) {
-    while (received < count && (r = receive_small(channel, &items[received])) == 0)
-      received++;
+    while (received < count && r == 0) {
+      size_t more;
+      r = receive_run(channel, items + received, count - received, &more);
+      received += more;
+    }
     forkq__channel_unlock_read(channel);
   }
   *ret_received = received;

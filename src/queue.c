@@ -59,17 +59,21 @@ static bool take_slot(forkq_queue_t *queue) {
                                &queue->feeder.gone);
 }
 
-/* 0, -EAGAIN while there is no slot, or why there will be none. */
-static int try_slot(forkq_queue_t *queue) {
-  int r = queue->simple ? forkq__feeder_open(&queue->feeder)
-                        : forkq__feeder_start(&queue->feeder);
-  if (r < 0) /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock */
-    return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
+/* 0, -EAGAIN while there is no slot, or why there will be none. The feeder runs. */
+static int try_next_slot(forkq_queue_t *queue) {
   if (atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN)
     return FORKQ_ESHUTDOWN;
   if (forkq__feeder_full(&queue->feeder))
     return -EAGAIN;
   return take_slot(queue) || (forkq__queue_reap(queue) && take_slot(queue)) ? 0 : -EAGAIN;
+}
+
+static int try_slot(forkq_queue_t *queue) {
+  int r = queue->simple ? forkq__feeder_open(&queue->feeder)
+                        : forkq__feeder_start(&queue->feeder);
+  if (r < 0) /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock */
+    return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
+  return try_next_slot(queue);
 }
 
 /* Waits for what a put lacks, without the mutex. */
@@ -104,14 +108,10 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
   return r;
 }
 
-/* With the feeder's mutex. */
-static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
-                      int64_t deadline) {
+/* With the feeder's mutex, and a slot, which is given back if it fails. */
+static int put_in_slot(forkq_queue_t *queue, const struct forkq__source *source) {
   struct forkq__outbox *outbox = &queue->feeder.outbox;
-  int r = wait_for_slot(queue, deadline);
-  if (r < 0)
-    return r;
-  r = forkq__outbox_begin(outbox, queue->channel.max_message);
+  int r = forkq__outbox_begin(outbox, queue->channel.max_message);
   if (r == 0)
     r = pack(queue, source);
   uint32_t cell = queue->channel.cell;
@@ -142,7 +142,9 @@ int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
   forkq__feeder_lock(&queue->feeder);
   if (queue->simple)
     forkq__feeder_await_turn(&queue->feeder);
-  r = put_locked(queue, source, deadline);
+  r = wait_for_slot(queue, deadline);
+  if (r == 0)
+    r = put_in_slot(queue, source);
   if (r == 0 && queue->simple)
     r = forkq__feeder_put_through(&queue->feeder);
   else if (r == 0)
@@ -181,27 +183,78 @@ int forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack_fn, void *arg,
   return forkq__queue_put(queue, &source, timeout_ms);
 }
 
-int forkq_queue_put_many(forkq_queue_t *queue, const msgpack_object *objects,
-                         size_t count, int timeout_ms, size_t *ret_put) {
-  if (queue == NULL || (objects == NULL && count > 0) || ret_put == NULL)
-    return FORKQ_ENULL;
-  int r = check_timeout(timeout_ms);
-  if (r < 0)
-    return r;
-  int64_t deadline = forkq__os_deadline(timeout_ms);
-  size_t n = 0;
-  forkq__feeder_lock(&queue->feeder);
-  for (; n < count && r == 0; n += r == 0) {
-    struct forkq__source source = { .object = &objects[n] };
-    r = put_locked(queue, &source, n == 0 ? deadline : FORKQ__NOWAIT);
+/* What a batch is of: one of the two. */
+struct batch {
+  const msgpack_object *objects;
+  const forkq_bytes_t *messages;
+  size_t count;
+};
+
+/* Number `n` of a batch: 0, or why it cannot be put. */
+static int source_in_batch(const struct batch *batch, size_t n,
+                           struct forkq__source *ret_source) {
+  *ret_source = (struct forkq__source){ 0 };
+  if (batch->objects != NULL) {
+    ret_source->object = &batch->objects[n];
+    return 0;
   }
-  if (n > 0)
-    forkq__feeder_push(&queue->feeder, queue->direct_write);
-  forkq__feeder_unlock(&queue->feeder);
+  ret_source->data = batch->messages[n].data;
+  ret_source->size = batch->messages[n].size;
+  if (ret_source->data == NULL)
+    return FORKQ_ENULL;
+  return forkq__scan(ret_source->data, ret_source->size, NULL);
+}
+
+/* The mutex is kept from the first to the last: the feeder that runs for the first runs for
+ * all. Returns why it ended before the last. */
+static int put_batch(forkq_queue_t *queue, const struct batch *batch,
+                     struct forkq__source *source, int64_t deadline, size_t *ret_put) {
+  size_t n = 0;
+  int r = wait_for_slot(queue, deadline);
+  while (r == 0 && (r = put_in_slot(queue, source)) == 0 && ++n < batch->count) {
+    r = source_in_batch(batch, n, source);
+    if (r == 0)
+      r = try_next_slot(queue);
+  }
+  *ret_put = n;
+  return r;
+}
+
+static int put_many(forkq_queue_t *queue, const struct batch *batch, int timeout_ms,
+                    size_t *ret_put) {
+  struct forkq__source source;
+  size_t n = 0;
+  int r = check_timeout(timeout_ms);
+  if (r == 0 && batch->count > 0)
+    r = source_in_batch(batch, 0, &source);
+  if (r == 0 && batch->count > 0) {
+    int64_t deadline = forkq__os_deadline(timeout_ms);
+    forkq__feeder_lock(&queue->feeder);
+    r = put_batch(queue, batch, &source, deadline, &n);
+    if (n > 0)
+      forkq__feeder_push(&queue->feeder, queue->direct_write);
+    forkq__feeder_unlock(&queue->feeder);
+  }
   if (n == 0 && r < 0)
     return r;
   *ret_put = n;
   return 0;
+}
+
+int forkq_queue_put_many(forkq_queue_t *queue, const msgpack_object *objects,
+                         size_t count, int timeout_ms, size_t *ret_put) {
+  if (queue == NULL || (objects == NULL && count > 0) || ret_put == NULL)
+    return FORKQ_ENULL;
+  struct batch batch = { .objects = objects, .count = count };
+  return put_many(queue, &batch, timeout_ms, ret_put);
+}
+
+int forkq_queue_put_many_packed(forkq_queue_t *queue, const forkq_bytes_t *messages,
+                                size_t count, int timeout_ms, size_t *ret_put) {
+  if (queue == NULL || (messages == NULL && count > 0) || ret_put == NULL)
+    return FORKQ_ENULL;
+  struct batch batch = { .messages = messages, .count = count };
+  return put_many(queue, &batch, timeout_ms, ret_put);
 }
 
 /* ---- getting ----------------------------------------------------------------------------- */
@@ -306,10 +359,8 @@ int forkq_queue_get_nowait(forkq_queue_t *queue, forkq_item_t *item) {
   return forkq_queue_get(queue, item, 0);
 }
 
-int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
-                         int timeout_ms, size_t *ret_got) {
-  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
-    return FORKQ_ENULL;
+static int get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                    int timeout_ms, size_t *ret_got) {
   for (size_t i = 0; i < count; i++)
     forkq__item_clear(&items[i]);
   int r = check_timeout(timeout_ms);
@@ -325,14 +376,30 @@ int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count
     n++;
   }
   forkq__queue_leave_get(queue);
+  if (r == 0)
+    *ret_got = n;
+  return r;
+}
+
+int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                         int timeout_ms, size_t *ret_got) {
+  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
+    return FORKQ_ENULL;
+  int r = get_many(queue, items, count, timeout_ms, ret_got);
   if (r < 0)
     return r;
-  for (size_t i = 0; i < n; i++) {
+  for (size_t i = 0; i < *ret_got; i++) {
     int unpacked = forkq__item_unpack(&items[i]);
     r = unpacked < 0 ? unpacked : r;
   }
-  *ret_got = n;
   return r;
+}
+
+int forkq_queue_get_many_packed(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                                int timeout_ms, size_t *ret_got) {
+  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
+    return FORKQ_ENULL;
+  return get_many(queue, items, count, timeout_ms, ret_got);
 }
 
 /* ---- looking ----------------------------------------------------------------------------- */

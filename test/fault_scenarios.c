@@ -305,6 +305,19 @@ static void act_put_many(struct world *w) {
     once(&w->accepted, ids[i]);
 }
 
+static void act_put_many_packed(struct world *w) {
+  huge[0] = '\xc6'; /* a bin 32, whose first byte is its number */
+  memcpy(huge + 1, "\0\1\0\0\2", 5);
+  const forkq_bytes_t messages[] = { { "\4", 1 }, { "\5", 1 }, { huge, 5 + 65536 } };
+  static const unsigned ids[] = { 4, 5, 2 };
+  size_t count = 0;
+  if (met(w, forkq_queue_put_many_packed(w->queue, messages, 3, 1000, &count)) < 0)
+    return;
+  CHILD_MUST(count > 0);
+  for (size_t i = 0; i < count; i++)
+    once(&w->accepted, ids[i]);
+}
+
 /* Full, with and without waiting; then there is room. */
 static void act_put_full(struct world *w) {
   for (unsigned id = 4; id < 8; id++) {
@@ -362,6 +375,15 @@ static void act_get_many(struct world *w) {
     for (size_t i = 0; i < 4; i++)
       if (w->items[i].size > 0)
         once(&w->got, id_of(w->items[i].data, w->items[i].size));
+  }
+}
+
+static void act_get_many_packed(struct world *w) {
+  for (int round = 0; round < 2; round++) {
+    size_t count = 0;
+    int r = met(w, forkq_queue_get_many_packed(w->queue, w->items, 4, SOON_MS, &count));
+    for (size_t i = 0; r == 0 && i < count; i++)
+      once(&w->got, id_of(w->items[i].data, w->items[i].size));
   }
 }
 
@@ -889,6 +911,12 @@ static const struct scenario scenarios[] = {
     false,
     { PUT_ERRORS, FORKQ_EMPTY } },
   { "put many", make_queue, act_put_many, use_and_destroy, false, { PUT_ERRORS } },
+  { "put many packed",
+    make_queue,
+    act_put_many_packed,
+    use_and_destroy,
+    false,
+    { PUT_ERRORS } },
   { "put, full", make_bounded, act_put_full, use_and_destroy, false, { PUT_ERRORS } },
   { "put waits", make_bounded, act_put_waits, use_and_destroy, false, { PUT_ERRORS } },
   { "get", make_filled, act_get, use_and_destroy, false, { GET_ERRORS } },
@@ -900,6 +928,12 @@ static const struct scenario scenarios[] = {
     false,
     { PUT_ERRORS, GET_ERRORS } },
   { "get many", make_filled, act_get_many, use_and_destroy, false, { GET_ERRORS } },
+  { "get many packed",
+    make_filled,
+    act_get_many_packed,
+    use_and_destroy,
+    false,
+    { GET_ERRORS } },
   { "get waits", make_running, act_get_waits, use_and_destroy, false, { GET_ERRORS } },
   { "tasks", make_joinable, act_tasks, after_tasks, false, { PUT_ERRORS, FORKQ_EMPTY } },
   { "look", make_filled, act_look, use_and_destroy, false, { 0 } },

@@ -168,6 +168,19 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_many(forkq_queue_t *queue,
                                                     size_t count, int timeout_ms,
                                                     size_t *ret_put);
 
+/* A message's bytes; borrowed, until the call that is given them returns. */
+typedef struct forkq_bytes {
+  const void *data;
+  size_t size;
+} forkq_bytes_t;
+
+/* The same with bytes that are msgpack already, as forkq_queue_put_packed takes them: each
+ * exactly one object, which is checked before it is put. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_many_packed(forkq_queue_t *queue,
+                                                           const forkq_bytes_t *messages,
+                                                           size_t count, int timeout_ms,
+                                                           size_t *ret_put);
+
 /* Gets up to `count` items: waits, as forkq_queue_get, for the first, and takes with it
  * those small ones (up to some 4 KiB each) that are there already. *ret_got: how many, in
  * items[0] and on; it is set on success, and on FORKQ_EBADFRAME or -ENOMEM if the items were
@@ -177,6 +190,14 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_many(forkq_queue_t *queue,
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many(forkq_queue_t *queue,
                                                     forkq_item_t *items, size_t count,
                                                     int timeout_ms, size_t *ret_got);
+
+/* The same with the bytes only, as forkq_queue_get_packed: they are not unpacked, and not
+ * checked. *ret_got is set on success. Errors, with none taken: those of
+ * forkq_queue_get_packed. No Python counterpart. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many_packed(forkq_queue_t *queue,
+                                                           forkq_item_t *items,
+                                                           size_t count, int timeout_ms,
+                                                           size_t *ret_got);
 
 /* One item that was got is worked off. Any process may say so, as in CPython; but the work of
  * a process that dies is taken for abandoned unless it said so itself.
