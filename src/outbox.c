@@ -6,8 +6,12 @@
 #include <forkq/base.h>
 #include <string.h>
 
-/* Packets kept for reuse; more are freed, so that a burst does not stay in memory. */
-#define SPARES_MAX 32
+/* Packets kept for reuse: the most, and those that stay without being needed. A stream of
+ * large messages needs many, again and again; what a burst has left goes by halves, each time
+ * that so many packets have come back. */
+#define SPARES_MAX 1024
+#define SPARES_LEAST 32
+#define SPARES_PERIOD 256
 
 /* A message is begun in the tail only where this much fits, or else most of its bytes would
  * be copied once more into a packet of its own. */
@@ -31,27 +35,43 @@ void forkq__outbox_fini(struct forkq__outbox *outbox) {
   forkq__outbox_init(outbox);
 }
 
-static struct forkq__buffer *new_buffer(struct forkq__outbox *outbox) {
+static struct forkq__buffer *take_spare(struct forkq__outbox *outbox) {
   struct forkq__buffer *buffer = outbox->spare;
-  if (buffer != NULL) {
-    outbox->spare = buffer->next;
-    outbox->spares--;
-  } else {
-    buffer = forkq__malloc(sizeof *buffer);
-    if (buffer == NULL)
-      return NULL;
-  }
+  outbox->spare = buffer->next;
+  outbox->spares--;
+  if (outbox->spares < outbox->unneeded)
+    outbox->unneeded = outbox->spares;
+  return buffer;
+}
+
+static struct forkq__buffer *new_buffer(struct forkq__outbox *outbox) {
+  struct forkq__buffer *buffer =
+      outbox->spare != NULL ? take_spare(outbox) : forkq__malloc(sizeof *buffer);
+  if (buffer == NULL)
+    return NULL;
   buffer->next = NULL;
   forkq__packet_begin(&buffer->packet);
   return buffer;
 }
 
+/* Frees half of the spares that were there all the time since the last time. */
+static void free_unneeded(struct forkq__outbox *outbox) {
+  uint32_t unneeded = outbox->unneeded;
+  for (; unneeded > SPARES_LEAST; unneeded -= 2)
+    forkq__free(take_spare(outbox));
+  outbox->unneeded = outbox->spares;
+  outbox->recycled = 0;
+}
+
 void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *list) {
+  if (outbox->recycled >= SPARES_PERIOD)
+    free_unneeded(outbox);
   while (list != NULL && outbox->spares < SPARES_MAX) {
     struct forkq__buffer *next = list->next;
     list->next = outbox->spare;
     outbox->spare = list;
     outbox->spares++;
+    outbox->recycled++;
     list = next;
   }
   free_list(list);

@@ -19,6 +19,8 @@ struct forkq__outbox {
   struct forkq__buffer *tail;
   struct forkq__buffer *spare;
   uint32_t spares;
+  uint32_t recycled; /* since spares were last given back */
+  uint32_t unneeded; /* the fewest spares there were since */
   /* The message being written. Until it is committed the deque does not know of it. */
   struct {
     struct forkq__buffer *first; /* its own packets; NULL while it is in the tail */

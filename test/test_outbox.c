@@ -7,8 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPARES_MAX 32 /* as outbox.c has it */
-#define LARGE 12300   /* bytes: a little more than three packets */
+#define SPARES_MAX 1024 /* as outbox.c has them */
+#define SPARES_LEAST 32
+#define SPARES_PERIOD 256
+#define LARGE_PACKET 4000 /* one that fills a packet alone */
+#define LARGE 12300       /* bytes: a little more than three packets */
 
 static struct forkq__outbox outbox;
 static uint64_t seed;
@@ -346,18 +349,36 @@ START_TEST(steady_state_allocates_nothing) {
 }
 END_TEST
 
+START_TEST(a_stream_of_large_messages_allocates_nothing) {
+  long requests = 0;
+  for (int round = 0; round < 100; round++) {
+    if (round == 1)
+      requests = support_heap_requests();
+    for (uint32_t i = 0; i < 20; i++)
+      put(i, wanted[i] = 20 * LARGE_PACKET);
+    assert_messages(20);
+  }
+  ck_assert_int_eq(support_heap_requests(), requests);
+}
+END_TEST
+
+/* No more than the most are kept, and of these no more than are needed. */
 START_TEST(a_burst_does_not_stay_in_memory) {
-  for (uint32_t i = 0; i < 1000; i++)
-    put(i, wanted[i] = 4000);
-  ck_assert_int_ge(support_heap_live(), 1000);
-  assert_messages(1000);
+  for (uint32_t i = 0; i < SPARES_MAX + 500; i++)
+    put(i, wanted[i] = LARGE_PACKET);
+  ck_assert_int_ge(support_heap_live(), SPARES_MAX + 500);
+  assert_messages(SPARES_MAX + 500);
   ck_assert_int_eq(support_heap_live(), SPARES_MAX);
-  /* One by one as well. */
-  for (uint32_t i = 0; i < 100; i++)
-    put(i, wanted[i] = 4000);
-  while (outbox.head != NULL)
+  long before = SPARES_MAX;
+  for (int i = 0; i < 14 * SPARES_PERIOD; i++) {
+    put(0, LARGE_PACKET);
     forkq__outbox_recycle(&outbox, forkq__outbox_pop(&outbox));
-  ck_assert_int_eq(support_heap_live(), SPARES_MAX);
+    long live = support_heap_live();
+    support_assert(live >= before / 2 && live <= before);
+    before = live;
+  }
+  ck_assert_int_le(before, SPARES_LEAST + 1);
+  ck_assert_int_ge(before, SPARES_LEAST);
 }
 END_TEST
 
@@ -440,6 +461,7 @@ int main(void) {
   tcase_add_test(tcase, after_an_error_nothing_more_is_appended);
   tcase_add_test(tcase, every_allocation_may_fail);
   tcase_add_test(tcase, steady_state_allocates_nothing);
+  tcase_add_test(tcase, a_stream_of_large_messages_allocates_nothing);
   tcase_add_test(tcase, a_burst_does_not_stay_in_memory);
   tcase_add_test(tcase, the_packet_used_last_is_used_first);
   tcase_add_test(tcase, fini_frees_all_and_leaves_it_fit_for_use);
