@@ -112,10 +112,11 @@ typedef struct forkq_heap {
 
 FORKQ_API void forkq_heap_set(const forkq_heap_t *heap);
 
-/* Where forkq reports what no caller can be told: a dead owner's lock that was repaired, a
- * torn message that was skipped, items lost in a feeder. Off (NULL) until set. The callback
- * runs on whichever thread met the event, possibly while forkq holds locks of its own, so it
- * must not call forkq, nor fork. `message` has no newline and lives until the callback returns. */
+/* Where forkq reports what no caller can be told: a dead owner's lock that was repaired,
+ * a torn message that was skipped, items lost in a feeder. Off (NULL) until set. The
+ * callback runs on whichever thread met the event, possibly while forkq holds locks of
+ * its own, so it must not call forkq, nor fork. `message` has no newline and lives until
+ * the callback returns. */
 typedef enum forkq_log_level {
   FORKQ_LOG_INFO,
   FORKQ_LOG_WARNING,

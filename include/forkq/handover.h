@@ -48,10 +48,10 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_handover_keep(const forkq_handover_t *hando
  * from now on, and close-on-exec again; on failure they are left as they are. `options` may
  * be NULL; maxsize, max_message and joinable in it do not count, they are the queue's own.
  *
- * Errors: FORKQ_EHANDOVER (not the text of a handover, or its descriptors are not those of
- * one queue, or its memory is damaged), FORKQ_EVERSION (another version of forkq, or another C library), FORKQ_ETWICE
- * (this process has that queue already), FORKQ_ENULL, FORKQ_ERANGE, FORKQ_EPACKING, -ENOMEM,
- * -EBADF. */
+ * Errors: FORKQ_EHANDOVER (not the text of a handover, or its descriptors are not those
+ * of one queue, or its memory is damaged), FORKQ_EVERSION (another version of forkq, or
+ * another C library), FORKQ_ETWICE (this process has that queue already), FORKQ_ENULL,
+ * FORKQ_ERANGE, FORKQ_EPACKING, -ENOMEM, -EBADF. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_attach(forkq_queue_t **ret_queue,
                                                   const char *text,
                                                   const forkq_queue_options_t *options);

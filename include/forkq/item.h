@@ -45,8 +45,9 @@ FORKQ_API void forkq_item_destroy(forkq_item_t *item);
  * call that was given the function then fails with FORKQ_EPACK and nothing was sent.
  *
  * It may be called before the call returns and not after; it runs on the caller's thread,
- * under a lock of the queue, so it must not use any queue (FORKQ_EPACKING, also from create;
- * destroy would hang), fork or block for long. What it packs must be exactly one object, else FORKQ_EBADOBJECT. */
+ * under a lock of the queue, so it must not use any queue (FORKQ_EPACKING, also from
+ * create; destroy would hang), fork or block for long. What it packs must be exactly one
+ * object, else FORKQ_EBADOBJECT. */
 typedef int (*forkq_pack_fn)(msgpack_packer *packer, void *arg);
 
 /* Limits of every object that passes through forkq, checked on the way in as on the way out,

@@ -81,15 +81,16 @@ struct forkq_loop_req {
 #define FORKQ_LOOP_REQ_INIT                                                              \
   { NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
-/* Opens a handle. The queue or connection stays the caller's and must not be destroyed before
- * the handle is closed. Should another thread close the queue, or this one without closing the
- * handle before, pending requests get FORKQ_ECLOSED; a connection must be closed after its
- * handle. A queue's handle costs three descriptors, a connection's one, apart from the queue's own for
- * all handles. The descriptor of a connection keeps its flags.
+/* Opens a handle. The queue or connection stays the caller's and must not be destroyed
+ * before the handle is closed. Should another thread close the queue, or this one without
+ * closing the handle before, pending requests get FORKQ_ECLOSED; a connection must be
+ * closed after its handle. A queue's handle costs three descriptors, a connection's one,
+ * apart from the queue's own for all handles. The descriptor of a connection keeps its
+ * flags.
  *
- * Errors: FORKQ_ENULL, FORKQ_ECLOSED, FORKQ_EPACKING, FORKQ_EWRITEONLY (connection), -EPERM (a connection
- * on a file that cannot be waited for), -ENOMEM, -EMFILE, -ENFILE. After an error nothing is
- * left, once the loop has run. */
+ * Errors: FORKQ_ENULL, FORKQ_ECLOSED, FORKQ_EPACKING, FORKQ_EWRITEONLY (connection),
+ * -EPERM (a connection on a file that cannot be waited for), -ENOMEM, -EMFILE, -ENFILE.
+ * After an error nothing is left, once the loop has run. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_loop_open_queue(forkq_loop_handle_t **ret_handle,
                                                      uv_loop_t *loop,
                                                      forkq_queue_t *queue);
@@ -168,12 +169,12 @@ FORKQ_API int forkq_loop_cancel(forkq_loop_req_t *req);
 FORKQ_API int forkq_loop_close(forkq_loop_handle_t *handle, forkq_loop_close_cb cb,
                                void *arg);
 
-/* In the child of a fork that goes on with the loop, after uv_loop_fork and before anything
- * else of the handle: makes the handle the child's. What was pending is the parent's, which
- * gets and puts it; here each request is called back with UV_ECANCELED. Until then calls on
- * the handle are FORKQ_EFORKED. In a child that does not use the loop nothing needs to be
- * done. Errors: FORKQ_ENULL, -EINVAL (this process has not come from a fork since the handle was
- * opened or made its own). */
+/* In the child of a fork that goes on with the loop, after uv_loop_fork and before
+ * anything else of the handle: makes the handle the child's. What was pending is the
+ * parent's, which gets and puts it; here each request is called back with UV_ECANCELED.
+ * Until then calls on the handle are FORKQ_EFORKED. In a child that does not use the loop
+ * nothing needs to be done. Errors: FORKQ_ENULL, -EINVAL (this process has not come from
+ * a fork since the handle was opened or made its own). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_loop_fork(forkq_loop_handle_t *handle);
 
 #ifdef __cplusplus

@@ -40,12 +40,13 @@ extern "C" {
 typedef struct forkq_queue forkq_queue_t;
 
 /* Told of an item that this process put and that could not be sent, once for each, on the
- * feeder's thread; the counterpart of Queue._on_queue_feeder_error. `error` is the negative
- * errno of the failed write, or FORKQ_EBROKEN; `data` and `size` are the item's msgpack bytes, borrowed until
- * the function returns; `data` is NULL if there was no memory to put a large item together.
- * The item's slot is given back and the feeder goes on. The function may use any queue but
- * this one, and must neither fork nor exit. Unlike CPython's it never sees an object that does not serialize: that is the
- * error of its put. Without a function the loss is logged. */
+ * feeder's thread; the counterpart of Queue._on_queue_feeder_error. `error` is the
+ * negative errno of the failed write, or FORKQ_EBROKEN; `data` and `size` are the item's
+ * msgpack bytes, borrowed until the function returns; `data` is NULL if there was no
+ * memory to put a large item together. The item's slot is given back and the feeder goes
+ * on. The function may use any queue but this one, and must neither fork nor exit. Unlike
+ * CPython's it never sees an object that does not serialize: that is the error of its
+ * put. Without a function the loss is logged. */
 typedef void (*forkq_feeder_error_fn)(forkq_queue_t *queue, int error, const char *data,
                                       size_t size, void *arg);
 
@@ -61,9 +62,9 @@ typedef struct forkq_queue_options {
    * process's outbox never holds more than this and one message, which may be of any size. A
    * forked child has the same limit, and an outbox of its own. */
   size_t outbox_max_bytes;
-  /* Nonzero: a put never writes to the pipe on the caller's thread. By default it does, without
-   * ever waiting, when a getter is asleep or a packet is full, unless the feeder is at work
-   * already; that saves the hop over the feeder. */
+  /* Nonzero: a put never writes to the pipe on the caller's thread. By default it does,
+   * without ever waiting, when a getter is asleep or a packet is full, unless the feeder
+   * is at work already; that saves the hop over the feeder. */
   int no_direct_write;
   /* Nonzero: with task_done and join; the counterpart of multiprocessing.JoinableQueue. */
   int joinable;
@@ -138,14 +139,14 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  * feeder has written it. A get that does not wait may take some tenths of a second where
  * another process is stopped in the middle of its own.
  *
- * Errors: FORKQ_EMPTY (timeout 0), FORKQ_TIMEDOUT, FORKQ_ECLOSED (also when another thread
- * closes the queue during the wait; seen within half a second), FORKQ_ESHUTDOWN,
- * FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_EPACKING, -ENOMEM (the item stays in the queue; when it was already taken and only
- * the object did not fit, its bytes are in item->data), FORKQ_EBADFRAME (a foreign peer
- * wrote it: the item is gone, its slot is free; item->data has its bytes if it has any),
- * FORKQ_EBROKEN, or another negative errno of read(2), poll(2) or pwrite(2). Nothing is lost
- * by these but with -ENOSPC: there was no memory to keep what had come of a large item, and
- * the item is gone.
+ * Errors: FORKQ_EMPTY (timeout 0), FORKQ_TIMEDOUT, FORKQ_ECLOSED (also when another
+ * thread closes the queue during the wait; seen within half a second), FORKQ_ESHUTDOWN,
+ * FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_EPACKING, -ENOMEM (the item stays in the queue; when
+ * it was already taken and only the object did not fit, its bytes are in item->data),
+ * FORKQ_EBADFRAME (a foreign peer wrote it: the item is gone, its slot is free;
+ * item->data has its bytes if it has any), FORKQ_EBROKEN, or another negative errno of
+ * read(2), poll(2) or pwrite(2). Nothing is lost by these but with -ENOSPC: there was no
+ * memory to keep what had come of a large item, and the item is gone.
  *
  * Python: Queue.get(True, timeout). There the timeout does not cover a message of which only
  * a part has come, and a killed getter leaves the queue dead for all others. */
@@ -235,9 +236,9 @@ FORKQ_API int forkq_queue_shutdown(forkq_queue_t *queue, int immediate);
  * Python: Queue.qsize(), without its NotImplementedError. */
 FORKQ_API int64_t forkq_queue_qsize(forkq_queue_t *queue);
 
-/* 1 if forkq_queue_qsize is 0, else 0. Errors: FORKQ_ENULL; FORKQ_EPACKING; FORKQ_ECLOSED once the queue is
- * closed and the items that this process put are sent, as CPython 3.13 has it; a queue that
- * this process closed without having put goes on answering.
+/* 1 if forkq_queue_qsize is 0, else 0. Errors: FORKQ_ENULL; FORKQ_EPACKING; FORKQ_ECLOSED
+ * once the queue is closed and the items that this process put are sent, as CPython 3.13
+ * has it; a queue that this process closed without having put goes on answering.
  * Python: Queue.empty(), which asks the pipe and says True while items wait in a feeder. */
 FORKQ_API int forkq_queue_empty(forkq_queue_t *queue);
 
@@ -246,22 +247,23 @@ FORKQ_API int forkq_queue_empty(forkq_queue_t *queue);
  * Errors: FORKQ_ENULL. Works until forkq_queue_destroy. Python: Queue.full(). */
 FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
 
-/* A descriptor for a loop of the program's own: epoll, poll, GLib, libevent. (For libuv see
- * forkq/loop_handle.h.) It is readable, level-triggered, whenever a get would find an item or a
- * shutdown, also when another process has read the item ahead. Once it is readable, get with
- * timeout 0 until FORKQ_EMPTY, or what the program wants to do in one turn: it stays readable
- * while more is there. It may be readable and the get say FORKQ_EMPTY, because another process
- * was faster, and after a shutdown while items of other processes are still on their way: who
- * meets that waits for some milliseconds.
+/* A descriptor for a loop of the program's own: epoll, poll, GLib, libevent. (For libuv
+ * see forkq/loop_handle.h.) It is readable, level-triggered, whenever a get would find an
+ * item or a shutdown, also when another process has read the item ahead. Once it is
+ * readable, get with timeout 0 until FORKQ_EMPTY, or what the program wants to do in one
+ * turn: it stays readable while more is there. It may be readable and the get say
+ * FORKQ_EMPTY, because another process was faster, and after a shutdown while items of
+ * other processes are still on their way: who meets that waits for some milliseconds.
  *
- * The descriptor is the queue's: not to be read, written or closed; valid until forkq_queue_close,
- * before which it is taken out of the loop. It is created by the first call, and from then
- * on, in this process and the children that it forks, readers anywhere tell it when the queue is
- * no longer empty, which costs them two system calls each time. Not for waiting for room.
+ * The descriptor is the queue's: not to be read, written or closed; valid until
+ * forkq_queue_close, before which it is taken out of the loop. It is created by the first
+ * call, and from then on, in this process and the children that it forks, readers
+ * anywhere tell it when the queue is no longer empty, which costs them two system calls
+ * each time. Not for waiting for room.
  *
  * Errors: FORKQ_ENULL, FORKQ_ECLOSED, FORKQ_EPACKING, -ENOMEM, -EMFILE, -ENFILE.
- * Python: Queue._reader.fileno(), as programs use it, which misses nothing there because nothing is
- * read ahead. */
+ * Python: Queue._reader.fileno(), as programs use it, which misses nothing there because
+ * nothing is read ahead. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
 
 /* What has happened since the queue was created, in all processes, and what waits in this
@@ -288,8 +290,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
  * that wait in one of them, which this call waits for (half a second at most). The feeder
  * goes on until it has sent what was put, then the queue's descriptors are closed, at once
  * if nothing was put. Other processes are not touched. Closing twice is allowed.
- * Errors: FORKQ_ENULL, FORKQ_EPACKING. Python: Queue.close(), which closes no descriptor of a queue that the
- * process never put into. */
+ * Errors: FORKQ_ENULL, FORKQ_EPACKING. Python: Queue.close(), which closes no descriptor
+ * of a queue that the process never put into. */
 FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
 
 /* Waits until the feeder of this process has sent all that was put, at most `timeout_ms`.
