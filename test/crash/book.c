@@ -64,8 +64,8 @@ const char *book_op_name(uint32_t op) {
 }
 
 const char *book_kind_name(uint32_t kind) {
-  static const char *const names[] = { "judge", "producer", "consumer", "mixed",
-                                       "joiner" };
+  static const char *const names[] = { "judge", "producer", "consumer",
+                                       "mixed", "joiner",   "loop" };
   return names[kind];
 }
 
@@ -76,8 +76,8 @@ static bool survivors(const struct book *book, enum kind kind) {
   for (uint32_t i = 1; i < atomic_load(&book->lives_used); i++) {
     const struct life *life = &book->lives[i];
     uint32_t is = atomic_load(&life->kind);
-    if ((is == kind || is == MIXED) && atomic_load(&life->state) == RUNNING &&
-        !atomic_load(&life->doomed))
+    if ((is == kind || is == MIXED || is == LOOP) &&
+        atomic_load(&life->state) == RUNNING && !atomic_load(&life->doomed))
       return true;
   }
   return false;
@@ -125,10 +125,11 @@ static void die_in(struct book *book, int64_t ns) {
 
 /* ---- around each call -------------------------------------------------------------------- */
 
-void book_begin(struct book *book, struct life *life, enum op op, int timeout_ms) {
+void book_begin_at(struct book *book, struct life *life, enum op op, int timeout_ms,
+                   int64_t since_ns) {
   uint64_t ops = atomic_load(&life->ops) + 1;
   atomic_store(&life->timeout_ms, timeout_ms);
-  atomic_store(&life->since_ns, book_now());
+  atomic_store(&life->since_ns, since_ns);
   atomic_store(&life->op, op);
   atomic_store(&life->ops, ops);
   uint64_t arm_at = atomic_load(&life->arm_at);
@@ -136,6 +137,10 @@ void book_begin(struct book *book, struct life *life, enum op op, int timeout_ms
     atomic_store(&life->arm_at, 0);
     die_in(book, atomic_load(&life->arm_ns));
   }
+}
+
+void book_begin(struct book *book, struct life *life, enum op op, int timeout_ms) {
+  book_begin_at(book, life, op, timeout_ms, book_now());
 }
 
 void book_end(struct life *life) {
@@ -161,6 +166,11 @@ void book_progress(struct book *book, enum op op, uint32_t items) {
   if (op == GET)
     atomic_fetch_add(&book->gets, items);
   sample(book, op == GET ? &book->gets_after : &book->puts_after);
+}
+
+void book_note_put(struct book *book, struct life *life, uint32_t seq, enum put put) {
+  if (!book->plan.forever)
+    atomic_store(&book->fates[life - book->lives][seq].put, put);
 }
 
 void book_got(struct book *book, struct life *life, uint32_t by, uint32_t seq) {

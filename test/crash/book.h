@@ -26,8 +26,16 @@ enum op { IDLE, PUT, GET, DONE, JOIN, LOOK, CLOSE, DRAIN };
 
 enum state { UNBORN, RUNNING, ENDED, KILLED };
 
+/* What the process that puts an item knows of its put. */
+enum put {
+  AS_NUMBERED, /* by its number: see begun and accepted */
+  IN_DOUBT,    /* a request on a loop, not called back yet */
+  WITHDRAWN    /* the call or callback said that it was not put */
+};
+
 /* What became of an item. */
 struct fate {
+  _Atomic uint32_t put;
   _Atomic uint32_t owner; /* the life that got it, + 1 */
   /* Times on the book's clock: its get began, and had returned. */
   _Atomic uint64_t asked;
@@ -59,6 +67,7 @@ struct life {
   _Atomic uint32_t begun;    /* the last that it may have put */
   _Atomic uint32_t accepted; /* the last of which it knows */
   _Atomic uint32_t flushed;  /* the last that it knows to be in the pipe */
+  _Atomic uint32_t puts;     /* how many it knows to be put */
 
   /* As a consumer. */
   _Atomic uint64_t asked; /* its get began; 0: it is in none */
@@ -113,6 +122,10 @@ const char *book_kind_name(uint32_t kind);
 void book_begin(struct book *book, struct life *life, enum op op, int timeout_ms);
 void book_end(struct life *life);
 
+/* The same for a request that began before: of a loop, the one that is due next. */
+void book_begin_at(struct book *book, struct life *life, enum op op, int timeout_ms,
+                   int64_t since_ns);
+
 /* The life is to end: nobody waits for its progress any more. */
 void book_doom(struct book *book, struct life *life);
 
@@ -125,6 +138,9 @@ uint64_t book_recoveries(const struct book *book);
 
 /* An item or more were put or got: survivors are at work. */
 void book_progress(struct book *book, enum op op, uint32_t items);
+
+/* What is known of the put of an item of the life's own. */
+void book_note_put(struct book *book, struct life *life, uint32_t seq, enum put put);
 
 /* An item came out of the queue, in the get that the life is in. */
 void book_got(struct book *book, struct life *life, uint32_t by, uint32_t seq);

@@ -80,6 +80,8 @@ static void check_order(struct book *book, uint32_t index) {
       continue;
     if (seq > atomic_load(&book->lives[index].begun))
       book_fail(book, "item %u of life %u came and was never put", seq, index);
+    if (atomic_load(&fate->put) == WITHDRAWN)
+      book_fail(book, "item %u of life %u came, whose put had failed", seq, index);
     if (atomic_load(&fate->asked) > first_came)
       book_fail(book, "item %u of life %u came after item %u", seq, index, first);
     if (atomic_load(&fate->came) < first_came) {
@@ -93,7 +95,8 @@ static uint64_t count_missing(const struct book *book, uint32_t index) {
   uint64_t missing = 0;
   uint32_t last = last_owed(book, index, last_come(book, index));
   for (uint32_t seq = 1; seq <= last; seq++)
-    missing += !came(book, index, seq);
+    missing += !came(book, index, seq) &&
+               atomic_load(&fate_of(book, index, seq)->put) == AS_NUMBERED;
   return missing;
 }
 
@@ -124,12 +127,19 @@ static void check_range(struct book *book, const char *what, uint64_t value,
               range.low, range.high);
 }
 
+static uint64_t count_withdrawn(const struct book *book, uint32_t index) {
+  uint64_t withdrawn = 0;
+  for (uint32_t seq = 1; seq <= atomic_load(&book->lives[index].begun); seq++)
+    withdrawn += atomic_load(&fate_of(book, index, seq)->put) == WITHDRAWN;
+  return withdrawn;
+}
+
 void check_statistics(struct book *book) {
   forkq_queue_stats_t stats = { .size = sizeof stats };
   struct range put = { 0, 0 }, got = { 0, 0 };
   for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++) {
-    put.low += atomic_load(&book->lives[i].accepted);
-    put.high += atomic_load(&book->lives[i].begun);
+    put.low += atomic_load(&book->lives[i].puts);
+    put.high += atomic_load(&book->lives[i].begun) - count_withdrawn(book, i);
     got.low += count_got(book, i, 0);
   }
   got.high = got.low + in_all_hands(book);

@@ -58,7 +58,8 @@ static void await_end_of(struct nemesis *nemesis, enum kind kind) {
 static bool puts_are_over(const struct book *book) {
   for (uint32_t i = 1; i < atomic_load(&book->lives_used); i++) {
     const struct life *life = &book->lives[i];
-    if (atomic_load(&life->kind) == MIXED && atomic_load(&life->state) == RUNNING &&
+    uint32_t kind = atomic_load(&life->kind);
+    if ((kind == MIXED || kind == LOOP) && atomic_load(&life->state) == RUNNING &&
         atomic_load(&life->phase) == RUN)
       return false;
   }
@@ -114,6 +115,7 @@ static void come_to_rest(struct worker *judge, struct nemesis *nemesis) {
   await_end_of(nemesis, PRODUCER);
   await_drain(judge, nemesis);
   atomic_store(&book->phase, END);
+  await_end_of(nemesis, LOOP); /* these look at the phase, and cancel what waits */
   wake_consumers(judge, nemesis);
   get_the_rest(judge);
   await_end_of(nemesis, JOINER);

@@ -53,6 +53,14 @@ static void choose_processes(struct plan *plan, uint64_t *random) {
   plan->wait = (int)support_random_below(random, WAITS);
 }
 
+/* Behind everything else, so that what an epoch was before there were loops it still is. */
+static void choose_loops(struct plan *plan, uint64_t *random) {
+  static const uint32_t pauses[] = { 0, 0, 0, 20 };
+  plan->count[LOOP] =
+      plan->simple || one_in(random, 3) ? 0 : 1 + support_random_below(random, 3);
+  plan->pause_us[LOOP] = pick(random, pauses, 4);
+}
+
 struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
   uint64_t random = seed_of(seed, epoch);
   struct plan plan = { .seed = seed, .epoch = epoch };
@@ -61,6 +69,7 @@ struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
   plan.kills = 10 + support_random_below(&random, 40);
   plan.stops = one_in(&random, 4);
   plan.late_reap = one_in(&random, 3);
+  choose_loops(&plan, &random);
   return plan;
 }
 
@@ -75,7 +84,7 @@ struct plan plan_soak(uint64_t seed) {
     .sizes = ANY,
     .batch_put = 8,
     .batch_get = 8,
-    .count = { [PRODUCER] = 4, [CONSUMER] = 4, [MIXED] = 2, [JOINER] = 1 },
+    .count = { [PRODUCER] = 4, [CONSUMER] = 4, [MIXED] = 2, [JOINER] = 1, [LOOP] = 2 },
     .immortal = 1,
     .pause_us = { [PRODUCER] = 500, [CONSUMER] = 100, [MIXED] = 500 },
   };
@@ -84,17 +93,18 @@ struct plan plan_soak(uint64_t seed) {
 
 void plan_describe(const struct plan *plan, char *line, size_t size) {
   static const char *const sizes[] = { "small", "page", "large", "any" };
-  snprintf(line, size,
-           "%s%s maxsize %lld, %s messages, batches %u/%u, %uP %uC %uM %uJ, pauses %u/%u "
-           "us%s%s%s%s, "
-           "%u kills",
-           plan->simple ? "simple" : "queue", plan->joinable ? " joinable" : "",
-           (long long)plan->maxsize, sizes[plan->sizes], plan->batch_put, plan->batch_get,
-           plan->count[PRODUCER], plan->count[CONSUMER], plan->count[MIXED],
-           plan->count[JOINER], plan->pause_us[PRODUCER], plan->pause_us[CONSUMER],
-           plan->direct ? ", direct" : "", plan->stops ? ", stops" : "",
-           plan->late_reap ? ", zombies" : "", plan->life_ops > 0 ? ", short lives" : "",
-           plan->kills);
+  snprintf(
+      line, size,
+      "%s%s maxsize %lld, %s messages, batches %u/%u, %uP %uC %uM %uJ %uL, pauses %u/%u "
+      "us%s%s%s%s, "
+      "%u kills",
+      plan->simple ? "simple" : "queue", plan->joinable ? " joinable" : "",
+      (long long)plan->maxsize, sizes[plan->sizes], plan->batch_put, plan->batch_get,
+      plan->count[PRODUCER], plan->count[CONSUMER], plan->count[MIXED],
+      plan->count[JOINER], plan->count[LOOP], plan->pause_us[PRODUCER],
+      plan->pause_us[CONSUMER], plan->direct ? ", direct" : "",
+      plan->stops ? ", stops" : "", plan->late_reap ? ", zombies" : "",
+      plan->life_ops > 0 ? ", short lives" : "", plan->kills);
 }
 
 int plan_timeout(const struct plan *plan, uint64_t *random) {

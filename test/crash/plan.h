@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum kind { JUDGE, PRODUCER, CONSUMER, MIXED, JOINER, KINDS };
+enum kind { JUDGE, PRODUCER, CONSUMER, MIXED, JOINER, LOOP, KINDS };
 
 enum sizes { SMALL, PAGES, LARGE, ANY, SIZES };
 

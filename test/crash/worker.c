@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "worker.h"
 
+#include "loop.h"
 #include "payload.h"
 #include "support.h"
 
@@ -18,10 +19,7 @@
 /* How much too early a call may say that its time is over: what the clocks are apart. */
 #define EARLY_NS 1000000
 
-/* Operations between two looks at what is in the pipe for sure, and at the descriptors. */
-#define OPS_PER_LOOK 16
-
-static bool working(const struct worker *worker, enum phase last) {
+bool worker_working(const struct worker *worker, enum phase last) {
   return atomic_load(&worker->book->phase) <= (uint32_t)last &&
          atomic_load(&worker->book->failed) == 0;
 }
@@ -58,9 +56,8 @@ void worker_fini(struct worker *worker) {
 }
 
 /* A call that says its time is over, or that nothing or everything is there. */
-static bool outcome_allowed(struct worker *worker, enum op op, int r) {
-  int timeout_ms = atomic_load(&worker->life->timeout_ms);
-  int64_t took = book_now() - atomic_load(&worker->life->since_ns);
+static bool outcome_allowed(const struct worker *worker, enum op op, int r,
+                            int timeout_ms, int64_t took) {
   int at_once = op == PUT ? FORKQ_FULL : FORKQ_EMPTY;
   if (r == 0)
     return true;
@@ -73,22 +70,29 @@ static bool outcome_allowed(struct worker *worker, enum op op, int r) {
          took >= (int64_t)timeout_ms * 1000000 - EARLY_NS;
 }
 
-static void judge_outcome(struct worker *worker, enum op op, int r) {
-  if (!outcome_allowed(worker, op, r))
+void worker_judge_outcome(struct worker *worker, enum op op, int r, int timeout_ms,
+                          int64_t since_ns) {
+  int64_t took = book_now() - since_ns;
+  if (!outcome_allowed(worker, op, r, timeout_ms, took))
     book_fail(worker->book, "life %u: %s with timeout %d says %s after %lld us",
-              worker->self, book_op_name(op), atomic_load(&worker->life->timeout_ms),
-              r == 0 ? "0" : forkq_error_name(r),
-              (long long)(book_now() - atomic_load(&worker->life->since_ns)) / 1000);
+              worker->self, book_op_name(op), timeout_ms,
+              r == 0 ? "0" : forkq_error_name(r), (long long)took / 1000);
+}
+
+static void judge_outcome(struct worker *worker, enum op op, int r) {
+  worker_judge_outcome(worker, op, r, atomic_load(&worker->life->timeout_ms),
+                       atomic_load(&worker->life->since_ns));
 }
 
 /* ---- putting ----------------------------------------------------------------------------- */
 
-static char *write_message(struct worker *worker, uint32_t i, uint32_t *ret_size) {
+char *worker_write_message(struct worker *worker, uint32_t i, uint32_t seq,
+                           uint32_t *ret_size) {
   struct life *life = worker->life;
   struct payload payload = {
     .by = worker->self,
     .generation = atomic_load(&life->generation),
-    .seq = atomic_load(&life->accepted) + 1 + i,
+    .seq = seq,
     .size = plan_size(&worker->book->plan, atomic_load(&life->kind), &worker->random),
   };
   if (worker->messages[i] == NULL)
@@ -98,14 +102,14 @@ static char *write_message(struct worker *worker, uint32_t i, uint32_t *ret_size
   return worker->messages[i];
 }
 
-static msgpack_object binary(const char *message, uint32_t size) {
+msgpack_object worker_binary(const char *message, uint32_t size) {
   msgpack_object object = { .type = MSGPACK_OBJECT_BIN };
   object.via.bin.ptr = message + PAYLOAD_HEAD;
   object.via.bin.size = size;
   return object;
 }
 
-static int pack_binary(msgpack_packer *packer, void *arg) {
+int worker_pack_binary(msgpack_packer *packer, void *arg) {
   const msgpack_object *object = arg;
   int r = msgpack_pack_bin(packer, object->via.bin.size);
   return r != 0
@@ -118,7 +122,7 @@ static int put_simple(struct worker *worker, char *message, msgpack_object *obje
   case 0:
     return forkq_simple_queue_put(simple(worker), object);
   case 1:
-    return forkq_simple_queue_put_with(simple(worker), pack_binary, object);
+    return forkq_simple_queue_put_with(simple(worker), worker_pack_binary, object);
   default:
     return forkq_simple_queue_put_packed(simple(worker), message,
                                          PAYLOAD_HEAD + object->via.bin.size);
@@ -128,15 +132,16 @@ static int put_simple(struct worker *worker, char *message, msgpack_object *obje
 static int put_one(struct worker *worker, int timeout_ms) {
   forkq_queue_t *queue = worker->book->queue;
   uint32_t size;
-  char *message = write_message(worker, 0, &size);
-  msgpack_object object = binary(message, size);
+  char *message =
+      worker_write_message(worker, 0, atomic_load(&worker->life->accepted) + 1, &size);
+  msgpack_object object = worker_binary(message, size);
   if (worker->book->plan.simple)
     return put_simple(worker, message, &object);
   switch (support_random_below(&worker->random, 3)) {
   case 0:
     return forkq_queue_put(queue, &object, timeout_ms);
   case 1:
-    return forkq_queue_put_with(queue, pack_binary, &object, timeout_ms);
+    return forkq_queue_put_with(queue, worker_pack_binary, &object, timeout_ms);
   default:
     return forkq_queue_put_packed(queue, message, PAYLOAD_HEAD + size, timeout_ms);
   }
@@ -147,8 +152,9 @@ static int put_batch(struct worker *worker, uint32_t count, int timeout_ms,
   msgpack_object objects[BATCH_MAX];
   for (uint32_t i = 0; i < count; i++) {
     uint32_t size;
-    char *message = write_message(worker, i, &size);
-    objects[i] = binary(message, size);
+    char *message = worker_write_message(
+        worker, i, atomic_load(&worker->life->accepted) + 1 + i, &size);
+    objects[i] = worker_binary(message, size);
   }
   return forkq_queue_put_many(worker->book->queue, objects, count, timeout_ms, ret_put);
 }
@@ -165,6 +171,7 @@ int worker_put(struct worker *worker, uint32_t count, int timeout_ms) {
   if (r == 0 && count == 1)
     put = 1;
   atomic_store(&life->accepted, accepted + (uint32_t)put);
+  atomic_store(&life->puts, accepted + (uint32_t)put);
   atomic_store(&life->begun, accepted + (uint32_t)put);
   judge_outcome(worker, PUT, r);
   if (put > 0)
@@ -174,7 +181,7 @@ int worker_put(struct worker *worker, uint32_t count, int timeout_ms) {
 }
 
 /* What is known to be in the pipe is not lost with this process. */
-static void look(struct worker *worker) {
+void worker_look(struct worker *worker) {
   struct life *life = worker->life;
   forkq_queue_stats_t stats = { .size = sizeof stats };
   if (worker->book->plan.simple) {
@@ -190,7 +197,7 @@ static void look(struct worker *worker) {
 
 /* ---- getting ----------------------------------------------------------------------------- */
 
-static void task_done(struct worker *worker) {
+void worker_task_done(struct worker *worker) {
   struct life *life = worker->life;
   atomic_fetch_add(&life->done_begun, 1);
   book_begin(worker->book, life, DONE, 0);
@@ -203,7 +210,7 @@ static void task_done(struct worker *worker) {
 }
 
 /* An item is whole, not older than the one before of its producer, and nobody else's. */
-static void take(struct worker *worker, const forkq_item_t *item) {
+void worker_take(struct worker *worker, const forkq_item_t *item) {
   struct book *book = worker->book;
   struct payload payload;
   if (!payload_read(item->data, item->size, &payload) || payload.by >= LIVES_MAX ||
@@ -245,14 +252,14 @@ int worker_get(struct worker *worker, uint32_t count, int timeout_ms) {
   if (r == 0 && count == 1)
     got = 1;
   for (size_t i = 0; i < got; i++)
-    take(worker, &worker->items[i]);
+    worker_take(worker, &worker->items[i]);
   atomic_store(&life->asked, 0);
   judge_outcome(worker, GET, r);
   if (got > 0)
     book_progress(book, GET, (uint32_t)got);
   book_end(life);
   for (size_t i = 0; book->plan.joinable && i < got; i++)
-    task_done(worker);
+    worker_task_done(worker);
   return r;
 }
 
@@ -261,7 +268,7 @@ int worker_get(struct worker *worker, uint32_t count, int timeout_ms) {
 static uint64_t sum_accepted(const struct book *book) {
   uint64_t sum = 0;
   for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++)
-    sum += atomic_load(&book->lives[i].accepted);
+    sum += atomic_load(&book->lives[i].puts);
   return sum;
 }
 
@@ -294,7 +301,7 @@ int worker_join(struct worker *worker, int timeout_ms, uint64_t *ret_abandoned) 
 
 static void rest(struct worker *worker, enum kind kind) {
   uint32_t most = worker->book->plan.pause_us[kind];
-  if (most > 0 && working(worker, RUN))
+  if (most > 0 && worker_working(worker, RUN))
     book_sleep_us(support_random_below(&worker->random, most + 1));
 }
 
@@ -303,35 +310,37 @@ static uint32_t batch(struct worker *worker, uint32_t most) {
 }
 
 /* So many items the book has place for, and an outbox without limit memory. */
-static bool may_put(const struct worker *worker) {
+bool worker_may_put(const struct worker *worker) {
   const struct plan *plan = &worker->book->plan;
   uint32_t most = plan->maxsize == 0 && plan->sizes >= LARGE ? ITEMS_MAX / 8 : ITEMS_MAX;
-  return plan->forever || atomic_load(&worker->life->accepted) + BATCH_MAX + 1 < most;
+  return plan->forever || atomic_load(&worker->life->begun) + BATCH_MAX + 1 < most;
 }
 
 /* A process that lives for some operations only is at its end; but what is left when nobody
  * puts any more takes no more processes to get. */
-static bool worn_out(const struct worker *worker, uint32_t n) {
+bool worker_worn_out(const struct worker *worker, uint32_t n) {
   uint32_t most = worker->book->plan.life_ops;
-  return most > 0 && n >= most && working(worker, RUN) &&
+  return most > 0 && n >= most && worker_working(worker, RUN) &&
          !atomic_load(&worker->life->immortal);
 }
 
 static void produce(struct worker *worker) {
   const struct plan *plan = &worker->book->plan;
-  for (uint32_t n = 0; working(worker, RUN) && may_put(worker) && !worn_out(worker, n);
+  for (uint32_t n = 0; worker_working(worker, RUN) && worker_may_put(worker) &&
+                       !worker_worn_out(worker, n);
        n++) {
     int timeout_ms = plan->simple ? -1 : plan_timeout(plan, &worker->random);
     (void)worker_put(worker, batch(worker, plan->batch_put), timeout_ms);
     if (n % OPS_PER_LOOK == OPS_PER_LOOK - 1)
-      look(worker);
+      worker_look(worker);
     rest(worker, PRODUCER);
   }
 }
 
 static void consume(struct worker *worker) {
   const struct plan *plan = &worker->book->plan;
-  for (uint32_t n = 0; working(worker, FLUSH) && !worn_out(worker, n); n++) {
+  for (uint32_t n = 0; worker_working(worker, FLUSH) && !worker_worn_out(worker, n);
+       n++) {
     int timeout_ms = plan->simple ? -1 : plan_timeout(plan, &worker->random);
     int r = worker_get(worker, batch(worker, plan->batch_get), timeout_ms);
     if (r == FORKQ_EMPTY)
@@ -344,10 +353,11 @@ static void consume(struct worker *worker) {
  * for a short time only. */
 static void produce_and_consume(struct worker *worker) {
   const struct plan *plan = &worker->book->plan;
-  for (uint32_t n = 0; working(worker, FLUSH) && !worn_out(worker, n); n++) {
+  for (uint32_t n = 0; worker_working(worker, FLUSH) && !worker_worn_out(worker, n);
+       n++) {
     uint32_t phase = atomic_load(&worker->book->phase);
     atomic_store(&worker->life->phase, phase);
-    if (phase == RUN && may_put(worker))
+    if (phase == RUN && worker_may_put(worker))
       (void)worker_put(worker, batch(worker, plan->batch_put),
                        (int)support_random_below(&worker->random, 20));
     (void)worker_get(worker, batch(worker, plan->batch_get),
@@ -357,7 +367,7 @@ static void produce_and_consume(struct worker *worker) {
 }
 
 static void join(struct worker *worker) {
-  while (working(worker, FLUSH)) {
+  while (worker_working(worker, FLUSH)) {
     int timeout_ms = plan_timeout(&worker->book->plan, &worker->random);
     uint64_t abandoned;
     if (worker_join(worker, timeout_ms, &abandoned) != FORKQ_TIMEDOUT)
@@ -366,10 +376,8 @@ static void join(struct worker *worker) {
 }
 
 static void (*const works[KINDS])(struct worker *worker) = {
-  [PRODUCER] = produce,
-  [CONSUMER] = consume,
-  [MIXED] = produce_and_consume,
-  [JOINER] = join,
+  [PRODUCER] = produce, [CONSUMER] = consume, [MIXED] = produce_and_consume,
+  [JOINER] = join,      [LOOP] = loop_work,
 };
 
 /* ---- its life ---------------------------------------------------------------------------- */
@@ -400,11 +408,13 @@ static void leave(struct worker *worker) {
 static void live(struct worker *worker) {
   struct book *book = worker->book;
   uint32_t kind = atomic_load(&worker->life->kind);
+  if (kind == LOOP)
+    loop_open_for_good(worker);
   int before = worker_count_fds();
   works[kind](worker);
   /* The first put opens one descriptor, to stop the feeder by. */
   int most = before + (atomic_load(&worker->life->accepted) > 0 || kind == PRODUCER ||
-                       kind == MIXED);
+                       kind == MIXED || kind == LOOP);
   int after = worker_count_fds();
   if (after > most)
     book_fail(book, "life %u had %d descriptors at first and %d in the end", worker->self,

@@ -30,6 +30,32 @@ int worker_put(struct worker *worker, uint32_t count, int timeout_ms);
 int worker_get(struct worker *worker, uint32_t count, int timeout_ms);
 int worker_join(struct worker *worker, int timeout_ms, uint64_t *ret_abandoned);
 
+/* ---- the parts of these, for a kind that puts and gets in its own way -------------------- */
+
+/* Fails unless a call with that timeout may say `r`, now. */
+void worker_judge_outcome(struct worker *worker, enum op op, int r, int timeout_ms,
+                          int64_t since_ns);
+
+/* Whether the epoch is no further than `last`; and there is place for more items; and the
+ * process is, after `n` operations, at its end. */
+bool worker_working(const struct worker *worker, enum phase last);
+bool worker_may_put(const struct worker *worker);
+bool worker_worn_out(const struct worker *worker, uint32_t n);
+
+/* Item `seq` of this life, in the memory of the i-th message: msgpack, its object, and who
+ * packs the object. */
+char *worker_write_message(struct worker *worker, uint32_t i, uint32_t seq,
+                           uint32_t *ret_size);
+msgpack_object worker_binary(const char *message, uint32_t size);
+int worker_pack_binary(msgpack_packer *packer, void *arg);
+
+void worker_take(struct worker *worker, const forkq_item_t *item);
+void worker_task_done(struct worker *worker);
+
+/* After so many operations: what is in the pipe for sure? */
+#define OPS_PER_LOOK 16
+void worker_look(struct worker *worker);
+
 /* Descriptors of this process. */
 int worker_count_fds(void);
 
