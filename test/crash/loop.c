@@ -236,8 +236,9 @@ static void cancel(struct looper *looper, struct request *request) {
   }
 }
 
+/* Not the first: it may wait for so long that somebody notices. */
 static void cancel_one(struct looper *looper) {
-  uint32_t i = support_random_below(&looper->worker->random, REQUESTS);
+  uint32_t i = 1 + support_random_below(&looper->worker->random, REQUESTS - 1);
   cancel(looper, one_in(looper, 2) ? &looper->gets[i] : &looper->puts[i]);
 }
 

@@ -53,12 +53,15 @@ static void choose_processes(struct plan *plan, uint64_t *random) {
   plan->wait = (int)support_random_below(random, WAITS);
 }
 
-/* Behind everything else, so that what an epoch was before there were loops it still is. */
+/* Behind everything else, so that the rest of an epoch is what it was before there were loops.
+ * Some are left to themselves: others would do what a loop fails to do. */
 static void choose_loops(struct plan *plan, uint64_t *random) {
   static const uint32_t pauses[] = { 0, 0, 0, 20 };
   plan->count[LOOP] =
       plan->simple || one_in(random, 3) ? 0 : 1 + support_random_below(random, 3);
   plan->pause_us[LOOP] = pick(random, pauses, 4);
+  if (plan->count[LOOP] > 0 && one_in(random, 3))
+    plan->count[PRODUCER] = plan->count[CONSUMER] = plan->count[MIXED] = 0;
 }
 
 struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
