@@ -95,8 +95,9 @@ static bool outstanding(const struct book *book) {
  * that the last of them leaves one item at most. */
 static void wake_consumers(struct worker *judge, struct nemesis *nemesis) {
   struct book *book = judge->book;
-  while (!failed(book) &&
-         nemesis_running(book, CONSUMER) + nemesis_running(book, MIXED) > 0) {
+  while (!failed(book) && nemesis_running(book, CONSUMER) + nemesis_running(book, MIXED) +
+                                  nemesis_running(book, LOOP) >
+                              0) {
     if (!outstanding(book))
       (void)worker_put(judge, 1, book->plan.simple ? -1 : PATIENCE_MS);
     book_sleep_us(200);
@@ -115,7 +116,6 @@ static void come_to_rest(struct worker *judge, struct nemesis *nemesis) {
   await_end_of(nemesis, PRODUCER);
   await_drain(judge, nemesis);
   atomic_store(&book->phase, END);
-  await_end_of(nemesis, LOOP); /* these look at the phase, and cancel what waits */
   wake_consumers(judge, nemesis);
   get_the_rest(judge);
   await_end_of(nemesis, JOINER);

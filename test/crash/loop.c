@@ -282,12 +282,24 @@ static void note_phase(struct looper *looper) {
     atomic_store(&looper->worker->life->phase, phase);
 }
 
+/* The first get waits on: the judge puts something for it, as for a consumer. Only who sleeps
+ * for good is not woken by that. */
+static void finish(struct looper *looper) {
+  for (uint32_t i = 1; i < REQUESTS; i++)
+    cancel(looper, &looper->gets[i]);
+  if (!looper->gets[0].pending || atomic_load(&looper->worker->book->failed) != 0)
+    close_all(looper);
+}
+
 static void on_tick(uv_timer_t *timer) {
   struct looper *looper = timer->data;
   note_phase(looper);
-  if (!worker_working(looper->worker, FLUSH) ||
-      worker_worn_out(looper->worker, looper->callbacks)) {
+  if (worker_worn_out(looper->worker, looper->callbacks)) {
     close_all(looper);
+    return;
+  }
+  if (!worker_working(looper->worker, FLUSH)) {
+    finish(looper);
     return;
   }
   if (one_in(looper, 4))
