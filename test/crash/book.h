@@ -95,7 +95,8 @@ struct book {
   _Atomic uint32_t lives_used;
   _Atomic uint32_t doomed; /* how many the nemesis has begun to kill */
   _Atomic uint32_t kills;
-  _Atomic int stop; /* the run is to end before its time */
+  _Atomic int64_t late_ns; /* how late the machine wakes an idle process, lately */
+  _Atomic int stop;        /* the run is to end before its time */
   _Atomic int failed;
   char failure[1024];
   struct samples puts_after, gets_after;

@@ -1,4 +1,4 @@
-/* The crash harness: producers, consumers and joiners on one queue, a nemesis that kills and
+/* The crash harness: producers, consumers, joiners and loops on one queue, a nemesis that kills and
  * stops them, and the promises checked exactly after every epoch. See docs/reliability.md.
  *
  * Four kinds of processes: this one, which watches; the judge, its child, one for each epoch;

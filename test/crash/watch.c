@@ -24,6 +24,7 @@ void watch_begin(struct watch *watch, struct book *book, pid_t judge) {
   int64_t worst_ns = watch->worst_ns;
   *watch = (struct watch){ .book = book, .judge = judge, .worst_ns = worst_ns };
   watch->progress_ns = watch->last_ns = book_now();
+  atomic_store(&book->late_ns, worst_ns);
 }
 
 static int64_t bound_ns(const struct watch *watch) {
@@ -62,6 +63,7 @@ void watch_look(struct watch *watch) {
   watch->worst_ns -= watch->worst_ns / FADE_LOOKS;
   if (late > watch->worst_ns)
     watch->worst_ns = late;
+  atomic_store(&book->late_ns, watch->worst_ns);
   uint64_t progress = atomic_load(&book->progress);
   if (progress != watch->progress) {
     watch->progress = progress;
