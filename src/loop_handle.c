@@ -305,7 +305,7 @@ static void close_uv(forkq_loop_handle_t *handle) {
     (uv_handle_t *)&handle->told,    (uv_handle_t *)&handle->items.uv,
     (uv_handle_t *)&handle->room.uv,
   };
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
     if (all[i]->data != NULL && !uv_is_closing(all[i]))
       uv_close(all[i], on_uv_closed);
 }
