@@ -1306,6 +1306,19 @@ START_TEST(two_dead_writers_are_told_apart_in_the_end) {
 }
 END_TEST
 
+/* What the pipe holds then fits to neither outcome, until the packet comes. */
+START_TEST(beside_a_stranger_s_bytes_a_dead_writer_is_in_doubt) {
+  die_writing(5);
+  write_raw("garbage", 7);
+  reap();
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 1);
+  assert_receives(5, 10);
+  ck_assert_int_eq(receive(), FORKQ_EBADFRAME);
+  reap();
+  assert_empty();
+}
+END_TEST
+
 static void hold_write_lock(void *arg) {
   (void)arg;
   CHILD_MUST(forkq__channel_lock_write(&channel, FORKQ__FOREVER) == 0);
@@ -1464,6 +1477,7 @@ static void add_deaths(Suite *suite) {
   tcase_add_test(tcase, a_writer_killed_at_any_step_has_sent_or_not);
   tcase_add_test(tcase, a_dead_writer_s_packet_is_known_among_others);
   tcase_add_test(tcase, two_dead_writers_are_told_apart_in_the_end);
+  tcase_add_test(tcase, beside_a_stranger_s_bytes_a_dead_writer_is_in_doubt);
   tcase_add_test(tcase, what_a_stopped_writer_hides_is_in_doubt_until_it_goes_on);
   tcase_add_test(tcase, a_reap_that_waits_for_a_writer_keeps_the_ledger_from_nobody);
   tcase_add_test(tcase, what_a_dead_writer_noted_itself_needs_no_lock);

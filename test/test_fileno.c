@@ -167,7 +167,10 @@ START_TEST(a_child_has_it_too) {
   support_until(&steps[0]);
   ck_assert_int_eq(put(1), 0);
   ck_assert_int_eq(support_wait(child), 0);
-  /* The child has closed its own; the parent's is as good as before. */
+  /* The child has closed its own; the parent's is as good as before. What the child's get
+   * has raised goes first. */
+  ck_assert_int_eq(get(0), FORKQ_EMPTY);
+  ck_assert_int_eq(readable(0), 0);
   steps[0] = 0;
   put_three();
   child = let_a_child_read_ahead();

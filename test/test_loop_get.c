@@ -1,6 +1,8 @@
 /* Gets as requests on a loop; and what is common to all requests: cancellation, closing, bad
  * use, fork. */
+#include "loop_handle.h"
 #include "loop_support.h"
+#include "os.h"
 #include "support.h"
 
 #include <errno.h>
@@ -279,6 +281,30 @@ START_TEST(items_that_another_process_has_read_ahead) {
 }
 END_TEST
 
+static void hold_read_lock(void *arg) {
+  (void)arg;
+  CHILD_MUST(forkq__channel_lock_read(&queue->channel, FORKQ__FOREVER) == 0);
+  atomic_store(&steps[0], 1);
+  for (;;)
+    pause();
+}
+
+/* Or the loop would go round and round, for as long as the other is stopped. */
+START_TEST(a_reader_that_stays_in_the_middle_makes_the_loop_pause) {
+  steps = support_shared(2 * sizeof *steps);
+  pid_t child = support_fork(hold_read_lock, NULL);
+  support_until(&steps[0]);
+  ck_assert_int_eq(put_int(queue, 7, -1), 0);
+  ck_assert_int_eq(start_get(&a, -1), 0);
+  while (handle->pause_ms < 4)
+    uv_run(&loop, UV_RUN_ONCE);
+  ck_assert_int_eq(a.calls, 0);
+  support_kill_and_wait(child);
+  run_until(&a);
+  ck_assert_int_eq(a.value, 7);
+}
+END_TEST
+
 START_TEST(large_items) {
   enum { SIZE = 700 * 1000 };
   char *bytes = malloc(SIZE + 5);
@@ -523,6 +549,7 @@ int main(void) {
   tcase_add_test(tcase, the_loop_lives_while_something_is_pending);
   tcase_add_test(tcase, many_items_leave_the_loop_to_others);
   tcase_add_test(tcase, items_that_another_process_has_read_ahead);
+  tcase_add_test(tcase, a_reader_that_stays_in_the_middle_makes_the_loop_pause);
   tcase_add_test(tcase, large_items);
   tcase_add_test(tcase, shutdown_comes_after_the_last_item);
   tcase_add_test(tcase, shutdown_by_another_process);
