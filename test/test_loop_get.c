@@ -93,7 +93,9 @@ START_TEST(timeouts_consume_nothing) {
 END_TEST
 
 START_TEST(an_item_that_is_there_beats_timeout_0) {
+  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
   ck_assert_int_eq(put_int(queue, 5, -1), 0);
+  ck_assert_int_eq(forkq_wait(&entry, 1, -1), 1); /* the feeder has sent it */
   ck_assert_int_eq(start_get(&a, 0), 0);
   run_until(&a);
   ck_assert_int_eq(a.status, 0);

@@ -99,7 +99,9 @@ forkq_loop_open_connection(forkq_loop_handle_t **ret_handle, uv_loop_t *loop,
                            forkq_connection_t *connection);
 
 /* Gets an item as forkq_queue_get and forkq_queue_get_packed do, with at most `timeout_ms`
- * from now: -1 waits, 0 takes what is there, the status being FORKQ_EMPTY if nothing is.
+ * from now: -1 waits, 0 takes what is there, the status being FORKQ_EMPTY if nothing is. With
+ * 0, what this process has just put may not be there yet: it is not waited for, as
+ * forkq_queue_get does.
  *
  * Errors of the call: FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_EINUSE (the request is pending),
  * FORKQ_ECLOSED (the queue, or the handle is closing), FORKQ_EWRONGTHREAD, FORKQ_EFORKED,
