@@ -54,13 +54,13 @@ static void await_end_of(struct nemesis *nemesis, enum kind kind) {
   }
 }
 
-/* Those that put and get live on, and may just be in a put. */
+/* Those that put and get live on, and may just be in a put, unless they close already. */
 static bool puts_are_over(const struct book *book) {
   for (uint32_t i = 1; i < atomic_load(&book->lives_used); i++) {
     const struct life *life = &book->lives[i];
     uint32_t kind = atomic_load(&life->kind);
     if ((kind == MIXED || kind == LOOP) && atomic_load(&life->state) == RUNNING &&
-        atomic_load(&life->phase) == RUN)
+        atomic_load(&life->phase) == RUN && atomic_load(&life->op) != CLOSE)
       return false;
   }
   return true;
@@ -74,12 +74,29 @@ static bool drained(const struct book *book) {
   return forkq_queue_qsize(book->queue) <= 0;
 }
 
-/* Until all that was put has been got. */
+static bool somebody_gets(const struct book *book) {
+  for (uint32_t i = 1; i < atomic_load(&book->lives_used); i++) {
+    const struct life *life = &book->lives[i];
+    uint32_t kind = atomic_load(&life->kind);
+    if ((kind == CONSUMER || kind == MIXED || kind == LOOP) &&
+        atomic_load(&life->state) == RUNNING && atomic_load(&life->op) != CLOSE)
+      return true;
+  }
+  return false;
+}
+
+/* Until all that was put has been got. The last of those that get may have come to their end
+ * with more put than the pipe holds: then they wait for somebody who gets it. */
 static void await_drain(struct worker *judge, struct nemesis *nemesis) {
   struct book *book = judge->book;
   book_begin(book, judge->life, DRAIN, -1);
   while (!drained(book) && !failed(book)) {
-    book_sleep_us(200);
+    if (!book->plan.simple && puts_are_over(book) && !somebody_gets(book)) {
+      (void)worker_get(judge, 1, PATIENCE_MS);
+      book_begin(book, judge->life, DRAIN, -1);
+    } else {
+      book_sleep_us(200);
+    }
     nemesis_tend(nemesis);
   }
   book_end(judge->life);
