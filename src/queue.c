@@ -198,10 +198,10 @@ static int source_in_batch(const struct batch *batch, size_t n,
     ret_source->object = &batch->objects[n];
     return 0;
   }
+  if (batch->messages == NULL || batch->messages[n].data == NULL)
+    return FORKQ_ENULL;
   ret_source->data = batch->messages[n].data;
   ret_source->size = batch->messages[n].size;
-  if (ret_source->data == NULL)
-    return FORKQ_ENULL;
   return forkq__scan(ret_source->data, ret_source->size, NULL);
 }
 
