@@ -26,6 +26,8 @@ int forkq__loop_check(const forkq_loop_handle_t *handle, const forkq_loop_req_t 
                       int timeout_ms, forkq_loop_req_cb cb) {
   if (handle == NULL || req == NULL || cb == NULL)
     return FORKQ_ENULL;
+  if (forkq__queue_packing_here()) /* its thread has the mutex that is wanted here */
+    return FORKQ_EPACKING;
   int r = check_handle(handle);
   if (r < 0)
     return r;
@@ -429,6 +431,8 @@ int forkq_loop_cancel(forkq_loop_req_t *req) {
 int forkq_loop_close(forkq_loop_handle_t *handle, forkq_loop_close_cb cb, void *arg) {
   if (handle == NULL)
     return FORKQ_ENULL;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
   if (other_thread(handle))
     return FORKQ_EWRONGTHREAD;
   if (handle->closing)

@@ -263,6 +263,25 @@ static int put_from_function(forkq_pack_fn pack, void *arg) {
   return forkq_loop_put_with(&a.req, handle, pack, arg, -1, keep_outcome);
 }
 
+static int pack_and_use_the_handle(msgpack_packer *packer, void *arg) {
+  int *results = arg;
+  results[0] = start_get(&b, -1);
+  results[1] = start_put(&c, 1, -1);
+  results[2] = forkq_loop_close(handle, NULL, NULL);
+  return msgpack_pack_nil(packer);
+}
+
+START_TEST(a_packing_function_uses_no_handle) {
+  int results[3] = { 0 };
+  ck_assert_int_eq(put_from_function(pack_and_use_the_handle, results), 0);
+  for (int i = 0; i < 3; i++)
+    ck_assert_int_eq(results[i], FORKQ_EPACKING);
+  run_until(&a);
+  ck_assert_int_eq(a.status, 0);
+  ck_assert_int_eq(b.calls + c.calls, 0);
+}
+END_TEST
+
 START_TEST(functions_pack_now_also_when_the_put_waits) {
   int one = 1;
   fill();
@@ -408,6 +427,7 @@ int main(void) {
   tcase_add_test(tcase, shutdown_ends_those_that_wait);
   tcase_add_test(tcase, closing_cancels_those_that_wait);
   tcase_add_test(tcase, bad_objects_are_the_calls_error);
+  tcase_add_test(tcase, a_packing_function_uses_no_handle);
   tcase_add_test(tcase, functions_pack_now_also_when_the_put_waits);
   tcase_add_test(tcase, too_big_for_the_queue_also_when_the_put_waits);
   tcase_add_test(tcase, no_memory_to_wait_with);

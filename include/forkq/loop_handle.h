@@ -38,6 +38,11 @@
  *          by any other. A call from elsewhere is FORKQ_EWRONGTHREAD, as far as it is noticed.
  * Fork     Pending requests stay the parent's. In a child that goes on with the loop, call
  *          uv_loop_fork, then forkq_loop_fork for each handle.
+ * Blocking No call waits for room, for an item or for a message. One that puts, and a turn of
+ *          the loop, may be held up for some milliseconds, and for a tenth of a second at most,
+ *          where another process is stopped in the middle of its own put or get.
+ * Packing  A packing function must use no handle: where that would hang, the call is
+ *          FORKQ_EPACKING.
  * Signals  None of this may be called in a signal handler.
  *
  * Python has no counterpart: an asyncio program that needs a multiprocessing.Queue leaves a
@@ -84,7 +89,7 @@ struct forkq_loop_req {
 /* Opens a handle. The queue or connection stays the caller's and must not be destroyed
  * before the handle is closed. Should another thread close the queue, or this one without
  * closing the handle before, pending requests get FORKQ_ECLOSED; a connection must be
- * closed after its handle. A queue's handle costs three descriptors, a connection's one,
+ * closed after its handle. A queue's handle costs two descriptors, a connection's one,
  * apart from the queue's own for all handles. The descriptor of a connection keeps its
  * flags.
  *

@@ -11,7 +11,7 @@
  *   - no call hangs that would not have hung anyway: every lock of a dead owner is recovered;
  *   - no item is torn, doubled or misread, and the order of each producer is kept;
  *   - lost is at most what the dead process had put but its feeder had not yet written, and
- *     the item that it was just getting;
+ *     the item that it was just getting, or the batch of them;
  *   - its room comes back: the slots that its lost items held are free again as soon as
  *     anybody asks (a put that finds the queue full, qsize, full), and within a tenth of a
  *     second for a put that is waiting already;
