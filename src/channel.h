@@ -74,6 +74,7 @@ struct forkq__channel {
   struct forkq__ledger *ledger;
   struct forkq__partial_file spill;
   uint32_t max_message;
+  uint32_t pipe_packets; /* that the pipe had room for when it was opened; 0: not known */
   int read_fd;
   int write_fd;
   int event_fd; /* readable: look at the read-ahead packet, or at why you were called */
@@ -103,6 +104,14 @@ void forkq__channel_unlock_write(struct forkq__channel *channel);
 /* Writes one packet, under the write lock, and never blocks: 0, -EAGAIN when the pipe is
  * full, -EPIPE when it has no reader, or another negative errno. */
 int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet);
+
+/* How many packets the pipe has room for, at the least, as long as the write lock is kept. Only
+ * a stranger, who has made the pipe smaller or written into it, makes that wrong. */
+uint32_t forkq__channel_room(struct forkq__channel *channel);
+
+/* The message whose first packets were written, with `bytes` of it, will be sent once more from
+ * its beginning: whoever reads drops these. Under the write lock. */
+void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes);
 
 /* Waits until the pipe has room or has no reader any more, or `stop_fd` is readable. */
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,

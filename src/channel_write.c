@@ -59,6 +59,20 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
   return n < 0 ? (int)n : 0;
 }
 
+/* Each packet in the pipe has a number between the last that was read and the last that was
+ * given, and a number without a packet only makes the room look smaller. */
+uint32_t forkq__channel_room(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  uint64_t read_seq = FORKQ__LOAD(shared->read_seq);
+  uint64_t there = FORKQ__LOAD(shared->write_seq) - read_seq;
+  return there < channel->pipe_packets ? channel->pipe_packets - (uint32_t)there : 0;
+}
+
+void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes) {
+  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
+  FORKQ__STORE(cell->sent_bytes, FORKQ__LOAD(cell->sent_bytes) - bytes);
+}
+
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
                               int64_t deadline) {
   struct pollfd fds[] = {

@@ -291,8 +291,30 @@ int forkq__feeder_put_through(struct forkq__feeder *feeder) {
   return r == -ECANCELED ? FORKQ_ECLOSED : r;
 }
 
-/* Sends the packets before `last`, up to the first that has to wait. */
-static void send_until(struct forkq__feeder *feeder, const struct forkq__buffer *last) {
+/* Writes the messages that begin in packet `first`, without waiting: their last packet, or NULL
+ * when that is the thread's to do. A large message is begun only where it fits into the pipe, as
+ * the write lock cannot be passed on to the thread in the middle of it. Should it not fit after
+ * all, the thread begins anew. */
+static struct forkq__buffer *send_here(struct forkq__feeder *feeder,
+                                       struct forkq__buffer *first) {
+  struct forkq__channel *channel = feeder->channel;
+  if (first->packet.flags & FORKQ__FRAGMENT &&
+      first->packet.total / FORKQ__FRAME_MAX >= forkq__channel_room(channel))
+    return NULL;
+  struct forkq__buffer *last = end_of_run(first);
+  uint64_t written = 0;
+  for (struct forkq__buffer *b = first; forkq__channel_write(channel, &b->packet) == 0;
+       b = b->next) {
+    if (b == last)
+      return last;
+    written += forkq__packet_payload(&b->packet);
+  }
+  forkq__channel_unwrite(channel, written);
+  return NULL;
+}
+
+/* Sends the packets before `end`, up to the first that has to wait. */
+static void send_until(struct forkq__feeder *feeder, const struct forkq__buffer *end) {
   struct forkq__outbox *outbox = &feeder->outbox;
   struct forkq__channel *channel = feeder->channel;
   /* Behind packets in flight these would overtake them. Without a reading end of its own, the
@@ -300,10 +322,10 @@ static void send_until(struct forkq__feeder *feeder, const struct forkq__buffer 
   if (outbox->head == NULL || feeder->in_flight != NULL || channel->read_fd < 0 ||
       forkq__channel_try_lock_write(channel) != 0)
     return;
-  while (outbox->head != last && !(outbox->head->packet.flags & FORKQ__FRAGMENT) &&
-         forkq__channel_write(channel, &outbox->head->packet) == 0) {
-    release_bytes(feeder, outbox->head, outbox->head);
-    forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox));
+  for (struct forkq__buffer *last;
+       outbox->head != end && (last = send_here(feeder, outbox->head)) != NULL;) {
+    release_bytes(feeder, outbox->head, last);
+    forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox, last));
   }
   forkq__channel_unlock_write(channel);
   drain_if_dropped(feeder);
@@ -316,8 +338,12 @@ void forkq__feeder_send_now(struct forkq__feeder *feeder) {
 /* Full packets go out while they are in this processor's cache, and the feeder sleeps on. It
  * gets to work when the pipe is full, and then on all that comes. */
 static void send_full(struct forkq__feeder *feeder) {
-  if (feeder->idle && feeder->outbox.head != feeder->outbox.tail)
-    send_until(feeder, feeder->outbox.tail);
+  struct forkq__outbox *outbox = &feeder->outbox;
+  if (!feeder->idle || outbox->head == outbox->tail)
+    return;
+  bool all_full =
+      outbox->tail->packet.flags & FORKQ__FRAGMENT; /* nothing is added to it */
+  send_until(feeder, all_full ? NULL : outbox->tail);
 }
 
 /* Whether puts have become rare since the last that found the feeder idle. To write one packet

@@ -80,6 +80,10 @@ int forkq__os_pipe_level(int fd) {
   return r < 0 ? r : bytes;
 }
 
+int forkq__os_pipe_capacity(int fd) {
+  return RETRY(fcntl(fd, F_GETPIPE_SZ));
+}
+
 ssize_t forkq__os_read(int fd, void *data, size_t size) {
   return RETRY(read(fd, data, size));
 }

@@ -34,8 +34,9 @@ int forkq__os_close(int fd);
 /* A pipe that keeps packets: one write of at most PIPE_BUF is one read. Not blocking. */
 int forkq__os_packet_pipe(int fds[2]);
 
-/* Bytes that a pipe holds. */
+/* Bytes that a pipe holds; that it has room for when it is empty. */
 int forkq__os_pipe_level(int fd);
+int forkq__os_pipe_capacity(int fd);
 
 ssize_t forkq__os_read(int fd, void *data, size_t size);
 ssize_t forkq__os_write(int fd, const void *data, size_t size);

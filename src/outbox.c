@@ -77,12 +77,13 @@ void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *l
   free_list(list);
 }
 
-struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox) {
+struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
+                                        struct forkq__buffer *last) {
   struct forkq__buffer *first = outbox->head;
-  outbox->head = first->next;
+  outbox->head = last->next;
   if (outbox->head == NULL)
     outbox->tail = NULL;
-  first->next = NULL;
+  last->next = NULL;
   return first;
 }
 

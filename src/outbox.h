@@ -51,8 +51,9 @@ void forkq__outbox_rollback(struct forkq__outbox *outbox);
 typedef int (*forkq__visit_fn)(void *arg, const void *data, size_t size);
 int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, void *arg);
 
-/* The first packet of the deque, which is not empty; the caller's then. */
-struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox);
+/* The first packets of the deque, up to `last`, as a list that is the caller's. */
+struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
+                                        struct forkq__buffer *last);
 
 /* All packets in the deque, as a list that is the caller's. */
 struct forkq__buffer *forkq__outbox_take(struct forkq__outbox *outbox);

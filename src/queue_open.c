@@ -49,6 +49,8 @@ static int start(forkq_queue_t *queue) {
   channel->spill.offset = (int64_t)sizeof *segment;
   channel->max_message = (uint32_t)segment->max_message;
   channel->joinable = segment->joinable != 0;
+  int capacity = forkq__os_pipe_capacity(channel->write_fd);
+  channel->pipe_packets = capacity > 0 ? (uint32_t)capacity / FORKQ__PACKET_SIZE : 0;
   queue->feeder.channel = channel;
   queue->feeder.slots = &segment->slots;
   queue->feeder.lost = feeder_lost;

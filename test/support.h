@@ -3,6 +3,7 @@
 #define FORKQ_TEST_SUPPORT_H
 
 #include <check.h>
+#include <forkq/queue.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -61,8 +62,8 @@ void support_until_threads_asleep(int count);
 void support_until_pipe_full(const void *queue);
 void support_until_pipe_empty(const void *queue);
 
-/* Gives that pipe room for 16 packets: it is full sooner. */
-void support_shrink_pipe(const void *queue);
+/* Gives that pipe room for 16 packets, and lets the queue know: it is full sooner. */
+void support_shrink_pipe(forkq_queue_t *queue);
 
 /* Milliseconds on CLOCK_MONOTONIC. */
 int64_t support_now_ms(void);

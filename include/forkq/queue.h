@@ -63,8 +63,9 @@ typedef struct forkq_queue_options {
    * forked child has the same limit, and an outbox of its own. */
   size_t outbox_max_bytes;
   /* Nonzero: a put never writes to the pipe on the caller's thread. By default it does,
-   * without ever waiting, when a getter is asleep or a packet is full, unless the feeder
-   * is at work already; that saves the hop over the feeder. */
+   * without ever waiting, when a getter is asleep, a packet is full, or the pipe has room for
+   * all of a large message, unless the feeder is at work already; that saves the hop over
+   * the feeder. */
   int no_direct_write;
   /* Nonzero: with task_done and join; the counterpart of multiprocessing.JoinableQueue. */
   int joinable;

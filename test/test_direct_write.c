@@ -1,0 +1,163 @@
+/* What the putting thread writes into the pipe itself. */
+#define _GNU_SOURCE
+#include "queue.h"
+#include "support.h"
+
+#include <fcntl.h>
+#include <forkq.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HALF_A_PIPE 200000u
+#define MORE_THAN_A_PIPE 600000u
+
+static forkq_queue_t *queue;
+static int fds_before;
+static _Atomic int warnings;
+
+static void count(forkq_log_level_t level, const char *message, void *arg) {
+  (void)message;
+  (void)arg;
+  if (level == FORKQ_LOG_WARNING)
+    warnings++;
+}
+
+static void set_up(void) {
+  warnings = 0;
+  forkq_log_set(count, NULL);
+  fds_before = support_open_fds();
+  ck_assert_int_eq(forkq_queue_create(&queue, 3), 0);
+}
+
+static void tear_down(void) {
+  forkq_queue_destroy(queue);
+  forkq_log_set(NULL, NULL);
+  ck_assert_int_eq(support_open_fds(), fds_before);
+}
+
+static void make(unsigned char *data, uint32_t size) {
+  uint32_t body = size - 5;
+  data[0] = 0xc6;
+  for (int i = 0; i < 4; i++)
+    data[1 + i] = (unsigned char)(body >> (24 - 8 * i));
+  support_fill(data + 5, body, size);
+}
+
+static int put(uint32_t size) {
+  unsigned char *data = malloc(size);
+  make(data, size);
+  int r = forkq_queue_put_packed(queue, data, size, 0);
+  free(data);
+  return r;
+}
+
+static void assert_get(uint32_t size) {
+  unsigned char *wanted = malloc(size);
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  make(wanted, size);
+  ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 10000), 0);
+  ck_assert_uint_eq(item.size, size);
+  ck_assert_int_eq(memcmp(item.data, wanted, size), 0);
+  forkq_item_destroy(&item);
+  free(wanted);
+}
+
+/* Its thread has nothing to do, and will sleep until it is woken. */
+static void until_the_feeder_is_idle(void) {
+  for (bool idle = false; !idle; sched_yield()) {
+    forkq__feeder_lock(&queue->feeder);
+    idle = queue->feeder.idle;
+    forkq__feeder_unlock(&queue->feeder);
+  }
+}
+
+static void use_once(void) {
+  CHILD_MUST(put(10) == 0);
+  until_the_feeder_is_idle();
+}
+
+static forkq_queue_stats_t stats(void) {
+  forkq_queue_stats_t now = { .size = sizeof now };
+  CHILD_MUST(forkq_queue_stats(queue, &now) == 0);
+  return now;
+}
+
+static void assert_idle_and_empty(void) {
+  until_the_feeder_is_idle();
+  ck_assert_uint_eq(stats().outbox_items, 0);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+  for (int i = 0; i < 3; i++)
+    ck_assert_int_eq(put(10), 0);
+  ck_assert_int_eq(put(10), FORKQ_FULL);
+  for (int i = 0; i < 3; i++)
+    assert_get(10);
+}
+
+static void put_and_die(void *arg) {
+  (void)arg;
+  use_once();
+  CHILD_MUST(put(HALF_A_PIPE) == 0);
+  CHILD_MUST(stats().outbox_items == 0);
+  raise(SIGKILL);
+}
+
+START_TEST(a_large_message_is_in_the_pipe_when_its_put_returns) {
+  pid_t child = support_fork(put_and_die, NULL);
+  ck_assert_int_eq(support_wait(child), 128 + SIGKILL);
+  assert_get(10);
+  assert_get(HALF_A_PIPE);
+  ck_assert_int_eq(warnings, 0);
+}
+END_TEST
+
+START_TEST(what_does_not_fit_is_the_feeders) {
+  use_once();
+  assert_get(10);
+  ck_assert_int_eq(put(HALF_A_PIPE), 0);
+  ck_assert_uint_eq(stats().outbox_items, 0);
+  ck_assert_int_eq(put(MORE_THAN_A_PIPE), 0);
+  ck_assert_uint_eq(stats().outbox_items, 1);
+  ck_assert_int_eq(put(HALF_A_PIPE), 0);
+  assert_get(HALF_A_PIPE);
+  assert_get(MORE_THAN_A_PIPE);
+  assert_get(HALF_A_PIPE);
+  ck_assert_int_eq(warnings, 0);
+  assert_idle_and_empty();
+}
+END_TEST
+
+/* A stranger has made the pipe smaller than the queue thinks it is. */
+static void shrink(void) {
+  ck_assert_int_gt(fcntl(queue->channel.write_fd, F_SETPIPE_SZ, 16 * 4096), 0);
+}
+
+START_TEST(a_message_that_does_not_fit_after_all_comes_once) {
+  use_once();
+  assert_get(10);
+  shrink();
+  ck_assert_int_eq(put(HALF_A_PIPE), 0);
+  ck_assert_uint_eq(stats().outbox_items, 1);
+  ck_assert_uint_eq(stats().outbox_bytes,
+                    HALF_A_PIPE); /* the pipe has no room for more */
+  ck_assert_int_eq(put(20), 0);
+  assert_get(HALF_A_PIPE);
+  assert_get(20);
+  ck_assert_int_eq(warnings, 1); /* its beginning was dropped */
+  assert_idle_and_empty();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("direct_write");
+  TCase *tcase = tcase_create("large messages");
+  tcase_set_timeout(tcase, 60);
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_test(tcase, a_large_message_is_in_the_pipe_when_its_put_returns);
+  tcase_add_test(tcase, what_does_not_fit_is_the_feeders);
+  tcase_add_test(tcase, a_message_that_does_not_fit_after_all_comes_once);
+  suite_add_tcase(suite, tcase);
+  return support_main(suite);
+}
