@@ -249,12 +249,17 @@ static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
   return 0;
 }
 
-static void drop_torn(struct forkq__channel *channel, struct forkq__assembly *assembly) {
-  if (!assembly->active && FORKQ__LOAD(channel->shared->partial.cell) == 0)
-    return;
+static __attribute__((noinline)) void drop_beginning(struct forkq__channel *channel,
+                                                     struct forkq__assembly *assembly) {
   forkq__log(FORKQ_LOG_WARNING, "dropped the beginning of a message without its end");
   assembly->active = false;
   forkq__partial_drop(&channel->shared->partial, channel->spill);
+}
+
+static inline void drop_torn(struct forkq__channel *channel,
+                             struct forkq__assembly *assembly) {
+  if (assembly->active || FORKQ__LOAD(channel->shared->partial.cell) != 0)
+    drop_beginning(channel, assembly);
 }
 
 static bool continues(const struct forkq__assembly *assembly,

@@ -220,6 +220,12 @@ void forkq__outbox_rollback(struct forkq__outbox *outbox) {
   outbox->open.first = NULL;
 }
 
+const uint8_t *forkq__outbox_whole(struct forkq__outbox *outbox) {
+  if (fragmented(outbox))
+    return NULL;
+  return frame_bytes(outbox->open.last, outbox->open.start + FORKQ__FRAME_HEAD);
+}
+
 int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, void *arg) {
   if (fragmented(outbox)) {
     struct forkq__buffer *buffer = outbox->open.first;

@@ -46,6 +46,9 @@ int forkq__outbox_append(struct forkq__outbox *outbox, const void *data, size_t 
 void forkq__outbox_commit(struct forkq__outbox *outbox);
 void forkq__outbox_rollback(struct forkq__outbox *outbox);
 
+/* The message being written, if it lies in one piece, or NULL. */
+const uint8_t *forkq__outbox_whole(struct forkq__outbox *outbox);
+
 /* Calls `visit` for the pieces of the message being written, in order, until it returns other
  * than 0; returns that. */
 typedef int (*forkq__visit_fn)(void *arg, const void *data, size_t size);

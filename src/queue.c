@@ -28,6 +28,9 @@ static int scan_piece(void *scan, const void *data, size_t size) {
 /* Whether what the packing function wrote is one object. */
 static int check_packed(struct forkq__outbox *outbox) {
   struct forkq__scan scan;
+  const uint8_t *whole = forkq__outbox_whole(outbox);
+  if (whole != NULL)
+    return forkq__scan(whole, outbox->open.size, NULL);
   forkq__scan_begin(&scan);
   int r = forkq__outbox_visit(outbox, scan_piece, &scan);
   return r != 0 ? r : forkq__scan_end(&scan);

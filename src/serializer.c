@@ -22,77 +22,81 @@ static void open_container(struct forkq__scan *scan, uint64_t elements) {
   scan->left[++scan->depth] = elements;
 }
 
-/* The bytes of a length or count that follow an object's first byte, 0 for none. */
-static uint8_t length_bytes(uint8_t head) {
-  switch (head) {
-  case 0xc4: /* bin 8 */
-  case 0xc7: /* ext 8 */
-  case 0xd9: /* str 8 */
-    return 1;
-  case 0xc5: /* bin, ext, str, array, map 16 */
-  case 0xc8:
-  case 0xda:
-  case 0xdc:
-  case 0xde:
-    return 2;
-  case 0xc6: /* bin, ext, str, array, map 32 */
-  case 0xc9:
-  case 0xdb:
-  case 0xdd:
-  case 0xdf:
-    return 4;
-  default:
-    return 0;
-  }
+/* What an object's first byte says of what follows it: how many bytes, or one of these. */
+enum {
+  ELEMENTS = 0xf0, /* objects, and the byte itself has their count */
+  LENGTH_8 = 0xf1, /* so many bytes of a length or count: the lower half of the code */
+  LENGTH_16 = 0xf2,
+  LENGTH_32 = 0xf4,
+  NO_OBJECT = 0xff,
+};
+
+static const uint8_t follows[256] = {
+  /* clang-format off */
+  [0x80 ... 0x9f] = ELEMENTS, /* map, array */
+  [0xa0] = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, /* str */
+  [0xb0] = 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+  [0xc1] = NO_OBJECT,
+  [0xc4] = LENGTH_8, LENGTH_16, LENGTH_32, /* bin */
+  [0xc7] = LENGTH_8, LENGTH_16, LENGTH_32, /* ext */
+  [0xca] = 4, 8,                           /* float */
+  [0xcc] = 1, 2, 4, 8, 1, 2, 4, 8,         /* uint, int */
+  [0xd4] = 2, 3, 5, 9, 17,                 /* ext, with its type */
+  [0xd9] = LENGTH_8, LENGTH_16, LENGTH_32, /* str */
+  [0xdc] = LENGTH_16, LENGTH_32,           /* array */
+  [0xde] = LENGTH_16, LENGTH_32,           /* map */
+  /* clang-format on */
+};
+
+static bool is_long_map(uint8_t head) {
+  return head >= 0xde;
 }
 
-/* The bytes of a number or fixext that follow its first byte, which is 0xca to 0xd8. */
-static uint8_t fixed_bytes(uint8_t head) {
-  static const uint8_t bytes[] = { 4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17 };
-  return bytes[head - 0xca];
+static bool is_long_container(uint8_t head) {
+  return head >= 0xdc;
+}
+
+/* An ext has a byte for its type before its data. */
+static bool is_long_ext(uint8_t head) {
+  return head >= 0xc7 && head <= 0xc9;
+}
+
+/* Objects in a map or array whose first byte has their count. */
+static uint64_t short_count(uint8_t head) {
+  return head <= 0x8f ? 2u * (head & 0x0fu) : head & 0x0fu;
+}
+
+/* The same, with a count of its own; and bytes of the others, whose length that is. */
+static uint64_t long_count(uint8_t head, uint32_t count) {
+  return is_long_map(head) ? 2 * (uint64_t)count : count;
+}
+
+static uint64_t long_size(uint8_t head, uint32_t length) {
+  return (uint64_t)length + (is_long_ext(head) ? 1 : 0);
 }
 
 static void begin_object(struct forkq__scan *scan, uint8_t head) {
+  uint8_t what = follows[head];
   scan->left[scan->depth]--;
   scan->owed--;
-  if (head <= 0x7f || head >= 0xe0)
-    return;
-  if (head <= 0x8f) {
-    open_container(scan, 2u * (head & 0x0fu));
-  } else if (head <= 0x9f) {
-    open_container(scan, head & 0x0fu);
-  } else if (head <= 0xbf) {
-    scan->skip = head & 0x1fu;
-  } else if (head == 0xc1) {
+  if (what < ELEMENTS) {
+    scan->skip = what;
+  } else if (what == ELEMENTS) {
+    open_container(scan, short_count(head));
+  } else if (what == NO_OBJECT) {
     scan->error = FORKQ_EBADOBJECT;
-  } else if (head >= 0xca && head <= 0xd8) {
-    scan->skip = fixed_bytes(head);
   } else {
     scan->head = head;
     scan->length = 0;
-    scan->length_left = length_bytes(head);
+    scan->length_left = what & 0x0fu;
   }
 }
 
 static void end_length(struct forkq__scan *scan) {
-  switch (scan->head) {
-  case 0xdc:
-  case 0xdd:
-    open_container(scan, scan->length);
-    break;
-  case 0xde:
-  case 0xdf:
-    open_container(scan, 2 * (uint64_t)scan->length);
-    break;
-  case 0xc7: /* an ext has a byte for its type before its data */
-  case 0xc8:
-  case 0xc9:
-    scan->skip = (uint64_t)scan->length + 1;
-    break;
-  default:
-    scan->skip = scan->length;
-    break;
-  }
+  if (is_long_container(scan->head))
+    open_container(scan, long_count(scan->head, scan->length));
+  else
+    scan->skip = long_size(scan->head, scan->length);
 }
 
 int forkq__scan_feed(struct forkq__scan *scan, const void *data, size_t size) {
@@ -134,51 +138,20 @@ static uint32_t big_endian(const uint8_t *bytes, uint8_t count) {
     return bytes[0];
   case 2:
     return (uint32_t)bytes[0] << 8 | bytes[1];
-  case 4:
+  default:
     return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
            bytes[3];
-  default:
-    return 0;
   }
 }
 
-/* An object's beginning. */
-struct start {
-  uint64_t skip;     /* bytes of its own behind what was read */
-  uint64_t elements; /* objects in it */
-  bool container;
-};
-
-/* Reads an object's first byte, 0x80 to 0xdf, and its length if it has one; NULL if that is
- * not all there. */
-static const uint8_t *read_start(const uint8_t *p, const uint8_t *end,
-                                 struct start *ret_start) {
-  uint8_t head = *p++;
-  *ret_start = (struct start){ 0 };
-  if (head <= 0x9f) {
-    ret_start->container = true;
-    ret_start->elements = head <= 0x8f ? 2u * (head & 0x0fu) : head & 0x0fu;
-    return p;
-  }
-  if (head <= 0xbf) {
-    ret_start->skip = head & 0x1fu;
-    return p;
-  }
-  if (head >= 0xca && head <= 0xd8) {
-    ret_start->skip = fixed_bytes(head);
-    return p;
-  }
-  uint8_t count = length_bytes(head);
-  if (head == 0xc1 || end - p < count)
+/* Reads the length or count behind an object's first byte: NULL if it is not all there. */
+static const uint8_t *read_length(const uint8_t *p, const uint8_t *end,
+                                  uint32_t *ret_length) {
+  uint8_t bytes = follows[p[-1]] & 0x0fu;
+  if (end - p < bytes)
     return NULL;
-  uint32_t length = big_endian(p, count);
-  if (head >= 0xdc) {
-    ret_start->container = true;
-    ret_start->elements = head >= 0xde ? 2 * (uint64_t)length : length;
-  } else {
-    ret_start->skip = (uint64_t)length + (head >= 0xc7 && head <= 0xc9 ? 1 : 0);
-  }
-  return p + count;
+  *ret_length = big_endian(p, bytes);
+  return p + bytes;
 }
 
 int forkq__scan(const void *data, size_t size, uint64_t *ret_elements) {
@@ -186,36 +159,40 @@ int forkq__scan(const void *data, size_t size, uint64_t *ret_elements) {
   const uint8_t *end = p + size;
   uint64_t outer[FORKQ_DEPTH_MAX]; /* objects owed in the containers around this one */
   int depth = 0;
-  uint64_t left = 1, owed = 1,
-           elements = 0; /* owed: here; in all; in containers so far */
+  /* Objects owed: here; in all around; and those that were in containers so far. */
+  uint64_t left = 1, around = 0, elements = 0;
   for (;;) {
-    while (left == 0 && depth > 0)
+    while (left == 0 && depth > 0) {
       left = outer[--depth];
+      around -= left;
+    }
     if (left == 0)
       break;
     if (p == end)
       return FORKQ_EBADOBJECT;
     left--;
-    owed--;
-    if (*p <= 0x7f || *p >= 0xe0) {
-      p++;
-      continue;
+    uint8_t head = *p++;
+    uint64_t n = follows[head];
+    if (n >= ELEMENTS) {
+      uint32_t length = 0;
+      if (n == NO_OBJECT || (n != ELEMENTS && (p = read_length(p, end, &length)) == NULL))
+        return FORKQ_EBADOBJECT;
+      if (n == ELEMENTS || is_long_container(head)) {
+        if (depth == FORKQ_DEPTH_MAX)
+          return FORKQ_ETOODEEP;
+        outer[depth++] = left;
+        around += left;
+        left = n == ELEMENTS ? short_count(head) : long_count(head, length);
+        elements += left;
+        if (around + left > (uint64_t)(end - p))
+          return FORKQ_EBADOBJECT;
+        continue;
+      }
+      n = long_size(head, length);
     }
-    struct start start;
-    p = read_start(p, end, &start);
-    if (p == NULL || start.skip > (uint64_t)(end - p))
+    if (n > (uint64_t)(end - p))
       return FORKQ_EBADOBJECT;
-    p += start.skip;
-    if (!start.container)
-      continue;
-    if (depth == FORKQ_DEPTH_MAX)
-      return FORKQ_ETOODEEP;
-    outer[depth++] = left;
-    left = start.elements;
-    owed += left;
-    elements += left;
-    if (owed > (uint64_t)(end - p))
-      return FORKQ_EBADOBJECT;
+    p += n;
   }
   if (p != end)
     return FORKQ_EBADOBJECT;
