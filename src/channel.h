@@ -23,6 +23,11 @@
  * it is stopped: a call that must not wait gives it this long. */
 #define FORKQ__MOMENT_MS 100
 
+/* Who waits for a lock in order to get looks up this often, because the lock's owner may be
+ * stopped (its death needs no look: the kernel passes the lock on), and to see the queue
+ * closed. */
+#define FORKQ__CHANNEL_LOOK_MS 500
+
 /* What a shutdown has made of the queue. */
 enum forkq__shutdown {
   FORKQ__OPEN,
@@ -126,10 +131,17 @@ bool forkq__channel_hasten(struct forkq__channel *channel);
 int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline);
 
+/* The same with the read lock in hand. */
+int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *item,
+                                  int64_t deadline);
+
 /* The same, and sleeps until one is there: also FORKQ_TIMEDOUT, FORKQ_ECLOSED, and
  * FORKQ_ESHUTDOWN. */
 int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *item,
                                 int64_t deadline);
+
+/* Whether a receive has to end: its deadline is over, or the channel is closed. */
+bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline);
 
 /* Up to `count` more small messages, as far as they are there without waiting: 0, or what
  * went wrong with one, after those that were received. */

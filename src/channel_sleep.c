@@ -1,0 +1,175 @@
+/* Receiving as a call of the queue does: with its deadline, asleep or watching meanwhile. */
+#include "os.h"
+#include "read_ahead.h"
+
+#include <errno.h>
+
+/* Once a shutdown is announced nobody sleeps for longer than this: who announced it, or who was
+ * to bring the last items, may have died. */
+#define SHUTDOWN_LOOK_MS 20
+
+void forkq__channel_poke(struct forkq__channel *channel) {
+  forkq__os_event_raise(channel->event_fd);
+}
+
+bool forkq__channel_shutting(struct forkq__channel *channel) {
+  return atomic_load(&channel->shared->shutting) != 0;
+}
+
+void forkq__channel_announce_shutdown(struct forkq__channel *channel) {
+  atomic_store(&channel->shared->shutting, 1);
+  forkq__channel_poke(channel);
+}
+
+/* Nothing is there that the event could stand for. The order keeps the promise of `raised`. A
+ * shutdown raises the event for good. */
+static void lower_event(struct forkq__channel *channel) {
+  FORKQ__STORE(channel->shared->raised, 0);
+  forkq__os_event_lower(channel->event_fd);
+  if (forkq__channel_shutting(channel))
+    forkq__os_event_raise(channel->event_fd);
+}
+
+static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t deadline,
+                   bool saw_event) {
+  int r = forkq__channel_lock_read(channel, deadline);
+  if (r < 0)
+    return r;
+  r = forkq__channel_receive_locked(channel, item, deadline);
+  /* Who watches may have raised it himself, and would see it for ever. */
+  if (r == -EAGAIN && (saw_event || FORKQ__LOAD(channel->shared->raised) ||
+                       atomic_load(&channel->shared->watchers)))
+    lower_event(channel);
+  forkq__channel_unlock_read(channel);
+  return r;
+}
+
+/* No packet has been numbered behind the last one that came. A hint: it says nothing of what a
+ * stranger has written, which a read finds, as it finds an event that stands for nothing. */
+static bool all_came(const struct forkq__channel_shared *shared) {
+  return FORKQ__LOAD(shared->unread) == 0 && FORKQ__LOAD(shared->loading) == 0 &&
+         atomic_load(&shared->watchers) == 0 &&
+         FORKQ__LOAD(shared->write_seq) == FORKQ__LOAD(shared->read_seq);
+}
+
+int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
+                           int64_t deadline) {
+  /* Who can wait need not read in vain: before it sleeps it polls the pipe itself. */
+  if (deadline != FORKQ__NOWAIT && all_came(channel->shared))
+    return -EAGAIN;
+  return receive(channel, item, deadline, false);
+}
+
+static void repair_turn(void *arg) {
+  struct forkq__channel *channel = arg;
+  atomic_fetch_add(&channel->ledger->recoveries, 1);
+  atomic_store(&channel->shared->asleep, 0);
+}
+
+/* Sleeps until there may be something; 1 if the event was raised, 0 if not, or why it could
+ * not sleep. The owner of the turn calls it. */
+static int watch(struct forkq__channel *channel, int64_t deadline) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct pollfd fds[] = {
+    { .fd = channel->read_fd, .events = POLLIN },
+    { .fd = channel->event_fd, .events = POLLIN },
+  };
+  int r = 0;
+  FORKQ__STORE(shared->hastened, 0);
+  atomic_store(&shared->asleep, 1);
+  /* A reader that did not see `asleep` is seen here. */
+  if (atomic_load(&shared->loading) == 0 && atomic_load(&shared->unread) == 0 &&
+      !atomic_load(&channel->closed)) {
+    atomic_fetch_add(&shared->getter_waits, 1);
+    /* Then the event says nothing any more. */
+    if (forkq__channel_shutting(channel))
+      r = forkq__os_poll(fds, 1, forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
+    else
+      r = forkq__os_poll(fds, 2, deadline);
+  }
+  atomic_store(&shared->asleep, 0);
+  return r < 0 ? r : fds[1].revents != 0;
+}
+
+/* Owns the turn until a message is there. The caller has found none, so it begins with a look
+ * that costs no read where there still is none. */
+static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
+                           int64_t deadline) {
+  for (;;) {
+    if (atomic_load(&channel->closed))
+      return FORKQ_ECLOSED;
+    int saw_event = watch(channel, deadline);
+    if (saw_event < 0)
+      return saw_event;
+    int r = receive(channel, item, deadline, saw_event != 0);
+    if (r != -EAGAIN)
+      return r;
+    if (forkq__channel_exhausted(channel))
+      return FORKQ_ESHUTDOWN;
+    if (forkq__channel_over(channel, deadline))
+      return atomic_load(&channel->closed) ? FORKQ_ECLOSED : FORKQ_TIMEDOUT;
+  }
+}
+
+int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *item,
+                                int64_t deadline) {
+  for (;;) {
+    int r =
+        forkq__lock_acquire(&channel->shared->turn,
+                            forkq__os_deadline_within(deadline, FORKQ__CHANNEL_LOOK_MS),
+                            repair_turn, channel);
+    if (r == 0) {
+      r = receive_in_turn(channel, item, deadline);
+      forkq__lock_release(&channel->shared->turn);
+      return r;
+    }
+    if (r != FORKQ_TIMEDOUT)
+      return r;
+    if (atomic_load(&channel->closed))
+      return FORKQ_ECLOSED;
+    r = forkq__channel_receive(channel, item, FORKQ__NOWAIT);
+    if (r != -EAGAIN)
+      return r;
+    if (forkq__channel_over(channel, deadline))
+      return FORKQ_TIMEDOUT;
+  }
+}
+
+bool forkq__channel_exhausted(struct forkq__channel *channel) {
+  switch (FORKQ__LOAD(channel->shared->shutdown)) {
+  case FORKQ__OPEN:
+    return false;
+  case FORKQ__DRAINING:
+    if (forkq__ledger_size(channel->ledger) == 0)
+      return true;
+    forkq__channel_reap(channel);
+    return forkq__ledger_size(channel->ledger) == 0;
+  default:
+    return true;
+  }
+}
+
+void forkq__channel_watch_begin(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  atomic_fetch_add(&shared->watchers, 1);
+  /* What was read ahead before that, or is just being read, raised nothing. */
+  if (atomic_load(&shared->loading) || atomic_load(&shared->unread))
+    forkq__os_event_raise(channel->event_fd);
+}
+
+void forkq__channel_watch_end(struct forkq__channel *channel) {
+  atomic_fetch_sub(&channel->shared->watchers, 1);
+}
+
+bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
+  struct forkq__channel_shared *shared = channel->shared;
+  /* A reader is at it, or died at it; with its lock in hand that is over. */
+  if ((saw_event || atomic_load(&shared->loading)) &&
+      forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0) {
+    if (saw_event && !forkq__ahead_unread(shared))
+      lower_event(channel);
+    forkq__channel_unlock_read(channel);
+  }
+  return atomic_load(&shared->unread) > 0 || forkq__channel_pipe_readable(channel) ||
+         forkq__channel_exhausted(channel);
+}
