@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* How long a reader that has begun with a message waits for the rest before it leaves it. */
+/* How long a reader that has begun with a message waits for the rest before it leaves it, and
+ * how often it looks meanwhile whether the sender lives. */
 #define REST_MS 20
+#define REST_LOOK_MS 2
 
 /* Pieces of a message between two looks at the clock. */
 #define FRAGMENTS_PER_LOOK 64
@@ -167,21 +169,35 @@ static int leave(struct forkq__channel *channel, struct forkq__assembly *assembl
   return r < 0 ? r : -EAGAIN;
 }
 
+/* Polls until more of a message comes, its sender dies or the deadline is over: what poll
+ * returned last. */
+static int poll_for_rest(struct forkq__channel *channel,
+                         const struct forkq__assembly *assembly, int64_t deadline) {
+  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
+  for (;;) {
+    int64_t look = deadline;
+    if (deadline != FORKQ__NOWAIT)
+      look = forkq__os_deadline_within(deadline, REST_LOOK_MS);
+    int ready = forkq__os_poll(&pipe, 1, look);
+    if (ready != 0 || look == deadline || !sender_lives(channel, assembly))
+      return ready;
+  }
+}
+
 /* Waits for more of a message that has begun: 0 to go on, -EAGAIN when it was left, or
  * dropped as its sender is dead. It keeps the read lock, and so it waits for no more than a
  * moment: the rest of a message comes at once, or something is amiss. */
 static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly *assembly,
                          forkq_item_t *item, int64_t deadline) {
-  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
   if (deadline != FORKQ__NOWAIT)
     deadline = forkq__os_deadline_within(deadline, REST_MS);
-  int ready = forkq__os_poll(&pipe, 1, deadline);
+  int ready = poll_for_rest(channel, assembly, deadline);
   if (ready > 0)
     return 0;
   if (ready < 0 || sender_lives(channel, assembly))
     return leave(channel, assembly, item);
   /* What it wrote before its death is there by now. */
-  if (forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0)
+  if (forkq__channel_pipe_readable(channel))
     return 0;
   drop_torn(channel, assembly);
   return -EAGAIN;
