@@ -1,15 +1,10 @@
 #include "loop_support.h"
 
-#include "support.h"
-
 #include <string.h>
 
 uv_loop_t loop;
-forkq_queue_t *queue;
 forkq_loop_handle_t *handle;
 int callbacks;
-
-static int fds_before;
 
 /* libuv opens some descriptors with the first loop, for good. */
 static void open_libuvs_own(void) {
@@ -58,22 +53,7 @@ void loop_finish(void) {
 void loop_tear_down(void) {
   loop_close_handle();
   loop_finish();
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-int put_int(forkq_queue_t *to, int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(to, &object, timeout_ms);
-}
-
-int64_t get_int(forkq_queue_t *from, int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(from, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
+  queue_tear_down();
 }
 
 void keep_outcome(forkq_loop_req_t *req, int status) {

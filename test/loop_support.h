@@ -2,12 +2,12 @@
 #ifndef FORKQ_TEST_LOOP_SUPPORT_H
 #define FORKQ_TEST_LOOP_SUPPORT_H
 
-#include <forkq.h>
+#include "queue_helpers.h"
+
 #include <forkq/loop_handle.h>
 #include <uv.h>
 
 extern uv_loop_t loop;
-extern forkq_queue_t *queue;
 extern forkq_loop_handle_t *handle;
 
 /* Everything is closed at the end, and as many descriptors open as before. */
@@ -20,10 +20,6 @@ void loop_close_handle(void);
 
 /* The loop's own things may be opened after the handle; they are closed here. */
 void loop_finish(void);
-
-/* Integers, and their negative codes. */
-int put_int(forkq_queue_t *to, int64_t value, int timeout_ms);
-int64_t get_int(forkq_queue_t *from, int timeout_ms);
 
 /* A request whose outcome is kept. */
 struct outcome {

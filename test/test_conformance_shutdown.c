@@ -1,6 +1,6 @@
 /* CPython's own tests of queue.Queue.shutdown (Lib/test/test_queue.py, 3.13), ported under
  * their names, with processes in place of threads; and _TestQueue.test_task_done. */
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <forkq.h>
@@ -8,9 +8,6 @@
 #include <unistd.h>
 
 #define WORKERS 4
-
-static forkq_queue_t *queue;
-static int fds_before;
 
 static void create(int64_t maxsize) {
   forkq_queue_destroy(queue);
@@ -21,25 +18,6 @@ static void set_up(void) {
   fds_before = support_open_fds();
   queue = NULL;
   create(0);
-}
-
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
 }
 
 static int done(void) {
@@ -396,7 +374,7 @@ int main(void) {
   Suite *suite = suite_create("conformance_shutdown");
   TCase *tcase = tcase_create("shutdown");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, test_task_done);
   tcase_add_test(tcase, test_queue_task_done);
   tcase_add_test(tcase, test_queue_join);

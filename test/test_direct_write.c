@@ -1,7 +1,7 @@
 /* What the putting thread writes into the pipe itself. */
 #define _GNU_SOURCE
 #include "queue.h"
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <fcntl.h>
 #include <forkq.h>
@@ -14,8 +14,6 @@
 #define HALF_A_PIPE 200000u
 #define MORE_THAN_A_PIPE 600000u
 
-static forkq_queue_t *queue;
-static int fds_before;
 static _Atomic int warnings;
 
 static void count(forkq_log_level_t level, const char *message, void *arg) {
@@ -32,37 +30,9 @@ static void set_up(void) {
   ck_assert_int_eq(forkq_queue_create(&queue, 3), 0);
 }
 
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
+static void stop_counting(void) {
+  queue_tear_down();
   forkq_log_set(NULL, NULL);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static void make(unsigned char *data, uint32_t size) {
-  uint32_t body = size - 5;
-  data[0] = 0xc6;
-  for (int i = 0; i < 4; i++)
-    data[1 + i] = (unsigned char)(body >> (24 - 8 * i));
-  support_fill(data + 5, body, size);
-}
-
-static int put(uint32_t size) {
-  unsigned char *data = malloc(size);
-  make(data, size);
-  int r = forkq_queue_put_packed(queue, data, size, 0);
-  free(data);
-  return r;
-}
-
-static void assert_get(uint32_t size) {
-  unsigned char *wanted = malloc(size);
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  make(wanted, size);
-  ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 10000), 0);
-  ck_assert_uint_eq(item.size, size);
-  ck_assert_int_eq(memcmp(item.data, wanted, size), 0);
-  forkq_item_destroy(&item);
-  free(wanted);
 }
 
 /* Its thread has nothing to do, and will sleep until it is woken. */
@@ -75,7 +45,7 @@ static void until_the_feeder_is_idle(void) {
 }
 
 static void use_once(void) {
-  CHILD_MUST(put(10) == 0);
+  CHILD_MUST(put_bin(10, 0) == 0);
   until_the_feeder_is_idle();
 }
 
@@ -90,16 +60,16 @@ static void assert_idle_and_empty(void) {
   ck_assert_uint_eq(stats().outbox_items, 0);
   ck_assert_int_eq(forkq_queue_qsize(queue), 0);
   for (int i = 0; i < 3; i++)
-    ck_assert_int_eq(put(10), 0);
-  ck_assert_int_eq(put(10), FORKQ_FULL);
+    ck_assert_int_eq(put_bin(10, 0), 0);
+  ck_assert_int_eq(put_bin(10, 0), FORKQ_FULL);
   for (int i = 0; i < 3; i++)
-    assert_get(10);
+    assert_get_bin(10);
 }
 
 static void put_and_die(void *arg) {
   (void)arg;
   use_once();
-  CHILD_MUST(put(HALF_A_PIPE) == 0);
+  CHILD_MUST(put_bin(HALF_A_PIPE, 0) == 0);
   CHILD_MUST(stats().outbox_items == 0);
   raise(SIGKILL);
 }
@@ -107,23 +77,23 @@ static void put_and_die(void *arg) {
 START_TEST(a_large_message_is_in_the_pipe_when_its_put_returns) {
   pid_t child = support_fork(put_and_die, NULL);
   ck_assert_int_eq(support_wait(child), 128 + SIGKILL);
-  assert_get(10);
-  assert_get(HALF_A_PIPE);
+  assert_get_bin(10);
+  assert_get_bin(HALF_A_PIPE);
   ck_assert_int_eq(warnings, 0);
 }
 END_TEST
 
 START_TEST(what_does_not_fit_is_the_feeders) {
   use_once();
-  assert_get(10);
-  ck_assert_int_eq(put(HALF_A_PIPE), 0);
+  assert_get_bin(10);
+  ck_assert_int_eq(put_bin(HALF_A_PIPE, 0), 0);
   ck_assert_uint_eq(stats().outbox_items, 0);
-  ck_assert_int_eq(put(MORE_THAN_A_PIPE), 0);
+  ck_assert_int_eq(put_bin(MORE_THAN_A_PIPE, 0), 0);
   ck_assert_uint_eq(stats().outbox_items, 1);
-  ck_assert_int_eq(put(HALF_A_PIPE), 0);
-  assert_get(HALF_A_PIPE);
-  assert_get(MORE_THAN_A_PIPE);
-  assert_get(HALF_A_PIPE);
+  ck_assert_int_eq(put_bin(HALF_A_PIPE, 0), 0);
+  assert_get_bin(HALF_A_PIPE);
+  assert_get_bin(MORE_THAN_A_PIPE);
+  assert_get_bin(HALF_A_PIPE);
   ck_assert_int_eq(warnings, 0);
   assert_idle_and_empty();
 }
@@ -136,15 +106,15 @@ static void shrink(void) {
 
 START_TEST(a_message_that_does_not_fit_after_all_comes_once) {
   use_once();
-  assert_get(10);
+  assert_get_bin(10);
   shrink();
-  ck_assert_int_eq(put(HALF_A_PIPE), 0);
+  ck_assert_int_eq(put_bin(HALF_A_PIPE, 0), 0);
   ck_assert_uint_eq(stats().outbox_items, 1);
   ck_assert_uint_eq(stats().outbox_bytes,
                     HALF_A_PIPE); /* the pipe has no room for more */
-  ck_assert_int_eq(put(20), 0);
-  assert_get(HALF_A_PIPE);
-  assert_get(20);
+  ck_assert_int_eq(put_bin(20, 0), 0);
+  assert_get_bin(HALF_A_PIPE);
+  assert_get_bin(20);
   ck_assert_int_eq(warnings, 1); /* its beginning was dropped */
   assert_idle_and_empty();
 }
@@ -154,7 +124,7 @@ int main(void) {
   Suite *suite = suite_create("direct_write");
   TCase *tcase = tcase_create("large messages");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, stop_counting);
   tcase_add_test(tcase, a_large_message_is_in_the_pipe_when_its_put_returns);
   tcase_add_test(tcase, what_does_not_fit_is_the_feeders);
   tcase_add_test(tcase, a_message_that_does_not_fit_after_all_comes_once);

@@ -1,6 +1,6 @@
 /* fork: at any time, by anybody, and what parent and child have of a queue then. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <forkq.h>
@@ -19,9 +19,6 @@
 #define THREADS 4 /* that put, and as many that get */
 #define AT_ONCE 8 /* children */
 #define LARGE (10u << 20)
-
-static forkq_queue_t *queue;
-static int fds_before;
 
 static void create(int64_t maxsize) {
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
@@ -76,43 +73,6 @@ static void await_feeder(void) {}
 
 static void set_up(void) {
   fds_before = support_open_fds();
-}
-
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
-}
-
-/* A message that no pipe holds. */
-static int put_large(void) {
-  char *data = calloc(1, LARGE);
-  data[0] = (char)0xc6;
-  for (int i = 0; i < 4; i++)
-    data[1 + i] = (char)((LARGE - 5) >> (24 - 8 * i));
-  int r = forkq_queue_put_packed(queue, data, LARGE, -1);
-  free(data);
-  return r;
-}
-
-static void assert_get_large(void) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 5000), 0);
-  ck_assert_uint_eq(item.size, LARGE);
-  forkq_item_destroy(&item);
 }
 
 /* Gets `count` numbers below it, each once, and nothing else. */
@@ -252,14 +212,14 @@ START_TEST(what_is_unsent_is_sent_once_and_by_the_parent) {
   create(0);
   for (int round = 0; round < 20; round++) {
     static int numbers[] = { 100, 101 };
-    ck_assert_int_eq(put_large(), 0);
+    ck_assert_int_eq(put_bin(LARGE, -1), 0);
     for (int i = 0; i < 100; i++)
       ck_assert_int_eq(put(i, -1), 0);
     support_until_pipe_full(queue);
     ck_assert_int_eq(support_wait(support_fork(destroy, NULL)), 0);
     pid_t children[2] = { support_fork(put_one_and_destroy, &numbers[0]),
                           support_fork(put_one_and_exit, &numbers[1]) };
-    assert_get_large();
+    assert_get_bin(LARGE);
     for (int i = 0; i < 2; i++)
       ck_assert_int_eq(support_wait(children[i]), 0);
     assert_get_each_once(102);
@@ -280,7 +240,7 @@ static void get_hundred(void *arg) {
 /* The child of the fork reads what the parent had not sent then. */
 START_TEST(a_child_gets_what_the_parent_had_not_sent) {
   create(0);
-  ck_assert_int_eq(put_large(), 0);
+  ck_assert_int_eq(put_bin(LARGE, -1), 0);
   for (int i = 0; i < 100; i++)
     ck_assert_int_eq(put(i, -1), 0);
   await_feeder();
@@ -472,7 +432,7 @@ static void *fork_on(void *arg) {
 
 static void exit_while_a_thread_forks(void *arg) {
   pthread_t thread;
-  CHILD_MUST(put_large() == 0);
+  CHILD_MUST(put_bin(LARGE, -1) == 0);
   await_feeder();
   CHILD_MUST(pthread_create(&thread, NULL, fork_on, arg) == 0);
   exit(0);
@@ -487,7 +447,7 @@ START_TEST(during_exit_by_another_thread) {
     pid_t pid = support_fork(exit_while_a_thread_forks, &exiting);
     while (atomic_load(exiting.forks) < 20)
       usleep(100);
-    assert_get_large();
+    assert_get_bin(LARGE);
     ck_assert_int_eq(support_wait(pid), 0);
     while (get(0) == 1)
       ;
@@ -499,13 +459,13 @@ END_TEST
 
 static void put_large_and_exit(void *arg) {
   (void)arg;
-  CHILD_MUST(put_large() == 0);
+  CHILD_MUST(put_bin(LARGE, -1) == 0);
   exit(0);
 }
 
 static void put_large_and_destroy(void *arg) {
   (void)arg;
-  CHILD_MUST(put_large() == 0);
+  CHILD_MUST(put_bin(LARGE, -1) == 0);
   forkq_queue_destroy(queue);
 }
 
@@ -525,11 +485,11 @@ START_TEST(a_cancel_of_the_parent_is_not_the_childs) {
     pid_t pid =
         support_fork(round % 2 ? put_large_and_exit : put_large_and_destroy, NULL);
     support_until_pipe_full(queue);
-    assert_get_large();
+    assert_get_bin(LARGE);
     ck_assert_int_eq(support_wait(pid), 0);
   }
   /* The parent's still stands. */
-  ck_assert_int_eq(put_large(), 0);
+  ck_assert_int_eq(put_bin(LARGE, -1), 0);
   support_until_pipe_full(queue);
   pid_t other = support_fork(stay, NULL);
   forkq_queue_destroy(queue);
@@ -575,7 +535,7 @@ int main(void) {
   Suite *suite = suite_create("fork");
   TCase *tcase = tcase_create("fork");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, among_threads_that_put_and_get);
   tcase_add_test(tcase, among_threads_that_put_and_get_and_wait);
   tcase_add_test(tcase, what_is_unsent_is_sent_once_and_by_the_parent);

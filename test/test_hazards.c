@@ -1,6 +1,6 @@
 /* What goes wrong with CPython's queues, each tried here in the same way: it does not. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <errno.h>
@@ -22,64 +22,12 @@
 #endif
 #define LARGE (10u << 20)
 
-static forkq_queue_t *queue;
-static int fds_before;
-
 static void create(int64_t maxsize) {
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
 }
 
 static void set_up(void) {
   fds_before = support_open_fds();
-}
-
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
-}
-
-/* A binary of `size` bytes in all, every one of them known. */
-static int put_large(size_t size) {
-  char *data = malloc(size);
-  memset(data, 'x', size);
-  data[0] = (char)0xc6;
-  for (int i = 0; i < 4; i++)
-    data[1 + i] = (char)((size - 5) >> (24 - 8 * i));
-  int r = forkq_queue_put_packed(queue, data, size, -1);
-  free(data);
-  return r;
-}
-
-/* Whether an item is one of put_large's, and whole. */
-static bool is_large(const forkq_item_t *item, size_t size) {
-  if (item->size != size || item->object.type != MSGPACK_OBJECT_BIN ||
-      item->object.via.bin.size != size - 5)
-    return false;
-  for (size_t i = 5; i < size; i++)
-    if (item->data[i] != 'x')
-      return false;
-  return true;
-}
-
-static void assert_get_large(size_t size) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  ck_assert_int_eq(forkq_queue_get(queue, &item, 5000), 0);
-  ck_assert(is_large(&item, size));
-  forkq_item_destroy(&item);
 }
 
 static void assert_alive(void) {
@@ -136,7 +84,7 @@ END_TEST
 
 static void put_where_nobody_reads(void *arg) {
   create(0);
-  CHILD_MUST(put_large(*(const size_t *)arg) == 0);
+  CHILD_MUST(put_bin(*(const size_t *)arg, -1) == 0);
   exit(0);
 }
 
@@ -152,7 +100,7 @@ END_TEST
 /* ---- H3 ------------------------------------------------------------------------------ */
 
 static void put_large_and_stay(void *arg) {
-  CHILD_MUST(put_large(LARGE) == 0);
+  CHILD_MUST(put_bin(LARGE, -1) == 0);
   atomic_store((_Atomic int *)arg, 1);
   pause();
 }
@@ -189,7 +137,7 @@ END_TEST
 /* ---- H4 ------------------------------------------------------------------------------ */
 
 static void hoard(void *arg) {
-  CHILD_MUST(put_large(1u << 20) == 0);
+  CHILD_MUST(put_bin(1u << 20, -1) == 0);
   for (int i = 0; i < 3; i++)
     CHILD_MUST(put(i, 0) == 0);
   CHILD_MUST(put(3, 0) == FORKQ_FULL);
@@ -221,7 +169,7 @@ END_TEST
 
 static void cancel_and_exit(void *arg) {
   (void)arg;
-  CHILD_MUST(put_large(LARGE) == 0);
+  CHILD_MUST(put_bin(LARGE, -1) == 0);
   CHILD_MUST(put(1, -1) == 0);
   support_until_pipe_full(queue);
   CHILD_MUST(forkq_queue_cancel_join_thread(queue) == 0);
@@ -256,14 +204,14 @@ static void read_whole_ones(void *arg) {
     atomic_store(race->reading, 1);
     if (item.size == 1 && item.object.via.u64 == 0)
       break;
-    CHILD_MUST(item.size == 1 ? item.object.via.u64 == 1 : is_large(&item, LARGE / 8));
+    CHILD_MUST(item.size == 1 ? item.object.via.u64 == 1 : is_bin(&item, LARGE / 8));
     atomic_fetch_add(race->large, item.size != 1);
   }
   forkq_item_destroy(&item);
 }
 
 static void put_cancel_and_exit(void *arg) {
-  CHILD_MUST(put_large(LARGE / 8) == 0);
+  CHILD_MUST(put_bin(LARGE / 8, -1) == 0);
   CHILD_MUST(forkq_queue_cancel_join_thread(queue) == 0);
   usleep(*(const unsigned *)arg);
   exit(0);
@@ -312,7 +260,7 @@ START_TEST(h6_a_raw_fork_with_a_running_feeder) {
   create(0);
   for (int round = 0; round < ROUNDS; round++) {
     bool seen[4] = { false };
-    ck_assert_int_eq(put_large(LARGE), 0);
+    ck_assert_int_eq(put_bin(LARGE, -1), 0);
     support_until_pipe_full(queue);
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
@@ -320,7 +268,7 @@ START_TEST(h6_a_raw_fork_with_a_running_feeder) {
       fork_and_put(3);
       _exit(0);
     }
-    assert_get_large(LARGE);
+    assert_get_bin(LARGE);
     for (int i = 0; i < 3; i++) {
       int64_t value = get(5000);
       ck_assert(value >= 1 && value <= 3 && !seen[value]);
@@ -347,7 +295,7 @@ START_TEST(h7_a_part_of_a_message_and_a_timeout) {
     ck_assert_int_lt(support_now_ms() - start, 5000);
   }
   kill(writer, SIGCONT);
-  assert_get_large(LARGE);
+  assert_get_bin(LARGE);
   assert_alive();
   support_kill_and_wait(writer);
 }
@@ -453,7 +401,7 @@ int main(void) {
   Suite *suite = suite_create("hazards");
   TCase *tcase = tcase_create("hazards");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, h1_an_idle_getter_is_killed);
   tcase_add_test(tcase, h2_exit_with_a_full_pipe_and_no_reader);
   tcase_add_test(tcase, h3_a_writer_is_killed_in_the_middle_of_a_message);

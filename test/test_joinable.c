@@ -2,7 +2,7 @@
  * in test_conformance_shutdown.c. */
 #define _GNU_SOURCE
 #include "queue.h"
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <errno.h>
@@ -26,9 +26,6 @@
 #  define UNDER_ASAN 0
 #endif
 
-static forkq_queue_t *queue;
-static int fds_before;
-
 static void create(int64_t maxsize) {
   msgpack_object nil = { .type = MSGPACK_OBJECT_NIL };
   forkq_item_t item = FORKQ_ITEM_INIT;
@@ -47,36 +44,6 @@ static void set_up(void) {
   fds_before = support_open_fds();
   queue = NULL;
   create(0);
-}
-
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
-}
-
-/* A message that no pipe holds. */
-static int put_large(void) {
-  char *data = calloc(1, LARGE);
-  data[0] = (char)0xc6;
-  for (int i = 0; i < 4; i++)
-    data[1 + i] = (char)((LARGE - 5) >> (24 - 8 * i));
-  int r = forkq_queue_put_packed(queue, data, LARGE, -1);
-  free(data);
-  return r;
 }
 
 static int done(void) {
@@ -423,7 +390,7 @@ END_TEST
 /* ---- producers that end -------------------------------------------------------------- */
 
 static void hoard(void *arg) {
-  CHILD_MUST(put_large() == 0);
+  CHILD_MUST(put_bin(LARGE, -1) == 0);
   for (int i = 0; i < 3; i++)
     CHILD_MUST(put(i, -1) == 0);
   atomic_store((_Atomic int *)arg, 1);
@@ -452,7 +419,7 @@ END_TEST
 
 static void hoard_and_cancel(void *arg) {
   (void)arg;
-  CHILD_MUST(put_large() == 0);
+  CHILD_MUST(put_bin(LARGE, -1) == 0);
   CHILD_MUST(put(1, -1) == 0);
   CHILD_MUST(forkq_queue_cancel_join_thread(queue) == 0);
   exit(0);
@@ -670,7 +637,7 @@ int main(void) {
   Suite *suite = suite_create("joinable");
   TCase *tcase = tcase_create("joinable");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, a_queue_without_tasks);
   tcase_add_test(tcase, bad_arguments);
   tcase_add_test(tcase, a_queue_that_was_never_put_into_is_done);

@@ -1,6 +1,6 @@
 /* kill -9: what the others are left with. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <forkq.h>
@@ -13,9 +13,6 @@
 
 #define ROUNDS 50
 
-static forkq_queue_t *queue;
-static int fds_before;
-
 static void create(int64_t maxsize) {
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
 }
@@ -24,33 +21,8 @@ static void set_up(void) {
   fds_before = support_open_fds();
 }
 
-static void tear_down(void) {
+static void check_descriptors(void) {
   ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
-}
-
-/* A message that no pipe holds. */
-static int put_large(size_t size, int timeout_ms) {
-  char *data = calloc(1, size);
-  data[0] = (char)0xc6;
-  for (int i = 0; i < 4; i++)
-    data[1 + i] = (char)((size - 5) >> (24 - 8 * i));
-  int r = forkq_queue_put_packed(queue, data, size, timeout_ms);
-  free(data);
-  return r;
 }
 
 static void assert_alive(void) {
@@ -167,7 +139,7 @@ START_TEST(blocked_putters_killed_harm_nobody) {
 END_TEST
 
 static void put_large_and_stay(void *arg) {
-  if (put_large(10u << 20, -1) != 0)
+  if (put_bin(10u << 20, -1) != 0)
     _exit(1);
   atomic_store((_Atomic int *)arg, 1);
   pause();
@@ -264,7 +236,7 @@ struct hoarder {
 /* Puts items behind a message that fills the pipe, so that they stay in the outbox. */
 static void hoard(void *arg) {
   struct hoarder *hoarder = arg;
-  if (put_large(1u << 20, -1) != 0)
+  if (put_bin(1u << 20, -1) != 0)
     _exit(1);
   for (int64_t i = 1; i < hoarder->count; i++)
     if (put(i, 0) != 0)
@@ -344,7 +316,7 @@ int main(void) {
   Suite *suite = suite_create("kill");
   TCase *tcase = tcase_create("kill");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, check_descriptors);
   tcase_add_test(tcase, idle_getters_killed_harm_nobody);
   tcase_add_test(tcase, a_wake_up_does_not_die_with_the_woken);
   tcase_add_test(tcase, a_stopped_getter_does_not_keep_an_item_from_another);

@@ -1,6 +1,6 @@
 /* outbox_max_bytes: a process with so many bytes unsent finds the queue full. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <forkq.h>
@@ -12,54 +12,15 @@
 #define LARGE (2u << 20) /* a message that no pipe holds */
 #define LIMIT 1000u
 
-static forkq_queue_t *queue;
-static int fds_before;
-
 static void set_up(void) {
   forkq_queue_options_t options = { .size = sizeof options, .outbox_max_bytes = LIMIT };
   fds_before = support_open_fds();
   ck_assert_int_eq(forkq_queue_create_with(&queue, &options), 0);
 }
 
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(void) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, 10000);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
-}
-
-static int put_bytes(uint32_t size, int timeout_ms) {
-  unsigned char *data = calloc(1, size);
-  data[0] = 0xc6;
-  for (int i = 0; i < 4; i++)
-    data[1 + i] = (unsigned char)((size - 5) >> (24 - 8 * i));
-  int r = forkq_queue_put_packed(queue, data, size, timeout_ms);
-  free(data);
-  return r;
-}
-
-static void assert_get_bytes(uint32_t size) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 10000), 0);
-  ck_assert_uint_eq(item.size, size);
-  forkq_item_destroy(&item);
-}
-
 /* The outbox is over its limit, and stays so until somebody gets. */
 static void fill(void) {
-  ck_assert_int_eq(put_bytes(LARGE, 0), 0);
+  ck_assert_int_eq(put_bin(LARGE, 0), 0);
   support_until_pipe_full(queue);
 }
 
@@ -74,11 +35,11 @@ START_TEST(over_the_limit_it_is_full) {
   fill();
   ck_assert_int_eq(forkq_queue_full(queue), 1);
   ck_assert_int_eq(put(1, 0), FORKQ_FULL);
-  ck_assert_int_eq(put_bytes(100, 20), FORKQ_TIMEDOUT);
+  ck_assert_int_eq(put_bin(100, 20), FORKQ_TIMEDOUT);
   ck_assert_int_eq(forkq_queue_qsize(queue), 1);
-  assert_get_bytes(LARGE);
+  assert_get_bin(LARGE);
   ck_assert_int_eq(put(2, 10000), 0);
-  ck_assert_int_eq(get(), 2);
+  ck_assert_int_eq(get(10000), 2);
   ck_assert_int_eq(forkq_queue_full(queue), 0);
   ck_assert_int_eq(forkq_queue_qsize(queue), 0);
 }
@@ -95,8 +56,8 @@ static void put_in_child(void *arg) {
 START_TEST(each_process_has_a_limit_of_its_own) {
   fill();
   pid_t child = support_fork(put_in_child, NULL);
-  assert_get_bytes(LARGE);
-  ck_assert_int_eq(get(), 3);
+  assert_get_bin(LARGE);
+  ck_assert_int_eq(get(10000), 3);
   ck_assert_int_eq(support_wait(child), 0);
 }
 END_TEST
@@ -104,14 +65,14 @@ END_TEST
 /* The bytes come back on every way out: with the feeder, and without. */
 START_TEST(what_is_sent_counts_no_more) {
   for (int i = 0; i < 3000; i++) {
-    ck_assert_int_eq(put_bytes(600, 10000), 0);
+    ck_assert_int_eq(put_bin(600, 10000), 0);
     ck_assert_int_eq(put(i, 10000), 0);
     if (i % 100 == 50)
-      ck_assert_int_eq(put_bytes(9000, 10000), 0);
-    assert_get_bytes(600);
-    ck_assert_int_eq(get(), i);
+      ck_assert_int_eq(put_bin(9000, 10000), 0);
+    assert_get_bin(600);
+    ck_assert_int_eq(get(10000), i);
     if (i % 100 == 50)
-      assert_get_bytes(9000);
+      assert_get_bin(9000);
   }
   ck_assert_int_eq(put(1, 10000), 0);
 }
@@ -126,7 +87,7 @@ START_TEST(what_cannot_be_packed_does_not_count) {
   for (unsigned i = 0; i < 2 * LIMIT; i++)
     ck_assert_int_eq(forkq_queue_put_with(queue, fail_to_pack, NULL, 0), FORKQ_EPACK);
   ck_assert_int_eq(put(1, 0), 0);
-  ck_assert_int_eq(get(), 1);
+  ck_assert_int_eq(get(10000), 1);
 }
 END_TEST
 
@@ -141,8 +102,12 @@ START_TEST(a_batch_stops_there) {
   size_t n = 77;
   ck_assert_int_eq(forkq_queue_put_many(queue, objects, 3, 0, &n), 0);
   ck_assert_uint_eq(n, 2);
-  for (int i = 0; i < 2; i++)
-    assert_get_bytes(603);
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  for (int i = 0; i < 2; i++) {
+    ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 10000), 0);
+    ck_assert_uint_eq(item.size, sizeof bytes + 3);
+  }
+  forkq_item_destroy(&item);
 }
 END_TEST
 
@@ -166,8 +131,8 @@ static pthread_t waiting_putter(int *result) {
 START_TEST(it_goes_on_when_there_is_room) {
   int result = 77;
   pthread_t thread = waiting_putter(&result);
-  assert_get_bytes(LARGE);
-  ck_assert_int_eq(get(), 4);
+  assert_get_bin(LARGE);
+  ck_assert_int_eq(get(10000), 4);
   pthread_join(thread, NULL);
   ck_assert_int_eq(result, 0);
 }
@@ -180,7 +145,7 @@ START_TEST(it_sees_a_shutdown) {
   pthread_join(thread, NULL);
   ck_assert_int_eq(result, FORKQ_ESHUTDOWN);
   if (_i == 0)
-    assert_get_bytes(LARGE);
+    assert_get_bin(LARGE);
   else
     ck_assert_int_eq(forkq_queue_full(queue), 0);
 }
@@ -197,7 +162,7 @@ START_TEST(it_sees_the_shutdown_of_another_process) {
   ck_assert_int_eq(support_wait(support_fork(shut_down, NULL)), 0);
   pthread_join(thread, NULL);
   ck_assert_int_eq(result, FORKQ_ESHUTDOWN);
-  assert_get_bytes(LARGE);
+  assert_get_bin(LARGE);
 }
 END_TEST
 
@@ -215,7 +180,7 @@ int main(void) {
   Suite *suite = suite_create("outbox_bound");
   TCase *tcase = tcase_create("outbox_bound");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, over_the_limit_it_is_full);
   tcase_add_test(tcase, each_process_has_a_limit_of_its_own);
   tcase_add_test(tcase, what_is_sent_counts_no_more);

@@ -1,6 +1,6 @@
 /* The queue as a user meets it: good use, bad use, and what is left after it. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <errno.h>
@@ -11,36 +11,14 @@
 #include <unistd.h>
 #include <uv.h>
 
-static forkq_queue_t *queue;
-static int fds_before;
-
 static void set_up(void) {
   fds_before = support_open_fds();
   ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
 }
 
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
 static void set_maxsize(int64_t maxsize) {
   forkq_queue_destroy(queue);
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
 }
 
 /* After an error: an item still goes through, and nothing else does. */
@@ -648,7 +626,7 @@ int main(void) {
   Suite *suite = suite_create("queue");
   TCase *tcase = tcase_create("queue");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, an_object_comes_out_as_it_went_in);
   tcase_add_test(tcase, a_packing_function_writes_the_item);
   tcase_add_test(tcase, get_packed_gives_the_bytes_alone);

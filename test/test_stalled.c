@@ -1,7 +1,7 @@
 /* Processes that are stopped, and processes that are dead and not reaped: who waits for them,
  * who does not, and that a stopped one is never taken for a dead one. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <forkq.h>
@@ -17,30 +17,8 @@
  * is busy. */
 #define LATE_MS 3000
 
-static forkq_queue_t *queue;
-static int fds_before;
-
 static void set_up(void) {
   fds_before = support_open_fds();
-}
-
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
 }
 
 /* A binary of LARGE bytes in all that depend on `seed`. */
@@ -239,7 +217,7 @@ int main(void) {
   Suite *suite = suite_create("stalled");
   TCase *tcase = tcase_create("stalled");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, gets_of_several_processes_end_on_time_and_nothing_is_lost);
   tcase_add_test(tcase, a_batch_ends_on_time);
   tcase_add_test(tcase, puts_do_not_wait_for_a_stopped_writer);

@@ -1,6 +1,6 @@
 /* forkq_queue_stats: every number moves as its documentation says. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <forkq.h>
@@ -18,9 +18,6 @@
 #  define UNDER_ASAN 0
 #endif
 
-static forkq_queue_t *queue;
-static int fds_before;
-
 static void create(int64_t maxsize) {
   forkq_queue_destroy(queue);
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
@@ -35,43 +32,6 @@ static void set_up(void) {
   fds_before = support_open_fds();
   queue = NULL;
   create(0);
-}
-
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, timeout_ms);
-}
-
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
-}
-
-/* A message that no pipe holds. */
-static int put_large(void) {
-  char *data = calloc(1, LARGE);
-  data[0] = (char)0xc6;
-  for (int i = 0; i < 4; i++)
-    data[1 + i] = (char)((LARGE - 5) >> (24 - 8 * i));
-  int r = forkq_queue_put_packed(queue, data, LARGE, -1);
-  free(data);
-  return r;
-}
-
-static void assert_get_large(void) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  ck_assert_int_eq(forkq_queue_get(queue, &item, 5000), 0);
-  ck_assert_uint_eq(item.size, LARGE);
-  forkq_item_destroy(&item);
 }
 
 static forkq_queue_stats_t stats(void) {
@@ -145,10 +105,10 @@ START_TEST(items_and_bytes) {
 END_TEST
 
 START_TEST(a_large_item_counts_as_one) {
-  ck_assert_int_eq(put_large(), 0);
+  ck_assert_int_eq(put_bin(LARGE, -1), 0);
   ck_assert_uint_eq(stats().put_items, 1);
   ck_assert_uint_eq(stats().put_bytes, LARGE);
-  assert_get_large();
+  assert_get_bin(LARGE);
   ck_assert_uint_eq(stats().got_items, 1);
   ck_assert_uint_eq(stats().got_bytes, LARGE);
 }
@@ -228,7 +188,7 @@ static void see_nothing_of_the_outbox(void *arg) {
 
 /* What one process holds is no number of the other's. */
 START_TEST(the_outbox_of_this_process) {
-  ck_assert_int_eq(put_large(), 0);
+  ck_assert_int_eq(put_bin(LARGE, -1), 0);
   for (int i = 0; i < 3; i++)
     ck_assert_int_eq(put(i, -1), 0);
   support_until_pipe_full(queue);
@@ -237,7 +197,7 @@ START_TEST(the_outbox_of_this_process) {
   ck_assert_uint_gt(now.outbox_bytes, 3);
   ck_assert_uint_lt(now.outbox_bytes, LARGE);
   ck_assert_int_eq(support_wait(support_fork(see_nothing_of_the_outbox, NULL)), 0);
-  assert_get_large();
+  assert_get_bin(LARGE);
   for (int i = 0; i < 3; i++)
     ck_assert_int_eq(get(5000), i);
   /* What was read here a moment ago, the feeder may not have counted yet. */
@@ -248,7 +208,7 @@ START_TEST(the_outbox_of_this_process) {
 END_TEST
 
 static void hoard(void *arg) {
-  CHILD_MUST(put_large() == 0);
+  CHILD_MUST(put_bin(LARGE, -1) == 0);
   for (int i = 0; i < 3; i++)
     CHILD_MUST(put(i, -1) == 0);
   support_until_pipe_full(queue);
@@ -281,13 +241,13 @@ END_TEST
 /* Who puts next has nothing of the dead one's in its outbox. */
 START_TEST(the_outbox_of_a_dead_process_is_not_inherited) {
   support_kill_and_wait(start_hoarder());
-  ck_assert_int_eq(put_large(), 0);
+  ck_assert_int_eq(put_bin(LARGE, -1), 0);
   ck_assert_int_eq(put(1, -1), 0);
   support_until_pipe_full(queue);
   forkq_queue_stats_t now = stats();
   ck_assert_uint_eq(now.outbox_items, 2);
   ck_assert_uint_le(now.outbox_bytes, LARGE + 1);
-  assert_get_large();
+  assert_get_bin(LARGE);
   ck_assert_int_eq(get(5000), 1);
 }
 END_TEST
@@ -345,7 +305,7 @@ int main(void) {
   Suite *suite = suite_create("stats");
   TCase *tcase = tcase_create("stats");
   tcase_set_timeout(tcase, 60);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, arguments);
   tcase_add_test(tcase, a_new_queue_has_none);
   tcase_add_test(tcase, items_and_bytes);

@@ -1,0 +1,68 @@
+#include "queue_helpers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER 5
+
+forkq_queue_t *queue;
+int fds_before;
+
+void queue_tear_down(void) {
+  forkq_queue_destroy(queue);
+  ck_assert_int_eq(support_open_fds(), fds_before);
+}
+
+int put_int(forkq_queue_t *to, int64_t value, int timeout_ms) {
+  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+  object.via.u64 = (uint64_t)value;
+  return forkq_queue_put(to, &object, timeout_ms);
+}
+
+int64_t get_int(forkq_queue_t *from, int timeout_ms) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  int r = forkq_queue_get(from, &item, timeout_ms);
+  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
+  forkq_item_destroy(&item);
+  return value;
+}
+
+int put(int64_t value, int timeout_ms) {
+  return put_int(queue, value, timeout_ms);
+}
+
+int64_t get(int timeout_ms) {
+  return get_int(queue, timeout_ms);
+}
+
+void make_bin(char *data, size_t size) {
+  support_fill(data, size, size);
+  data[0] = (char)0xc6;
+  for (int i = 0; i < 4; i++)
+    data[1 + i] = (char)((size - HEADER) >> (24 - 8 * i));
+}
+
+int put_bin(size_t size, int timeout_ms) {
+  char *data = malloc(size);
+  make_bin(data, size);
+  int r = forkq_queue_put_packed(queue, data, size, timeout_ms);
+  free(data);
+  return r;
+}
+
+bool is_bin(const forkq_item_t *item, size_t size) {
+  if (item->size != size)
+    return false;
+  char *wanted = malloc(size);
+  make_bin(wanted, size);
+  bool same = memcmp(item->data, wanted, size) == 0;
+  free(wanted);
+  return same;
+}
+
+void assert_get_bin(size_t size) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 10000), 0);
+  support_assert(is_bin(&item, size));
+  forkq_item_destroy(&item);
+}

@@ -1,0 +1,29 @@
+/* What the tests of queues have in common: the queue, and numbers and large messages through
+ * it. */
+#ifndef FORKQ_TEST_QUEUE_HELPERS_H
+#define FORKQ_TEST_QUEUE_HELPERS_H
+
+#include "support.h"
+
+#include <forkq.h>
+
+extern forkq_queue_t *queue;
+
+/* Descriptors that were open before there was a queue, which set_up has to count; queue_tear_down
+ * destroys it, and then it is as many again. */
+extern int fds_before;
+void queue_tear_down(void);
+
+/* A number; get returns it, or the error. Through another queue, or through that of the test. */
+int put_int(forkq_queue_t *to, int64_t value, int timeout_ms);
+int64_t get_int(forkq_queue_t *from, int timeout_ms);
+int put(int64_t value, int timeout_ms);
+int64_t get(int timeout_ms);
+
+/* A bin of `size` bytes with its header, which is 5 of them; every one is known. */
+void make_bin(char *data, size_t size);
+int put_bin(size_t size, int timeout_ms);
+bool is_bin(const forkq_item_t *item, size_t size);
+void assert_get_bin(size_t size);
+
+#endif
