@@ -285,7 +285,7 @@ static void take_sigpipe(const sigset_t *sigpipe, bool pending_before) {
     pthread_kill(pthread_self(), SIGPIPE);
 }
 
-ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count) {
+static ssize_t write_with_sigpipe_blocked(int fd, const struct iovec *parts, int count) {
   size_t size = 0;
   for (int i = 0; i < count; i++)
     size += parts[i].iov_len;
@@ -302,6 +302,36 @@ ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count) {
   if (!was_blocked)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
   return r;
+}
+
+/* What a pipe has for it since Linux 6.18. The headers of Debian 12 are older. */
+#ifndef RWF_NOSIGNAL
+#  define RWF_NOSIGNAL 0x00000100
+#endif
+#define WHERE_IT_IS (-1) /* as an offset: the file's own position */
+
+/* The kernel is older: whoever notices says so, once for all threads. */
+static atomic_bool without_nosignal;
+
+static bool is_refusal(ssize_t r) {
+  return r == -EOPNOTSUPP || r == -EINVAL || r == -ENOSYS;
+}
+
+/* Files that are no pipes refuse the flag on newer kernels, too. */
+static void remember_refusal(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode))
+    atomic_store_explicit(&without_nosignal, true, memory_order_relaxed);
+}
+
+ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count) {
+  if (!atomic_load_explicit(&without_nosignal, memory_order_relaxed)) {
+    ssize_t r = RETRY(pwritev2(fd, parts, count, WHERE_IT_IS, RWF_NOSIGNAL));
+    if (!is_refusal(r))
+      return r;
+    remember_refusal(fd);
+  }
+  return write_with_sigpipe_blocked(fd, parts, count);
 }
 
 ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {

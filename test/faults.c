@@ -22,7 +22,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-static _Atomic bool active, met;
+static _Atomic bool active, met, older_kernel;
 static struct fault current;
 static _Atomic long calls[FAULT_CALLS];
 static _Atomic long live_blocks;
@@ -33,6 +33,10 @@ void faults_begin(const struct fault *fault) {
   current = *fault;
   atomic_store(&met, false);
   atomic_store(&active, true);
+}
+
+void faults_older_kernel(void) {
+  atomic_store(&older_kernel, true);
 }
 
 bool faults_end(void) {
@@ -69,6 +73,7 @@ const char *faults_name(enum fault_call call) {
     [FAULT_READ] = "read",
     [FAULT_WRITE] = "write",
     [FAULT_WRITEV] = "writev",
+    [FAULT_PWRITEV2] = "pwritev2",
     [FAULT_POLL] = "ppoll",
     [FAULT_CLOSE] = "close",
     [FAULT_FUTEX_WAIT] = "futex wait",
@@ -305,6 +310,24 @@ ssize_t __wrap_writev(int fd, const struct iovec *parts, int count) {
   struct iovec part = cut(parts, count);
   return error == FAULT_SHORT ? __real_writev(fd, &part, 1)
                               : __real_writev(fd, parts, count);
+}
+
+ssize_t __real_pwritev64v2(int fd, const struct iovec *parts, int count, off64_t at,
+                           int flags);
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *parts, int count, off64_t at,
+                           int flags);
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *parts, int count, off64_t at,
+                           int flags) {
+  int error = error_of(FAULT_PWRITEV2);
+  if (error <= 0 && atomic_load(&older_kernel))
+    error = EOPNOTSUPP;
+  if (error > 0) {
+    errno = error;
+    return -1;
+  }
+  struct iovec part = cut(parts, count);
+  return error == FAULT_SHORT ? __real_pwritev64v2(fd, &part, 1, at, flags)
+                              : __real_pwritev64v2(fd, parts, count, at, flags);
 }
 
 ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);

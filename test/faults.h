@@ -29,6 +29,7 @@ enum fault_call {
   FAULT_READ,
   FAULT_WRITE,
   FAULT_WRITEV,
+  FAULT_PWRITEV2,
   FAULT_POLL,
   FAULT_CLOSE,
   FAULT_FUTEX_WAIT,
@@ -61,6 +62,9 @@ struct fault {
 #define FAULT_LASTS 1000000000L
 
 void faults_begin(const struct fault *fault);
+
+/* From now on in this process the kernel is one that does not know RWF_NOSIGNAL. */
+void faults_older_kernel(void);
 
 /* Whether the fault came about. */
 bool faults_end(void);

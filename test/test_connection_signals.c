@@ -7,8 +7,32 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <sys/uio.h>
+
+/* The kernel, which may be made one that does not know RWF_NOSIGNAL: then it says `refusal`. */
+
+static int refusal, pwritev2_calls;
+
+ssize_t __real_pwritev64v2(int fd, const struct iovec *parts, int count, off64_t at,
+                           int flags);
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *parts, int count, off64_t at,
+                           int flags);
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *parts, int count, off64_t at,
+                           int flags) {
+  pwritev2_calls++;
+  if (refusal == 0)
+    return __real_pwritev64v2(fd, parts, count, at, flags);
+  errno = refusal;
+  return -1;
+}
+
+static void setup_older_kernel(void) {
+  setup_nothing();
+  refusal = EOPNOTSUPP;
+}
 
 /* SIGPIPE */
 
@@ -159,6 +183,35 @@ START_TEST(message_cut_short_is_followed_by_nothing) {
 }
 END_TEST
 
+START_TEST(refusal_is_remembered) {
+  static const int refusals[] = { EOPNOTSUPP, EINVAL, ENOSYS };
+  refusal = refusals[_i];
+  set_sigpipe(count_sigpipe);
+  make_stream(PIPE, &a, &b);
+  for (int n = 0; n < 3; n++) {
+    OK(send_text(b, "text"));
+    RECEIVES(a, "text");
+  }
+  close_a();
+  CODE(send_bytes("x", 1), -EPIPE);
+  ck_assert_int_eq(pwritev2_calls, 1);
+  ck_assert_int_eq(sigpipes, 0);
+}
+END_TEST
+
+/* An eventfd refuses the flag, today as ever. Pipes need not suffer for it. */
+START_TEST(refusal_by_what_is_no_pipe_is_not_remembered) {
+  forkq_connection_t *event;
+  OK(forkq_connection_open(&event, eventfd(0, EFD_CLOEXEC), 0, 1));
+  CODE(send_text(event, "text"), -EINVAL); /* eventfd(2): it is not eight bytes */
+  ck_assert_int_eq(pwritev2_calls, 1);
+  make_stream(PIPE, &a, &b);
+  OK(send_text(b, "text"));
+  ck_assert_int_eq(pwritev2_calls, 2);
+  forkq_connection_destroy(event);
+}
+END_TEST
+
 /* Signals */
 
 static volatile sig_atomic_t ticks;
@@ -276,14 +329,22 @@ START_TEST(poll_is_not_ended_by_signals) {
 }
 END_TEST
 
-int main(void) {
-  Suite *suite = suite_create("connection and signals");
-  TCase *tc = add_case(suite, "sigpipe", setup_nothing);
+static void add_sigpipe_case(Suite *suite, const char *name, void (*setup)(void)) {
+  TCase *tc = add_case(suite, name, setup);
   tcase_add_loop_test(tc, sigpipe_with_each_disposition, 0, KINDS);
   tcase_add_loop_test(tc, sigpipe_that_is_blocked_stays_blocked, 0, KINDS);
   tcase_add_loop_test(tc, sigpipe_of_others_stays_pending, 0, KINDS);
   tcase_add_loop_test(tc, sigpipe_of_others_outlasts_short_writes, 0, KINDS);
   tcase_add_test(tc, message_cut_short_is_followed_by_nothing);
+}
+
+int main(void) {
+  Suite *suite = suite_create("connection and signals");
+  add_sigpipe_case(suite, "sigpipe", setup_nothing);
+  add_sigpipe_case(suite, "sigpipe, older kernel", setup_older_kernel);
+  TCase *tc = add_case(suite, "older kernel", setup_nothing);
+  tcase_add_loop_test(tc, refusal_is_remembered, 0, 3);
+  tcase_add_test(tc, refusal_by_what_is_no_pipe_is_not_remembered);
 
   tc = add_case(suite, "signals", setup_nothing);
   tcase_add_loop_test(tc, a_thousand_signals_a_second, 0, KINDS);
