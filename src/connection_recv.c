@@ -24,24 +24,29 @@ static bool ready(const forkq_connection_t *connection) {
   return forkq__os_poll(&in, 1, FORKQ__NOWAIT) != 0;
 }
 
-/* Reads on until *received is `size`. 0, FORKQ_EEOF, or -errno, which is -EAGAIN if it shall
- * not wait. */
+/* One read, of at least something. 0 is the end; -errno, which is -EAGAIN if it shall not
+ * wait. */
+static ssize_t read_some(forkq_connection_t *connection, void *data, size_t size) {
+  if (connection->in.impatient)
+    return ready(connection) ? forkq__os_read(connection->fd, data, size) : -EAGAIN;
+  for (;;) {
+    ssize_t n = forkq__os_read(connection->fd, data, size);
+    if (n != -EAGAIN)
+      return n;
+    n = forkq__connection_wait(connection, POLLIN);
+    if (n < 0)
+      return n;
+  }
+}
+
+/* Reads on until *received is `size`. 0, FORKQ_EEOF, or what a read returned. */
 static int read_until(forkq_connection_t *connection, void *data, size_t size,
                       size_t *received) {
-  const bool impatient = connection->in.impatient;
   while (*received < size) {
-    if (impatient && !ready(connection))
-      return -EAGAIN;
-    ssize_t n =
-        forkq__os_read(connection->fd, (char *)data + *received, size - *received);
-    if (n == 0)
-      return FORKQ_EEOF;
-    if (n > 0)
-      *received += (size_t)n;
-    else if (n == -EAGAIN && !impatient)
-      n = forkq__connection_wait(connection, POLLIN);
-    if (n < 0)
-      return (int)n;
+    ssize_t n = read_some(connection, (char *)data + *received, size - *received);
+    if (n <= 0)
+      return n < 0 ? (int)n : FORKQ_EEOF;
+    *received += (size_t)n;
   }
   return 0;
 }
@@ -82,9 +87,11 @@ static int begin_message(forkq_connection_t *connection) {
   int length = forkq__frame_length(in->header);
   if (length < 0)
     return lose_place(connection, length);
-  r = read_until(connection, in->header, (size_t)length, &in->header_have);
-  if (r < 0)
-    return fail_inside(connection, r);
+  if (length > FORKQ__FRAME_SHORT) {
+    r = read_until(connection, in->header, (size_t)length, &in->header_have);
+    if (r < 0)
+      return fail_inside(connection, r);
+  }
   uint64_t size = forkq__frame_size(in->header, length);
   if (size > PTRDIFF_MAX)
     return lose_place(connection, FORKQ_ETOOBIG);

@@ -203,7 +203,7 @@ END_TEST
 START_TEST(refusal_by_what_is_no_pipe_is_not_remembered) {
   forkq_connection_t *event;
   OK(forkq_connection_open(&event, eventfd(0, EFD_CLOEXEC), 0, 1));
-  CODE(send_text(event, "text"), -EINVAL); /* eventfd(2): it is not eight bytes */
+  CODE(send_text(event, "x"), -EINVAL); /* eventfd(2): it takes no five bytes */
   ck_assert_int_eq(pwritev2_calls, 1);
   make_stream(PIPE, &a, &b);
   OK(send_text(b, "text"));
