@@ -12,7 +12,7 @@
 /* The message that is being received. Between calls there is a part of it only after a receive
  * that found no memory or would not wait: the next one goes on with it. */
 struct forkq__incoming {
-  bool impatient;     /* it is not waited for */
+  size_t *budget;     /* it is not waited for, and no more bytes than these are read */
   size_t header_have; /* bytes of `header` */
   unsigned char header[FORKQ__FRAME_LONG];
   bool begun;      /* its header was read, whole */
@@ -47,9 +47,10 @@ struct forkq_connection {
 int forkq__connection_check_receive(const forkq_connection_t *connection);
 int forkq__connection_check_send(const forkq_connection_t *connection);
 
-/* Receives a message's bytes as far as they are there: -EAGAIN if that is not all of it. */
+/* Receives a message's bytes as far as they are there, but at most *budget, from which they are
+ * taken: -EAGAIN if that is not all of it. */
 int forkq__connection_recv_soon(forkq_connection_t *connection, forkq_item_t *item,
-                                size_t maxlength);
+                                size_t maxlength, size_t *budget);
 
 /* What a received item holds is to be one object: forkq_connection_recv's errors. */
 int forkq__connection_unpack(forkq_item_t *item);

@@ -24,11 +24,21 @@ static bool ready(const forkq_connection_t *connection) {
   return forkq__os_poll(&in, 1, FORKQ__NOWAIT) != 0;
 }
 
-/* One read, of at least something. 0 is the end; -errno, which is -EAGAIN if it shall not
- * wait. */
+/* One read that does not wait: -EAGAIN if nothing is there, or it may take nothing. */
+static ssize_t read_soon(forkq_connection_t *connection, void *data, size_t size) {
+  size_t *budget = connection->in.budget;
+  if (*budget == 0 || !ready(connection))
+    return -EAGAIN;
+  ssize_t n = forkq__os_read(connection->fd, data, smaller(size, *budget));
+  if (n > 0)
+    *budget -= (size_t)n;
+  return n;
+}
+
+/* One read, of at least something. 0 is the end. */
 static ssize_t read_some(forkq_connection_t *connection, void *data, size_t size) {
-  if (connection->in.impatient)
-    return ready(connection) ? forkq__os_read(connection->fd, data, size) : -EAGAIN;
+  if (connection->in.budget != NULL)
+    return read_soon(connection, data, size);
   for (;;) {
     ssize_t n = forkq__os_read(connection->fd, data, size);
     if (n != -EAGAIN)
@@ -194,10 +204,10 @@ int forkq_connection_recv_bytes(forkq_connection_t *connection, forkq_item_t *it
 }
 
 int forkq__connection_recv_soon(forkq_connection_t *connection, forkq_item_t *item,
-                                size_t maxlength) {
-  connection->in.impatient = true;
+                                size_t maxlength, size_t *budget) {
+  connection->in.budget = budget;
   int r = forkq_connection_recv_bytes(connection, item, maxlength);
-  connection->in.impatient = false;
+  connection->in.budget = NULL;
   return r;
 }
 

@@ -41,11 +41,16 @@ static void pause_if_readable(forkq_loop_handle_t *handle) {
 
 /* The callbacks may start requests, cancel them, and close the handle. */
 void forkq__loop_serve_incoming(forkq_loop_handle_t *handle) {
+  size_t budget = FORKQ__LOOP_TURN_BYTES;
+  handle->cut_short = false;
   for (int n = 0; n < FORKQ__LOOP_TURN && handle->incoming.first != NULL; n++) {
     forkq_loop_req_t *req = handle->incoming.first;
-    int r = handle->queue != NULL ? forkq__loop_get_one(req) : forkq__loop_recv_one(req);
+    int r = handle->queue != NULL ? forkq__loop_get_one(req)
+                                  : forkq__loop_recv_one(req, &budget);
     if (r == -EAGAIN) {
-      pause_if_readable(handle);
+      handle->cut_short = budget == 0 && still_readable(handle);
+      if (handle->queue != NULL)
+        pause_if_readable(handle);
       return;
     }
     handle->pause_ms = 0;

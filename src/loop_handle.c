@@ -175,19 +175,36 @@ static int64_t earlier(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
+/* A receive that does not wait takes what is there, also where that needs another turn. */
+static bool is_spared(const forkq_loop_req_t *req, bool cut_short) {
+  return cut_short && req->deadline_ == FORKQ__NOWAIT;
+}
+
 /* The earliest, in a list that is looked through only if there is one. */
-static int64_t next_deadline(const struct forkq__loop_list *list) {
+static int64_t next_deadline(const struct forkq__loop_list *list, bool cut_short) {
   int64_t next = FORKQ__FOREVER;
   const forkq_loop_req_t *req = list->timed > 0 ? list->first : NULL;
   for (; req != NULL; req = req->next_)
-    next = earlier(next, req->deadline_);
+    if (!is_spared(req, cut_short))
+      next = earlier(next, req->deadline_);
   return next;
 }
 
-static void expire(struct forkq__loop_list *list, int64_t now, int outcome) {
+static int64_t next_incoming(const forkq_loop_handle_t *handle) {
+  return next_deadline(&handle->incoming, handle->cut_short);
+}
+
+static int64_t next_put(const forkq_loop_handle_t *handle) {
+  return next_deadline(&handle->puts, false);
+}
+
+static void expire(struct forkq__loop_list *list, int64_t now, int outcome,
+                   bool cut_short) {
   forkq_loop_req_t *next;
   for (forkq_loop_req_t *req = list->first; req != NULL; req = next) {
     next = req->next_;
+    if (is_spared(req, cut_short))
+      continue;
     if (req->deadline_ == FORKQ__NOWAIT)
       forkq__loop_decide(req, outcome);
     else if (req->deadline_ <= now)
@@ -201,15 +218,15 @@ static void on_timer(uv_timer_t *uv) {
   begin_turn(handle);
   handle->timer_at = FORKQ__FOREVER;
   /* Before a request's time is over it is tried once more. */
-  bool over = next_deadline(&handle->incoming) <= now;
+  bool over = next_incoming(handle) <= now;
   if (over || handle->resume_at <= now) {
     handle->resume_at = FORKQ__FOREVER;
     forkq__loop_serve_incoming(handle);
   }
-  if (handle->look_at <= now || next_deadline(&handle->puts) <= now)
+  if (handle->look_at <= now || next_put(handle) <= now)
     forkq__loop_serve_puts(handle);
-  expire(&handle->incoming, now, FORKQ_EMPTY);
-  expire(&handle->puts, now, FORKQ_FULL);
+  expire(&handle->incoming, now, FORKQ_EMPTY, handle->cut_short);
+  expire(&handle->puts, now, FORKQ_FULL, false);
   end_turn(handle);
 }
 
@@ -240,7 +257,7 @@ static void set_poll(struct forkq__loop_poll *poll, bool active, uv_poll_cb cb) 
 }
 
 static void set_timer(forkq_loop_handle_t *handle) {
-  int64_t at = earlier(next_deadline(&handle->incoming), next_deadline(&handle->puts));
+  int64_t at = earlier(next_incoming(handle), next_put(handle));
   at = earlier(at, earlier(handle->resume_at, handle->look_at));
   if (at == handle->timer_at)
     return;
@@ -265,8 +282,10 @@ static void unwatch(forkq_loop_handle_t *handle) {
 }
 
 void forkq__loop_arm(forkq_loop_handle_t *handle) {
-  if (handle->incoming.first == NULL)
+  if (handle->incoming.first == NULL) {
     handle->resume_at = FORKQ__FOREVER;
+    handle->cut_short = false;
+  }
   unwatch(handle);
   set_poll(&handle->items,
            handle->incoming.first != NULL && handle->resume_at == FORKQ__FOREVER,

@@ -13,6 +13,9 @@
 /* Requests that one turn of the loop serves. */
 #define FORKQ__LOOP_TURN 64
 
+/* Bytes that it receives from a connection: a few microseconds' worth. */
+#define FORKQ__LOOP_TURN_BYTES ((size_t)64 * 1024)
+
 enum {
   FORKQ__LOOP_GET,
   FORKQ__LOOP_GET_PACKED,
@@ -53,6 +56,7 @@ struct forkq_loop_handle {
   bool items_watched;            /* the queue's other processes know of it */
   bool room_watched;
   bool look_again; /* for room, in the next turn */
+  bool cut_short;  /* more is there than the last turn was allowed to receive */
   /* Something was readable but could not be had: not polled until then, and how long the next
    * time. */
   int64_t resume_at;
@@ -103,8 +107,9 @@ void forkq__loop_serve_puts(forkq_loop_handle_t *handle);
 int forkq__loop_watch_items(forkq_loop_handle_t *handle);
 void forkq__loop_watch_room(forkq_loop_handle_t *handle);
 
-/* Gets or receives for the first in line: -EAGAIN if nothing is there. */
+/* Gets or receives for the first in line: -EAGAIN if nothing is there, or, of a message, not all
+ * of it or more than the budget. */
 int forkq__loop_get_one(forkq_loop_req_t *req);
-int forkq__loop_recv_one(forkq_loop_req_t *req);
+int forkq__loop_recv_one(forkq_loop_req_t *req, size_t *budget);
 
 #endif

@@ -1,4 +1,4 @@
-/* Receives on a loop: a message comes in as many turns as it has pieces. */
+/* Receives on a loop: a message comes in as many turns as it takes. */
 #include "loop_handle.h"
 
 #include "connection.h"
@@ -6,8 +6,9 @@
 
 #include <errno.h>
 
-int forkq__loop_recv_one(forkq_loop_req_t *req) {
-  int r = forkq__connection_recv_soon(req->handle_->connection, req->item_, req->size_);
+int forkq__loop_recv_one(forkq_loop_req_t *req, size_t *budget) {
+  int r = forkq__connection_recv_soon(req->handle_->connection, req->item_, req->size_,
+                                      budget);
   bool object = req->kind_ == FORKQ__LOOP_RECV;
   return r == 0 && object ? forkq__connection_unpack(req->item_) : r;
 }

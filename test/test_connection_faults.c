@@ -87,7 +87,8 @@ START_TEST(long_form_is_accepted_for_any_size) {
 }
 END_TEST
 
-static const size_t sizes[] = { 0, 1, 4092, 4093, 16384, 16385, 1 << 20, 16 << 20 };
+static const size_t sizes[] = { 0,    1,     512,   513,     4092,
+                                4093, 16384, 16385, 1 << 20, 16 << 20 };
 #define SIZES (sizeof sizes / sizeof *sizes)
 
 /* Each size three times over, for the three ways of receiving. */

@@ -151,6 +151,129 @@ START_TEST(a_large_message_that_does_not_fit_into_the_socket) {
 }
 END_TEST
 
+#define COMPLETE_SIZE 150000
+
+/* A message of that size, of which all lies in the socket. */
+static void send_complete(char bytes[COMPLETE_SIZE], unsigned seed) {
+  const int room = 4 * COMPLETE_SIZE;
+  uint32_t head = htonl(COMPLETE_SIZE);
+  support_fill(bytes, COMPLETE_SIZE, seed);
+  ck_assert_int_eq(setsockopt(peer, SOL_SOCKET, SO_SNDBUF, &room, sizeof room), 0);
+  ck_assert_int_eq(fcntl(peer, F_SETFL, O_NONBLOCK), 0);
+  send_raw(&head, 4);
+  send_raw(bytes, COMPLETE_SIZE);
+}
+
+static void assert_complete(const struct outcome *outcome, const char *bytes) {
+  ck_assert_int_eq(outcome->status, 0);
+  ck_assert_uint_eq(outcome->item.size, COMPLETE_SIZE);
+  ck_assert_int_eq(memcmp(outcome->item.data, bytes, COMPLETE_SIZE), 0);
+}
+
+static void count_turn(uv_prepare_t *prepare) {
+  ++*(int *)prepare->data;
+}
+
+static int turns;
+static uv_prepare_t turn_counter;
+
+static void start_counting(void) {
+  turns = 0;
+  uv_prepare_init(&loop, &turn_counter);
+  turn_counter.data = &turns;
+  uv_prepare_start(&turn_counter, count_turn);
+}
+
+static void stop_counting(void) {
+  uv_close((uv_handle_t *)&turn_counter, NULL);
+  uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+/* Until the request is called back. No turn is late: what is there is not waited for. */
+static int turns_of(const struct outcome *outcome) {
+  start_counting();
+  while (outcome->calls == 0 && turns < 100)
+    uv_run(&loop, UV_RUN_NOWAIT);
+  stop_counting();
+  return turns;
+}
+
+START_TEST(a_large_message_that_is_there_leaves_the_loop_to_others) {
+  static char bytes[COMPLETE_SIZE];
+  struct outcome other = { .calls = 0 };
+  send_complete(bytes, 1);
+  ck_assert_int_eq(start_recv_bytes(&a, FORKQ_ALL), 0);
+  ck_assert_int_eq(put_int(queue, 3, -1), 0);
+  forkq_wait_entry_t there = forkq_wait_on_queue(queue);
+  ck_assert_int_eq(forkq_wait(&there, 1, 10000), 1);
+  ck_assert_int_eq(
+      forkq_loop_get(&other.req, queue_handle, &other.item, -1, keep_outcome), 0);
+  /* 64 KiB a turn. If the handle paused, there would be turns without any. */
+  int taken = turns_of(&a);
+  ck_assert_int_ge(taken, 3);
+  ck_assert_int_le(taken, 5);
+  assert_complete(&a, bytes);
+  ck_assert_int_eq(other.calls, 1);
+  ck_assert_int_eq(other.value, 3);
+  ck_assert_int_lt(other.order, a.order);
+  free_outcome(&other);
+}
+END_TEST
+
+/* What is there is taken, and no more is waited for. */
+START_TEST(a_large_message_that_is_there_needs_no_waiting) {
+  static char bytes[COMPLETE_SIZE];
+  send_complete(bytes, 2);
+  ck_assert_int_eq(
+      forkq_loop_recv_bytes(&a.req, handle, &a.item, FORKQ_ALL, 0, keep_outcome), 0);
+  ck_assert_int_eq(
+      forkq_loop_recv_bytes(&b.req, handle, &b.item, FORKQ_ALL, 0, keep_outcome), 0);
+  ck_assert_int_ge(turns_of(&a), 2);
+  assert_complete(&a, bytes);
+  run_until(&b);
+  ck_assert_int_eq(b.status, FORKQ_EMPTY);
+}
+END_TEST
+
+/* The budget ends just where the message does. */
+START_TEST(as_much_as_a_turn_takes) {
+  enum { SIZE = 64 * 1024 - 4 };
+  static char bytes[COMPLETE_SIZE];
+  send_complete(bytes, 3);
+  ck_assert_int_eq(start_recv_bytes(&a, FORKQ_ALL), 0);
+  run_until(&a);
+  free_outcome(&a);
+  uint32_t head = htonl(SIZE);
+  send_raw(&head, 4);
+  send_raw(bytes, SIZE);
+  ck_assert_int_eq(start_recv_bytes(&a, FORKQ_ALL), 0);
+  ck_assert_int_eq(
+      forkq_loop_recv_bytes(&b.req, handle, &b.item, FORKQ_ALL, 0, keep_outcome), 0);
+  run_until(&b);
+  ck_assert_int_eq(b.status, FORKQ_EMPTY);
+  ck_assert_int_eq(a.calls, 1);
+  ck_assert_uint_eq(a.item.size, SIZE);
+}
+END_TEST
+
+START_TEST(cancelled_with_more_there_than_a_turn_takes) {
+  static char bytes[COMPLETE_SIZE];
+  send_complete(bytes, 4);
+  ck_assert_int_eq(start_recv_bytes(&a, FORKQ_ALL), 0);
+  uv_run(&loop, UV_RUN_NOWAIT);
+  ck_assert_int_eq(a.calls, 0);
+  ck_assert_int_eq(forkq_loop_cancel(&a.req), 0);
+  run_until(&a);
+  ck_assert_int_eq(a.status, UV_ECANCELED);
+  ck_assert_int_eq(forkq_connection_recv_bytes(connection, &b.item, FORKQ_ALL), 0);
+  assert_complete(&b, bytes);
+  ck_assert_int_eq(forkq_loop_recv(&a.req, handle, &a.item, 0, keep_outcome), 0);
+  a.calls = 0;
+  run_until(&a);
+  ck_assert_int_eq(a.status, FORKQ_EMPTY);
+}
+END_TEST
+
 START_TEST(the_end_of_the_file) {
   ck_assert_int_eq(start_recv(&a, -1), 0);
   close(peer);
@@ -233,6 +356,10 @@ int main(void) {
   tcase_add_test(tcase, cancelled_in_the_header_a_blocking_receive_goes_on);
   tcase_add_test(tcase, timeouts);
   tcase_add_test(tcase, a_large_message_that_does_not_fit_into_the_socket);
+  tcase_add_test(tcase, a_large_message_that_is_there_leaves_the_loop_to_others);
+  tcase_add_test(tcase, a_large_message_that_is_there_needs_no_waiting);
+  tcase_add_test(tcase, as_much_as_a_turn_takes);
+  tcase_add_test(tcase, cancelled_with_more_there_than_a_turn_takes);
   tcase_add_test(tcase, the_end_of_the_file);
   tcase_add_test(tcase, the_end_in_the_middle);
   tcase_add_test(tcase, invalid_frames_and_the_loop_goes_on);

@@ -146,10 +146,12 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_loop_put_with(forkq_loop_req_t *req,
                                                    int timeout_ms, forkq_loop_req_cb cb);
 
 /* Receives a message as forkq_connection_recv does, or as forkq_connection_recv_bytes with a
- * `maxlength`. A message is not waited for in one go: a turn of the loop takes as much of it as
- * is there, which for a peer that sends faster than that is all of it. What has come when the
- * request is cancelled or its time is over stays with the connection, and the next receive
- * goes on with it. While a receive is pending, nothing else may receive on the connection.
+ * `maxlength`. A message is not waited for in one go: a turn of the loop takes what is there of
+ * it, up to 64 KiB of bytes for all receives of the handle together; the rest comes in the
+ * turns after it. With `timeout_ms` 0 a message that is there is received, in however many
+ * turns. What has come when the request is cancelled or its time is over stays with the
+ * connection, and the next receive goes on with it. While a receive is pending, nothing else
+ * may receive on the connection.
  *
  * Errors of the call: FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_EINUSE, FORKQ_ECLOSED,
  * FORKQ_EWRITEONLY, FORKQ_EWRONGTHREAD, FORKQ_EFORKED, -EINVAL (a queue's handle). Status: 0,
