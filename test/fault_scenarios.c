@@ -782,6 +782,8 @@ static void act_send(struct world *w) {
   sent(w, 7, forkq_connection_send_bytes(w->a, "\x07", 1, 0, FORKQ_ALL));
   object = bytes(2, LARGE);
   sent(w, 2, forkq_connection_send(w->a, &object));
+  object = small(8);
+  sent(w, 8, forkq_connection_send(w->a, &object));
 }
 
 static void arrived(struct world *w, forkq_item_t *item) {
