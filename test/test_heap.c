@@ -43,6 +43,14 @@ static void count_free(void *memory, void *arg) {
   free(memory);
 }
 
+static void set_up(void) {
+  calls = (struct calls){ 0 };
+}
+
+static void tear_down(void) {
+  forkq_heap_set(NULL);
+}
+
 static void install(void) {
   forkq_heap_t heap = { count_malloc, count_realloc, count_free, &calls };
   forkq_heap_set(&heap);
@@ -112,6 +120,7 @@ static int failures_of(int requests) {
 }
 
 START_TEST(the_failing_heap_fails_where_it_was_told) {
+  long before = support_heap_requests();
   support_heap_install();
   support_heap_fail_at(3, false);
   ck_assert_int_eq(failures_of(2), 0);
@@ -121,7 +130,7 @@ START_TEST(the_failing_heap_fails_where_it_was_told) {
   ck_assert_int_eq(failures_of(5), 4);
   support_heap_fail_at(0, false);
   ck_assert_int_eq(failures_of(5), 0);
-  ck_assert_int_eq(support_heap_requests(), 18);
+  ck_assert_int_eq(support_heap_requests() - before, 18);
   ck_assert_int_eq(support_heap_live(), 0);
   void *memory = forkq__realloc(forkq__realloc(NULL, 1), 100);
   ck_assert_int_eq(support_heap_live(), 1);
@@ -144,6 +153,14 @@ static void keep(forkq_log_level_t level, const char *message, void *arg) {
   logged.level = level;
   logged.arg = arg;
   snprintf(logged.message, sizeof logged.message, "%s", message);
+}
+
+static void begin_log(void) {
+  logged.count = 0;
+}
+
+static void end_log(void) {
+  forkq_log_set(NULL, NULL);
 }
 
 START_TEST(the_callback_gets_level_message_and_argument) {
@@ -190,6 +207,7 @@ END_TEST
 int main(void) {
   Suite *suite = suite_create("heap");
   TCase *heap = tcase_create("heap");
+  tcase_add_checked_fixture(heap, set_up, tear_down);
   tcase_add_test(heap, every_request_goes_to_the_hook);
   tcase_add_test(heap, calloc_clears_what_the_hook_gives);
   tcase_add_test(heap, null_from_the_hook_comes_through);
@@ -198,6 +216,7 @@ int main(void) {
   tcase_add_test(heap, the_failing_heap_fails_where_it_was_told);
   suite_add_tcase(suite, heap);
   TCase *log = tcase_create("log");
+  tcase_add_checked_fixture(log, begin_log, end_log);
   tcase_add_test(log, the_callback_gets_level_message_and_argument);
   tcase_add_test(log, a_long_message_is_cut_not_overrun);
   tcase_add_test(log, without_a_callback_nothing_is_printed);

@@ -102,6 +102,7 @@ static void assert_holds(uint32_t number, size_t strings, size_t count) {
 static void tear_down(void) {
   forkq_item_destroy(&item);
   msgpack_sbuffer_destroy(&message);
+  msgpack_sbuffer_init(&message);
 }
 
 /* ---- tests ------------------------------------------------------------------------- */

@@ -15,6 +15,7 @@ static uv_loop_t loop;
 static forkq_loop_queue_t queue;
 static bool is_open;
 static int closed;
+static int disposed_count;
 static int fds_before;
 
 /* Set while a call of the library is under way that must not call back. */
@@ -48,7 +49,7 @@ static void set_up(void) {
   ck_assert_int_eq(uv_loop_init(&loop), 0);
   fds_before = support_open_fds();
   end_count = 0;
-  closed = 0;
+  closed = disposed_count = 0;
   is_open = in_call = false;
 }
 
@@ -495,7 +496,6 @@ END_TEST
 /* ---- shutdown and close ------------------------------------------------------------ */
 
 static intptr_t disposed[8];
-static int disposed_count;
 
 static void dispose(forkq_loop_queue_t *q, void *item) {
   ck_assert_ptr_eq(q, &queue);
@@ -924,6 +924,14 @@ static struct model {
   uint64_t put, got;
 } model;
 
+static void open_model(enum kind kind, int64_t maxsize) {
+  model.kind = kind;
+  model.maxsize = maxsize;
+  model.count = 0;
+  model.put = model.got = 0;
+  open_kind(kind, maxsize);
+}
+
 static void model_put(intptr_t item) {
   support_assert(model.count < MODEL_MAX);
   model.items[model.count++] = item;
@@ -1038,9 +1046,7 @@ static void one_step(void) {
 START_TEST(no_item_is_lost_or_doubled_whatever_is_cancelled) {
   static const int64_t sizes[] = { 0, 1, 3, 20 };
   seed = (uint64_t)_i;
-  model.kind = (enum kind)(_i % 3);
-  model.maxsize = sizes[_i / 3];
-  open_kind(model.kind, model.maxsize);
+  open_model((enum kind)(_i % 3), sizes[_i / 3]);
   queue.dispose = dispose_from_model;
   for (int i = 0; i < 20000; i++)
     one_step();
@@ -1054,8 +1060,7 @@ START_TEST(no_item_is_lost_or_doubled_whatever_is_cancelled) {
 END_TEST
 
 START_TEST(a_large_queue_keeps_its_order) {
-  model.kind = (enum kind)_i;
-  open_kind(model.kind, 0);
+  open_model((enum kind)_i, 0);
   seed = 1;
   /* Up and down, so that a ring wraps around in all of its sizes. */
   for (int round = 0; round < 9; round++) {

@@ -43,6 +43,11 @@ static void consumer(void *arg) {
   forkq_item_destroy(&item);
 }
 
+static void set_up(void) {
+  atomic_store(&received, 0);
+  atomic_store(&sum, 0);
+}
+
 static void run(int64_t maxsize) {
   uv_thread_t producers[THREADS], consumers[THREADS];
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
@@ -146,6 +151,7 @@ int main(void) {
   Suite *suite = suite_create("queue_threads");
   TCase *tcase = tcase_create("threads");
   tcase_set_timeout(tcase, 100);
+  tcase_add_checked_fixture(tcase, set_up, NULL);
   tcase_add_test(tcase, unbounded);
   tcase_add_test(tcase, bounded);
   tcase_add_test(tcase, one_slot);

@@ -533,10 +533,14 @@ static msgpack_object of_type(int type) {
 
 static msgpack_sbuffer packed;
 
-static int pack(const msgpack_object *object) {
-  msgpack_packer packer;
+static void forget_packed(void) {
   msgpack_sbuffer_destroy(&packed);
   msgpack_sbuffer_init(&packed);
+}
+
+static int pack(const msgpack_object *object) {
+  msgpack_packer packer;
+  forget_packed();
   msgpack_packer_init(&packer, &packed, msgpack_sbuffer_write);
   return forkq__pack(&packer, object);
 }
@@ -576,7 +580,7 @@ START_TEST(every_type_packs_and_comes_back) {
     assert_same_after_unpacking(&all[i]);
   msgpack_object whole = array_of(all, 12);
   assert_same_after_unpacking(&whole);
-  msgpack_sbuffer_destroy(&packed);
+  forget_packed();
 }
 END_TEST
 
@@ -619,7 +623,7 @@ START_TEST(packing_stops_at_the_depth_that_unpacks) {
       ck_assert_uint_eq(packed.size, 0);
     }
   }
-  msgpack_sbuffer_destroy(&packed);
+  forget_packed();
 }
 END_TEST
 
