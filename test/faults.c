@@ -102,7 +102,7 @@ void faults_describe(const struct fault *fault, char *text, int size) {
            fault->first, count, how);
 }
 
-/* Counts the call; the error that it shall have, FAULT_SHORT, or 0. */
+/* Counts the call; the error that it shall have, FAULT_SHORT, FAULT_NOTHING, or 0. */
 static int error_of(enum fault_call call) {
   if (!atomic_load(&active))
     return 0;
@@ -280,7 +280,19 @@ long __wrap_syscall(long number, ...) {
     return fails_or_cuts(call, &size) ? -1 : __real_##name arguments;                    \
   }
 
-WRAP_SIZED(FAULT_READ, read, (int fd, void *data, size_t size), (fd, data, size))
+ssize_t __real_read(int fd, void *data, size_t size);
+ssize_t __wrap_read(int fd, void *data, size_t size);
+ssize_t __wrap_read(int fd, void *data, size_t size) {
+  int error = error_of(FAULT_READ);
+  if (error > 0) {
+    errno = error;
+    return -1;
+  }
+  if (error == FAULT_NOTHING)
+    return 0;
+  return __real_read(fd, data, error == FAULT_SHORT && size > 1 ? size / 2 : size);
+}
+
 WRAP_SIZED(FAULT_WRITE, write, (int fd, const void *data, size_t size), (fd, data, size))
 WRAP_SIZED(FAULT_PREAD, pread64, (int fd, void *data, size_t size, off64_t offset),
            (fd, data, size, offset))

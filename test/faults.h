@@ -52,9 +52,12 @@ enum fault_call {
 /* As an error: not a failure; the call reads or writes a part of what it was asked to. */
 #define FAULT_SHORT (-1)
 
+/* Likewise, of read: it brings nothing, and leaves what is there. */
+#define FAULT_NOTHING (-2)
+
 struct fault {
   enum fault_call call;
-  int error;  /* an errno, or FAULT_SHORT */
+  int error;  /* an errno, FAULT_SHORT or FAULT_NOTHING */
   long first; /* the first call that fails, from 1; 0: none */
   long count; /* how many fail in a row, or FAULT_LASTS */
 };

@@ -6,6 +6,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <forkq.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -112,6 +113,42 @@ START_TEST(every_call_fails) {
 }
 END_TEST
 
+/* ---- reads that bring nothing -------------------------------------------------------------- */
+
+#define EMPTY_PACKETS 1024 /* as channel.c has it */
+
+/* Gets the one item of a queue while so many reads bring nothing. */
+static int get_behind(long empty) {
+  const msgpack_object object = { .type = MSGPACK_OBJECT_NIL };
+  const struct fault nothing = { FAULT_READ, FAULT_NOTHING, 1, empty };
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  forkq_queue_t *queue;
+  ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  ck_assert_int_eq(forkq_queue_put(queue, &object, 0), 0);
+  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
+  ck_assert_int_eq(forkq_wait(&entry, 1, 10000), 1);
+  faults_begin(&nothing);
+  int r = forkq_queue_get(queue, &item, 10000);
+  faults_end();
+  ck_assert_int_eq(faults_calls(FAULT_READ), r == 0 ? empty + 1 : EMPTY_PACKETS);
+  /* What was not got is there still. */
+  if (r != 0)
+    ck_assert_int_eq(forkq_queue_get(queue, &item, 10000), 0);
+  ck_assert_int_eq(item.object.type, MSGPACK_OBJECT_NIL);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+  forkq_item_destroy(&item);
+  forkq_queue_destroy(queue);
+  return r;
+}
+
+START_TEST(empty_packets_in_a_row_have_a_limit) {
+  ck_assert_int_eq(get_behind(1), 0);
+  ck_assert_int_eq(get_behind(EMPTY_PACKETS - 1), 0);
+  ck_assert_int_eq(get_behind(EMPTY_PACKETS), FORKQ_EBROKEN);
+  ck_assert_int_eq(get_behind(EMPTY_PACKETS + 1), FORKQ_EBROKEN);
+}
+END_TEST
+
 /* ---- the engine: the others trust it --------------------------------------------------- */
 
 START_TEST(the_engine_fails_what_it_was_told) {
@@ -164,6 +201,7 @@ int main(void) {
   TCase *calls = tcase_create("calls");
   tcase_set_timeout(calls, 240);
   tcase_add_loop_test(calls, every_call_fails, 0, KINDS);
+  tcase_add_test(calls, empty_packets_in_a_row_have_a_limit);
   suite_add_tcase(suite, calls);
   return support_main(suite);
 }
