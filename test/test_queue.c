@@ -7,7 +7,6 @@
 #include <forkq.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -387,32 +386,7 @@ START_TEST(unknown_options_are_refused) {
 }
 END_TEST
 
-/* ---- what the system refuses
- * -------------------------------------------------------------- */
-
-START_TEST(create_without_descriptors_is_emfile_and_leaks_none) {
-  int open_now = support_open_fds();
-  struct rlimit limit, old;
-  getrlimit(RLIMIT_NOFILE, &old);
-  forkq_queue_t *other = NULL;
-  int r;
-  int allowed = 0;
-  do {
-    limit = (struct rlimit){ (rlim_t)(fds_before + 4 + allowed), old.rlim_max };
-    setrlimit(RLIMIT_NOFILE, &limit);
-    r = forkq_queue_create(&other, 0);
-    setrlimit(RLIMIT_NOFILE, &old);
-    if (r < 0) {
-      ck_assert_int_eq(r, -EMFILE);
-      ck_assert_ptr_null(other);
-      ck_assert_int_eq(support_open_fds(), open_now);
-    }
-    allowed++;
-  } while (r < 0);
-  ck_assert_int_ge(allowed, 4);
-  forkq_queue_destroy(other);
-}
-END_TEST
+/* ---- without memory ------------------------------------------------------------------------ */
 
 START_TEST(every_allocation_may_fail) {
   forkq_queue_destroy(queue);
@@ -643,7 +617,6 @@ int main(void) {
   tcase_add_test(tcase, an_object_of_no_type_is_refused);
   tcase_add_test(tcase, null_and_bad_timeouts_have_their_errors);
   tcase_add_test(tcase, unknown_options_are_refused);
-  tcase_add_test(tcase, create_without_descriptors_is_emfile_and_leaks_none);
   tcase_add_test(tcase, every_allocation_may_fail);
   tcase_add_test(tcase, close_gives_every_descriptor_back_unused_or_used);
   tcase_add_test(tcase, close_ends_the_waits_of_other_threads);
