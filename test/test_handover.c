@@ -161,6 +161,50 @@ START_TEST(to_an_unrelated_process_over_a_socket) {
 }
 END_TEST
 
+#define FDS_MAX                                                                          \
+  8 /* that a receive takes and closes, as os.c has it; the kernel keeps the rest */
+
+/* The text of this queue with so many descriptors beside it: what a receive says. */
+static int receive_with_fds(int count) {
+  enum { MOST = FDS_MAX + 1 };
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(MOST * sizeof(int))];
+  } control = { .space = { 0 } };
+  forkq_handover_t handover;
+  forkq_queue_t *received = NULL;
+  int sockets[2], fds[MOST];
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
+  for (int i = 0; i < count; i++)
+    fds[i] = handover.fds[i % FORKQ_HANDOVER_FDS];
+  struct iovec part = { handover.text, sizeof handover.text };
+  size_t size = (size_t)count * sizeof(int);
+  struct msghdr message = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = count > 0 ? control.space : NULL,
+                            .msg_controllen = count > 0 ? CMSG_SPACE(size) : 0 };
+  control.header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(size),
+                                     .cmsg_level = SOL_SOCKET,
+                                     .cmsg_type = SCM_RIGHTS };
+  memcpy(CMSG_DATA(&control.header), fds, size);
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+  int open_before = support_open_fds();
+  ck_assert_int_gt(sendmsg(sockets[0], &message, 0), 0);
+  int r = forkq_queue_receive(&received, sockets[1], NULL);
+  ck_assert_int_eq(support_open_fds(), open_before);
+  close(sockets[0]);
+  close(sockets[1]);
+  return r;
+}
+
+START_TEST(as_many_descriptors_as_a_queue_has_or_none_stays_open) {
+  /* This process has the queue already, and that is what is wrong with the right number. */
+  for (int count = 0; count <= FDS_MAX + 1; count++)
+    ck_assert_int_eq(receive_with_fds(count),
+                     count == FORKQ_HANDOVER_FDS ? FORKQ_ETWICE : FORKQ_EHANDOVER);
+}
+END_TEST
+
 START_TEST(what_the_killed_program_held_comes_back) {
   pid_t child = support_fork(exec_other, role_hoard);
   while (forkq_queue_full(queue) == 0)
@@ -331,6 +375,7 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, to_a_program_started_with_posix_spawn);
   tcase_add_test(tcase, test_mixed_startmethod);
   tcase_add_test(tcase, to_an_unrelated_process_over_a_socket);
+  tcase_add_test(tcase, as_many_descriptors_as_a_queue_has_or_none_stays_open);
   tcase_add_test(tcase, what_the_killed_program_held_comes_back);
   tcase_add_test(tcase, the_same_process_is_refused);
   tcase_add_test(tcase, text_that_is_no_handover_is_refused);
