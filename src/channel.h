@@ -118,7 +118,8 @@ uint32_t forkq__channel_room(struct forkq__channel *channel);
  * its beginning: whoever reads drops these. Under the write lock. */
 void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes);
 
-/* Waits until the pipe has room or has no reader any more, or `stop_fd` is readable. */
+/* Waits until the pipe has room or has no reader any more, or `stop_fd` is readable; or for a
+ * moment, where nothing can be polled. */
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
                               int64_t deadline);
 

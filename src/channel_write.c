@@ -2,6 +2,9 @@
 
 #include "os.h"
 
+/* Where nothing can be polled, room in the pipe is looked for this often. */
+#define WITHOUT_POLL_MS 10
+
 /* The write lock guards a number that only grows, and the pending fields of its owner's own
  * cell, which the ledger settles. A message left without its end is the readers' to drop. */
 static void repair_write(void *arg) {
@@ -79,7 +82,11 @@ void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
     { .fd = channel->write_fd, .events = POLLOUT },
     { .fd = stop_fd, .events = POLLIN },
   };
-  forkq__os_poll(fds, 2, deadline);
+  if (forkq__os_poll(fds, 2, deadline) < 0) {
+    _Atomic uint32_t nobody = 0;
+    forkq__os_futex_wait(&nobody, 0,
+                         forkq__os_deadline_within(deadline, WITHOUT_POLL_MS));
+  }
 }
 
 bool forkq__channel_hasten(struct forkq__channel *channel) {

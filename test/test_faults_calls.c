@@ -149,6 +149,48 @@ START_TEST(empty_packets_in_a_row_have_a_limit) {
 }
 END_TEST
 
+/* ---- a feeder that cannot poll ----------------------------------------------------------- */
+
+#define WATCHED_MS 200
+
+/* Messages that fill the pipe several times over, put while poll(2) fails. The feeder, which finds
+ * the pipe full, looks for room from time to time, and sends them once there is some. */
+static void put_without_poll(size_t size, int count) {
+  static char data[200000];
+  const msgpack_object object = { .type = MSGPACK_OBJECT_BIN,
+                                  .via = { .bin = { (uint32_t)size, data } } };
+  const struct fault no_memory = { FAULT_POLL, ENOMEM, 1, FAULT_LASTS };
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  forkq_queue_t *queue;
+  ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  support_shrink_pipe(queue);
+  faults_begin(&no_memory);
+  for (int i = 0; i < count; i++)
+    ck_assert_int_eq(forkq_queue_put(queue, &object, 0), 0);
+  support_until_pipe_full(queue);
+  while (faults_calls(FAULT_POLL) == 0)
+    usleep(100);
+  int64_t begin_ms = support_now_ms();
+  long before = faults_calls(FAULT_POLL);
+  usleep(WATCHED_MS * 1000);
+  long looks = faults_calls(FAULT_POLL) - before;
+  int64_t took_ms = support_now_ms() - begin_ms;
+  ck_assert_int_le(looks, took_ms);
+  ck_assert(faults_end());
+  for (int i = 0; i < count; i++) {
+    ck_assert_int_eq(forkq_queue_get(queue, &item, 10000), 0);
+    ck_assert_uint_eq(item.object.via.bin.size, size);
+  }
+  forkq_item_destroy(&item);
+  forkq_queue_destroy(queue);
+}
+
+START_TEST(a_feeder_that_cannot_poll_looks_from_time_to_time) {
+  put_without_poll(200000, 1);
+  put_without_poll(100, 3000);
+}
+END_TEST
+
 /* ---- the engine: the others trust it --------------------------------------------------- */
 
 START_TEST(the_engine_fails_what_it_was_told) {
@@ -201,7 +243,11 @@ int main(void) {
   TCase *calls = tcase_create("calls");
   tcase_set_timeout(calls, 240);
   tcase_add_loop_test(calls, every_call_fails, 0, KINDS);
-  tcase_add_test(calls, empty_packets_in_a_row_have_a_limit);
   suite_add_tcase(suite, calls);
+  TCase *lasting = tcase_create("lasting");
+  tcase_set_timeout(lasting, 60);
+  tcase_add_test(lasting, empty_packets_in_a_row_have_a_limit);
+  tcase_add_test(lasting, a_feeder_that_cannot_poll_looks_from_time_to_time);
+  suite_add_tcase(suite, lasting);
   return support_main(suite);
 }
