@@ -38,10 +38,17 @@ void support_child_failed(const char *file, int line, const char *condition) {
   _exit(1);
 }
 
+/* Longer where a checker makes everything slow, which is told to Check in this way. */
+static int64_t patience_ms(void) {
+  const char *multiplier = getenv("CK_TIMEOUT_MULTIPLIER");
+  int times = multiplier == NULL ? 1 : atoi(multiplier);
+  return PATIENCE_MS * (int64_t)(times > 0 ? times : 1);
+}
+
 static void give_up(const char *what) {
   if (is_child)
     support_child_failed(__FILE__, __LINE__, what);
-  ck_abort_msg("waited %d ms in vain: %s", PATIENCE_MS, what);
+  ck_abort_msg("waited %lld ms in vain: %s", (long long)patience_ms(), what);
 }
 
 int64_t support_now_ms(void) {
@@ -53,7 +60,7 @@ int64_t support_now_ms(void) {
 /* Waits until the condition holds. */
 static void until(bool (*holds)(const void *arg), const void *arg, const char *what) {
   const struct timespec moment = { 0, 100000 };
-  int64_t deadline = support_now_ms() + PATIENCE_MS;
+  int64_t deadline = support_now_ms() + patience_ms();
   while (!holds(arg)) {
     if (support_now_ms() > deadline)
       give_up(what);

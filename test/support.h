@@ -45,7 +45,9 @@ void support_stop(pid_t child);
 /* Memory, all zero, that children share; it lasts until the test ends. */
 void *support_shared(size_t size);
 
-/* ---- waiting for a state: at most 10 seconds, and then the test fails -------------- */
+/* ---- waiting for a state: at most 10 seconds, and then the test fails ---------------
+ *
+ * Or CK_TIMEOUT_MULTIPLIER times that. */
 
 /* Until the flag is not 0. */
 void support_until(_Atomic int *flag);

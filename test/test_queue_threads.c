@@ -7,7 +7,10 @@
 #include <uv.h>
 
 #define THREADS 4
+
+/* Messages of each thread, or what FORKQ_TEST_EACH says, as a checker may be very slow. */
 #define EACH 20000
+static uint64_t each = EACH;
 
 static forkq_queue_t *queue;
 static _Atomic uint64_t received;
@@ -20,8 +23,8 @@ static int put(uint64_t value, int timeout_ms) {
 }
 
 static void producer(void *arg) {
-  uint64_t base = (uint64_t)(uintptr_t)arg * EACH;
-  for (uint64_t i = 0; i < EACH; i++)
+  uint64_t base = (uint64_t)(uintptr_t)arg * each;
+  for (uint64_t i = 0; i < each; i++)
     ck_assert_int_eq(put(base + i, -1), 0);
 }
 
@@ -35,8 +38,8 @@ static void consumer(void *arg) {
     if (item.object.type == MSGPACK_OBJECT_NIL)
       break;
     uint64_t value = item.object.via.u64;
-    ck_assert_uint_ge(value % EACH, next[value / EACH]);
-    next[value / EACH] = value % EACH + 1;
+    ck_assert_uint_ge(value % each, next[value / each]);
+    next[value / each] = value % each + 1;
     atomic_fetch_add(&received, 1);
     atomic_fetch_add(&sum, value);
   }
@@ -61,7 +64,7 @@ static void run(int64_t maxsize) {
     ck_assert_int_eq(forkq_queue_put_packed(queue, "\xc0", 1, -1), 0);
   for (int i = 0; i < THREADS; i++)
     uv_thread_join(&consumers[i]);
-  uint64_t n = THREADS * EACH;
+  uint64_t n = THREADS * each;
   ck_assert_uint_eq(atomic_load(&received), n);
   ck_assert_uint_eq(atomic_load(&sum), n * (n - 1) / 2);
   forkq_queue_destroy(queue);
@@ -148,6 +151,9 @@ START_TEST(closed_in_the_middle) {
 END_TEST
 
 int main(void) {
+  const char *fewer = getenv("FORKQ_TEST_EACH");
+  if (fewer != NULL)
+    each = strtoull(fewer, NULL, 10);
   Suite *suite = suite_create("queue_threads");
   TCase *tcase = tcase_create("threads");
   tcase_set_timeout(tcase, 100);
