@@ -22,7 +22,9 @@ DROPPED
 NS_PER_MS
 NS_PER_S
 ONE_FD
+RWF_NOSIGNAL
 UNDER_TSAN
+WHERE_IT_IS
 END
 
 # A name may stand for one thing in each of several files, which the table then names.
