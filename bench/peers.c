@@ -7,8 +7,8 @@
 
 extern const struct peer peer_forkq, peer_forkq_batch, peer_forkq_object,
     peer_forkq_simple, peer_forkq_connection, peer_pipe, peer_pipe_large,
-    peer_pipe_framed, peer_packets, peer_ring, peer_seqpacket, peer_mq, peer_zmq,
-    peer_boost;
+    peer_pipe_framed, peer_packets, peer_ring, peer_ring_batch, peer_seqpacket, peer_mq,
+    peer_zmq, peer_boost;
 
 /* CPython's multiprocessing, in a process group of its own (cpython_peer.py). */
 #ifdef BENCH_PYTHON
@@ -23,10 +23,19 @@ CPYTHON(peer_cpython_pipe, "cpython_pipe", "CPython Pipe", "pipe")
 #endif
 
 static const struct peer *const peers[] = {
-  &peer_forkq,         &peer_forkq_batch,      &peer_forkq_object,
-  &peer_forkq_simple,  &peer_forkq_connection, &peer_pipe,
-  &peer_pipe_large,    &peer_pipe_framed,      &peer_packets,
-  &peer_ring,          &peer_seqpacket,        &peer_mq,
+  &peer_forkq,
+  &peer_forkq_batch,
+  &peer_forkq_object,
+  &peer_forkq_simple,
+  &peer_forkq_connection,
+  &peer_pipe,
+  &peer_pipe_large,
+  &peer_pipe_framed,
+  &peer_packets,
+  &peer_ring,
+  &peer_ring_batch,
+  &peer_seqpacket,
+  &peer_mq,
 #ifdef BENCH_ZMQ
   &peer_zmq,
 #endif
@@ -34,7 +43,9 @@ static const struct peer *const peers[] = {
   &peer_boost,
 #endif
 #ifdef BENCH_PYTHON
-  &peer_cpython_queue, &peer_cpython_object,   &peer_cpython_simple,
+  &peer_cpython_queue,
+  &peer_cpython_object,
+  &peer_cpython_simple,
   &peer_cpython_pipe,
 #endif
 };

@@ -31,7 +31,7 @@ static const char *const bounded_peers[] = {
   "boost", "zmq",           "mq",   "seqpacket",  NULL,
 };
 static const char *const object_peers[] = { "forkq_object", "cpython_object", NULL };
-static const char *const batch_peers[] = { "forkq", "forkq_batch", NULL };
+static const char *const batch_peers[] = { "forkq", "forkq_batch", "ring_batch", NULL };
 static const char *const simple_peers[] = { "forkq_simple", "cpython_simple", "pipe",
                                             NULL };
 static const char *const connection_peers[] = {
@@ -160,7 +160,7 @@ static void add_round_trips(struct plan *plan, bool quick, const char *pattern) 
       struct cell cell = throughput("round trip", shapes[0], sizes[i], false);
       cell.measure = MEASURE_ROUND_TRIP;
       cell.placement = places[place];
-      if ((quick && sizes[i] != 64) || sizes[i] == KIB ||
+      if ((quick && sizes[i] != 64) ||
           (cell.placement == PLACE_TWO_CPUS && run_cpus() < 2))
         continue;
       add_cell(plan, &cell, round_trip_peers, pattern);
