@@ -1,6 +1,7 @@
 #include "campaign.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Bytes that a queue without a bound may come to hold in a run. */
@@ -109,4 +110,29 @@ unsigned campaign_run(struct plan *plan, const struct campaign *campaign) {
       }
   end_progress();
   return failed;
+}
+
+static bool has_path(const struct cell *cell, const struct contender *contender,
+                     const char *wanted) {
+  char path[128];
+  plan_path(cell, contender, path, sizeof path);
+  return strcmp(path, wanted) == 0;
+}
+
+bool campaign_run_alone(const struct plan *plan, const char *path, double seconds,
+                        uint64_t *messages, struct outcome *ret_outcome) {
+  for (unsigned i = 0; i < plan->cells; i++)
+    for (unsigned j = 0; j < plan->cell[i].contenders; j++) {
+      const struct cell *cell = &plan->cell[i];
+      struct contender contender = cell->contender[j];
+      if (!has_path(cell, &contender, path))
+        continue;
+      if (*messages == 0 && !calibrate(cell, &contender, seconds))
+        return false;
+      if (*messages == 0)
+        *messages = contender.messages;
+      *ret_outcome = measure(cell, &contender, *messages);
+      return ret_outcome->ok;
+    }
+  return false;
 }

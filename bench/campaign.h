@@ -15,4 +15,9 @@ struct campaign {
  * Returns how many failed. */
 unsigned campaign_run(struct plan *plan, const struct campaign *campaign);
 
+/* For profile.py: the contender with that path runs alone, once, with that many messages of
+ * each producer; 0: it is calibrated first, and *messages says what came of it. */
+bool campaign_run_alone(const struct plan *plan, const char *path, double seconds,
+                        uint64_t *messages, struct outcome *ret_outcome);
+
 #endif

@@ -17,7 +17,8 @@
 
 struct arguments {
   bool quick, list;
-  const char *only, *out;
+  const char *only, *alone, *out;
+  uint64_t messages;
   struct campaign campaign;
 };
 
@@ -30,6 +31,11 @@ static void usage(FILE *file) {
         "  --list           print those names, and measure nothing\n"
         "  --rounds N       how often each runs: 1 to 25, otherwise 5\n"
         "  --seconds S      how long a run lasts, otherwise 0.2\n"
+        "  --alone NAME     one contender alone, once; prints its messages, of each "
+        "producer,\n"
+        "                   the seconds and CPU seconds\n"
+        "  --messages N     that many, with --alone, otherwise as many as take the "
+        "time\n"
         "  --out DIR        where results.{json,csv,md} go, otherwise build/bench\n",
         file);
 }
@@ -52,6 +58,8 @@ static struct arguments parse(int argc, char **argv) {
     { "quick", no_argument, NULL, 'q' },
     { "list", no_argument, NULL, 'l' },
     { "only", required_argument, NULL, 'o' },
+    { "alone", required_argument, NULL, 'a' },
+    { "messages", required_argument, NULL, 'm' },
     { "rounds", required_argument, NULL, 'r' },
     { "seconds", required_argument, NULL, 's' },
     { "out", required_argument, NULL, 'd' },
@@ -69,6 +77,12 @@ static struct arguments parse(int argc, char **argv) {
       break;
     case 'o':
       arguments.only = optarg;
+      break;
+    case 'a':
+      arguments.only = arguments.alone = optarg;
+      break;
+    case 'm':
+      arguments.messages = (uint64_t)number(optarg, 1, 1e12);
       break;
     case 'd':
       arguments.out = optarg;
@@ -116,6 +130,16 @@ static void save(const char *directory, const char *name,
     err(EXIT_FAILURE, "%s", path);
 }
 
+static int run_alone(const struct plan *plan, const struct arguments *arguments) {
+  uint64_t messages = arguments->messages;
+  struct outcome outcome;
+  if (!campaign_run_alone(plan, arguments->alone, arguments->campaign.seconds, &messages,
+                          &outcome))
+    errx(EXIT_FAILURE, "failed, or not to be had: %s", arguments->alone);
+  printf("%ju %.6f %.6f\n", (uintmax_t)messages, outcome.seconds, outcome.cpu_seconds);
+  return EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv) {
   struct arguments arguments = parse(argc, argv);
   struct plan *plan = plan_make(arguments.quick, arguments.only);
@@ -125,6 +149,8 @@ int main(int argc, char **argv) {
     list(plan);
     return EXIT_SUCCESS;
   }
+  if (arguments.alone != NULL)
+    return run_alone(plan, &arguments);
   mkdir(arguments.out, 0777);
   for (const char *const *name = peers_missing; *name != NULL; name++)
     warnx("not installed, left out: %s", *name);
