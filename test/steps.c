@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "steps.h"
 
+#include "steps_course.h"
 #include "support.h"
 
 #include <dirent.h>
@@ -37,7 +38,8 @@ struct thread {
   pid_t tid;
   enum state state;
   enum next next;
-  int signal; /* to be delivered when it goes on */
+  uintptr_t pc; /* while it is stopped */
+  int signal;   /* to be delivered when it goes on */
   uintptr_t robust;
   unsigned char robust_list[ROBUST_SIZE];
 };
@@ -84,12 +86,12 @@ static enum next instruction_at(pid_t tid, uintptr_t pc) {
 }
 
 /* The text of a victim never changes, and is that of all of them. */
-static enum next next_of(const struct thread *thread) {
+static enum next next_of(struct thread *thread) {
   static struct {
     uintptr_t pc;
     enum next next;
   } known[1 << 14];
-  uintptr_t pc = program_counter(thread);
+  uintptr_t pc = thread->pc = program_counter(thread);
   size_t i = pc % (sizeof known / sizeof *known);
   if (known[i].pc != pc) {
     known[i].next = instruction_at(thread->tid, pc);
@@ -117,20 +119,20 @@ static void find_robust_list(struct thread *thread) {
     thread->robust = 0;
 }
 
-static bool shared_changed(void) {
-  if (memcmp(before, steps->shared, before_size) == 0)
-    return false;
-  memcpy(before, steps->shared, before_size);
-  return true;
+/* 0: nothing in it changed. */
+static uint64_t shared_changes(void) {
+  uint64_t changes = steps_changes(before, steps->shared, before_size);
+  if (changes != 0)
+    memcpy(before, steps->shared, before_size);
+  return changes;
 }
 
 /* ---- running and stopping ------------------------------------------------------------ */
 
-static void resume(struct thread *thread, bool one_step) {
+static void resume(struct thread *thread, enum __ptrace_request how) {
   int signal = thread->signal;
   thread->signal = 0;
-  must(ptrace(one_step ? PTRACE_SINGLESTEP : PTRACE_CONT, thread->tid, NULL, signal) == 0,
-       "cannot go on");
+  must(ptrace(how, thread->tid, NULL, signal) == 0, "cannot go on");
 }
 
 static void note_stop(struct thread *thread, int status);
@@ -198,7 +200,7 @@ static void settle(struct thread *thread) {
     int status;
     bool is_back = back(thread, WNOHANG, &status);
     if (is_back && WIFSTOPPED(status) && is_clone(status)) {
-      resume(thread, true);
+      resume(thread, PTRACE_SINGLESTEP);
       continue;
     }
     if (is_back)
@@ -216,7 +218,7 @@ static void settle(struct thread *thread) {
 static void step(struct thread *thread) {
   bool may_sleep = thread->next == SYSTEM_CALL;
   int status;
-  resume(thread, true);
+  resume(thread, PTRACE_SINGLESTEP);
   if (may_sleep)
     settle(thread);
   else
@@ -241,7 +243,7 @@ static void run_to_mark(void) {
   for (int status, i = 0;; i = (i + 1) % thread_count) {
     struct thread *thread = &threads[i];
     if (thread->state == STOPPED) {
-      resume(thread, false);
+      resume(thread, PTRACE_CONT);
       thread->state = RUNNING;
     }
     if (thread->state == RUNNING && back(thread, WNOHANG, &status) && thread == caller) {
@@ -271,7 +273,7 @@ static void hold_others(void) {
     back(thread, 0, &status);
     if (thread->state == GONE)
       continue;
-    resume(thread, true);
+    resume(thread, PTRACE_SINGLESTEP);
     settle(thread);
   }
 }
@@ -285,7 +287,7 @@ static void begin(void) {
     ck_abort_msg("ptrace is not permitted here, and these tests cannot do without: in a "
                  "container, allow it with --cap-add=SYS_PTRACE");
   must(ptrace(PTRACE_SETOPTIONS, threads[0].tid, NULL,
-              PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL) == 0,
+              PTRACE_O_TRACECLONE | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) == 0,
        "PTRACE_SETOPTIONS");
   run_to_mark();
   hold_others();
@@ -332,7 +334,7 @@ static bool complete(void) {
 
 static void describe(const char *what, const struct thread *thread) {
   extern char __executable_start;
-  uintptr_t pc = thread->state == STOPPED ? program_counter(thread) : 0;
+  uintptr_t pc = thread->state == STOPPED ? thread->pc : 0;
   snprintf(where, sizeof where, "point %ld, thread %d, %s, at %#lx", points,
            (int)(thread - threads), what,
            (unsigned long)(pc > 0 ? pc - (uintptr_t)&__executable_start : 0));
@@ -348,7 +350,32 @@ static void await(void) {
     must(support_now_ms() < deadline, "the victim sleeps for ever");
     usleep(50);
   }
-  shared_changed();
+  shared_changes();
+}
+
+static struct steps_leg *leg_to(long point) {
+  return &steps->course->legs[point - 1];
+}
+
+/* Writes down the leg to the point that was just counted, if it goes on from what is known.
+ * What comes after all slept is not the same again. */
+static void record(const struct thread *thread, uint64_t changes) {
+  struct steps_course *course = steps->course;
+  if (course == NULL || awaited || points != course->known + 1 || points > STEPS_LEGS_MAX)
+    return;
+  struct steps_leg *leg = leg_to(points);
+  steps_trail_end(leg);
+  leg->thread = (int)(thread - threads);
+  leg->changes = changes;
+  course->known = points;
+}
+
+/* What the thread's step changed that others can see, as a number; 0: nothing. */
+static uint64_t changes_by(struct thread *thread) {
+  uint64_t changes = shared_changes();
+  if (thread->state == STOPPED && robust_list_changed(thread))
+    changes = ~changes;
+  return changes;
 }
 
 /* Counts the point that the step of `thread` came to, if it is one. */
@@ -356,15 +383,16 @@ static bool at_point(struct thread *thread, enum next was) {
   bool called = was == SYSTEM_CALL;
   if (called)
     find_robust_list(thread);
-  bool stored = shared_changed();
-  stored = (thread->state == STOPPED && robust_list_changed(thread)) || stored;
-  bool calls = thread->state == STOPPED && thread->next == SYSTEM_CALL;
-  if (!called && !stored && !calls)
+  uint64_t changes = changes_by(thread);
+  bool at_work = thread->state == STOPPED && thread->next == ORDINARY;
+  if (!called && changes == 0 && at_work)
     return false;
   points++;
+  record(thread, changes);
   describe(thread->state == ASLEEP ? "asleep"
            : called                ? "after a system call"
-           : stored                ? "after a store"
+           : changes != 0          ? "after a store"
+           : thread->next == MARK  ? "at its second mark"
                                    : "before a system call",
            thread);
   return true;
@@ -372,7 +400,7 @@ static bool at_point(struct thread *thread, enum next was) {
 
 /* Goes on to the next point; false at the end. */
 static bool go_on(void) {
-  for (;;) {
+  for (bool first = true;; first = false) {
     struct thread *thread = choose();
     if (thread == NULL) {
       if (complete())
@@ -383,12 +411,74 @@ static bool go_on(void) {
       return true;
     }
     enum next was = thread->next;
+    if (first)
+      steps_trail_begin(thread->pc);
     step(thread);
+    steps_trail_add(thread->pc);
     if (was == SYSTEM_CALL)
       see_sleepers();
     if (at_point(thread, was))
       return true;
   }
+}
+
+/* ---- following those who were there before --------------------------------------------- */
+
+static unsigned long text_at(pid_t tid, uintptr_t pc) {
+  errno = 0;
+  unsigned long word = (unsigned long)ptrace(PTRACE_PEEKTEXT, tid, pc, NULL);
+  must(errno == 0, "no text");
+  return word;
+}
+
+static void set_text(pid_t tid, uintptr_t pc, unsigned long word) {
+  must(ptrace(PTRACE_POKETEXT, tid, pc, word) == 0, "cannot write the text");
+}
+
+/* At full speed. False if something else stops it before, a system call say. */
+static bool run_to(struct thread *thread, uintptr_t pc) {
+  unsigned long text = text_at(thread->tid, pc);
+  int status;
+  set_text(thread->tid, pc, (text & ~0xfful) | 0xcc);
+  resume(thread, PTRACE_SYSCALL);
+  must(waitpid(thread->tid, &status, __WALL) == thread->tid, "waitpid");
+  thread->state = WIFSTOPPED(status) ? STOPPED : GONE;
+  if (thread->state == GONE || status >> 8 != SIGTRAP ||
+      program_counter(thread) != pc + 1)
+    return false;
+  set_text(thread->tid, pc, text);
+  must(ptrace(PTRACE_POKEUSER, thread->tid, offsetof(struct user_regs_struct, rip), pc) ==
+           0,
+       "cannot set the program counter");
+  thread->next = next_of(thread);
+  return true;
+}
+
+/* Goes on to the next point as the others did. False if its way is another one. */
+static bool follow(const struct steps_leg *leg) {
+  struct thread *thread = choose();
+  if (thread != &threads[leg->thread] || thread->pc != leg->begin)
+    return false;
+  if (thread->next == SYSTEM_CALL)
+    return go_on();
+  if (leg->landmark != 0 && !run_to(thread, leg->landmark))
+    return false;
+  for (long i = 0; i < leg->rest; i++) {
+    if (thread->state != STOPPED || thread->next != ORDINARY)
+      return false;
+    step(thread);
+  }
+  if (thread->state != STOPPED || thread->pc != leg->end ||
+      changes_by(thread) != leg->changes)
+    return false;
+  points++;
+  return true;
+}
+
+/* The last leg is stepped, whatever is known, so that nothing passes unseen by on it. */
+static bool can_follow(long point) {
+  return steps->course != NULL && !awaited && points < steps->course->known &&
+         points < point - 1;
 }
 
 static void end(void) {
@@ -402,17 +492,25 @@ static void end(void) {
     }
 }
 
-bool steps_kill(const struct steps *of, long point) {
+enum steps_end steps_kill(const struct steps *of, long point) {
+  enum steps_end result = STEPS_KILLED;
   steps = of;
   points = 0;
   awaited = false;
   snprintf(where, sizeof where, "point 0");
   begin();
-  bool within = true;
-  while (points < point && (within = go_on()))
-    ;
-  if (!within)
+  while (result == STEPS_KILLED && points < point) {
+    if (can_follow(point))
+      result = follow(leg_to(points + 1)) ? STEPS_KILLED : STEPS_STRAYED;
+    else
+      result = go_on() ? STEPS_KILLED : STEPS_AT_END;
+  }
+  if (result == STEPS_AT_END)
     snprintf(where, sizeof where, "at its end, after %ld points", points);
+  if (result == STEPS_STRAYED) {
+    of->course->known = points;
+    snprintf(where, sizeof where, "on another way than before, after %ld points", points);
+  }
   end();
-  return within;
+  return result;
 }

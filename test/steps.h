@@ -6,14 +6,23 @@
  *
  *   - an instruction changed the shared memory, or the list of robust locks that the kernel
  *     will look through at its death;
- *   - a system call is about to begin; it sleeps in one; it has come back from one.
+ *   - a system call is about to begin; it sleeps in one; it has come back from one;
+ *   - the operation has returned (other threads may go on).
  *
- * Between two points only memory of its own changes, which dies with it. For x86-64. */
+ * Between two points only memory of its own changes, which dies with it. For x86-64.
+ *
+ * A step costs some 20 us, and there are hundreds from point to point. So only the last part of
+ * a victim's way, from one point to the next, is always stepped; of what lies before, the
+ * victims before it left a description (steps_course.h) by which it goes at full speed and is
+ * held against at each point: the same instruction, the same words changed, no system call
+ * between. */
 #ifndef FORKQ_TEST_STEPS_H
 #define FORKQ_TEST_STEPS_H
 
 #include <stdbool.h>
 #include <stddef.h>
+
+struct steps_course;
 
 /* In the victim, twice: where its steps begin, and where they end. */
 #define steps_mark() __asm__ volatile("int3" ::: "memory")
@@ -30,12 +39,22 @@ struct steps {
   /* Which of its threads goes on when several can: the one that was there first, or the
    * newest. */
   bool newest_first;
+  /* What is known of the way of such victims, all zero at first; grows from victim to victim.
+   * NULL: each takes all its way in single steps. */
+  struct steps_course *course;
+};
+
+enum steps_end {
+  STEPS_KILLED,
+  STEPS_AT_END,
+  STEPS_STRAYED,
 };
 
 /* Runs a victim up to its point number `point`, from 0, which is its first mark, kills it, and
- * reaps it. False if it came to its end before (it is killed there): the caller at its second
- * mark, or exited, and every other thread asleep or gone. */
-bool steps_kill(const struct steps *steps, long point);
+ * reaps it. AT_END if it came to its end before (it is killed there): the caller at its second
+ * mark, or exited, and every other thread asleep or gone. STRAYED if it left the known course,
+ * and died there; of which the rest is forgotten, so that the next victim steps. */
+enum steps_end steps_kill(const struct steps *steps, long point);
 
 /* Of the last victim: how many points it had, and where it died, for a message. */
 long steps_points(void);

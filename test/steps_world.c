@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "steps_world.h"
 
+#include "steps_course.h"
+
 #include <forkq/simple_queue.h>
 #include <limits.h>
 #include <signal.h>
@@ -63,10 +65,14 @@ _Noreturn void world_failed(const char *file, int line, const char *condition) {
 
 /* ---- items --------------------------------------------------------------------------- */
 
-static int put_number(int number) {
+static int put_number_within(int number, int timeout_ms) {
   msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
   object.via.u64 = (uint64_t)number;
-  return forkq_queue_put(world_queue, &object, world_queue->simple ? -1 : PATIENCE_MS);
+  return forkq_queue_put(world_queue, &object, world_queue->simple ? -1 : timeout_ms);
+}
+
+static int put_number(int number) {
+  return put_number_within(number, PATIENCE_MS);
 }
 
 static uint8_t data[LARGEST];
@@ -343,7 +349,8 @@ static void wake(void *arg) {
   ((const struct operation *)arg)->wake();
 }
 
-static bool world_kill(const struct operation *operation, long point) {
+static enum steps_end world_kill(const struct operation *operation, long point,
+                                 struct steps_course *course) {
   struct steps steps = {
     .victim = victim,
     .wake = operation->wake != NULL ? wake : NULL,
@@ -351,6 +358,7 @@ static bool world_kill(const struct operation *operation, long point) {
     .shared = world_queue->segment,
     .shared_size = SHARED_SIZE,
     .newest_first = operation->newest_first,
+    .course = course,
   };
   victims++;
   atomic_store(&journal->victim_puts, 0);
@@ -365,9 +373,11 @@ static void look_qsize(void) {
   world_must(forkq_queue_qsize(world_queue) >= 0);
 }
 
+/* Who waits for room may take it first. */
 static void child_puts(void *arg) {
-  CHILD_MUST(put_number(world_puts + 1) == 0);
-  atomic_store((_Atomic int *)arg, 1);
+  int r = put_number_within(world_puts + 1, (world->waiting & PUTTER) ? 0 : PATIENCE_MS);
+  CHILD_MUST(r == 0 || (r == FORKQ_FULL && (world->waiting & PUTTER)));
+  atomic_store((_Atomic int *)arg, r == 0 ? 1 : 2);
   forkq_queue_destroy(world_queue);
 }
 
@@ -378,7 +388,7 @@ static void look_new(void) {
   atomic_store(&journal->newcomer_put, 0);
   newcomer = support_fork(child_puts, (void *)&journal->newcomer_put);
   support_until(&journal->newcomer_put);
-  world_puts++;
+  world_puts += atomic_load(&journal->newcomer_put) == 1;
 }
 
 static void look_stats(void) {
@@ -617,28 +627,53 @@ static void check_progress(int *arrived, int *lost) {
   *lost = missing();
 }
 
-/* One life and death of a victim, and what comes after it. */
+/* What is known of the way of the victims at hand, and of those who come after them. */
+static struct steps_course course;
+static struct steps_course course_of_next;
+static struct {
+  long kills;
+  long
+      strays; /* victims that died elsewhere, whose death counts for nothing but itself */
+  int64_t begun_ms;
+} tally;
+
+static void tally_begin(void) {
+  memset(&tally, 0, sizeof tally);
+  tally.begun_ms = support_now_ms();
+  slowest_ms = 0;
+  course.known = 0;
+}
+
+static void report(const char *name, long all_points) {
+  printf(
+      "%-64s %6ld points %6ld kills, %4ld strays, %5.1f s, right again within %4lld ms\n",
+      name, all_points, tally.kills, tally.strays,
+      (double)(support_now_ms() - tally.begun_ms) / 1000, (long long)slowest_ms);
+}
+
+/* One life and death of a victim, and what comes after it. False if it came to its end. Who
+ * strays dies at some instruction, after which all must be as well; then another one dies at
+ * the point. */
 static bool kill_and_check(const struct operation *operation, long point, long look) {
-  first_look = look % LOOKS;
-  world_begin(operation);
-  bool within = world_kill(operation, point);
-  world_check(operation);
-  return within;
+  enum steps_end end;
+  do {
+    first_look = look % LOOKS;
+    world_begin(operation);
+    end = world_kill(operation, point, &course);
+    world_check(operation);
+    tally.kills++;
+    tally.strays += end == STEPS_STRAYED;
+  } while (end == STEPS_STRAYED);
+  return end == STEPS_KILLED;
 }
 
-static void report(const char *name, long all_points, long kills) {
-  printf("%-56s %5ld points %6ld kills, right again within %4lld ms\n", name, all_points,
-         kills, (long long)slowest_ms);
-}
-
-static void sweep(const struct operation *operation, long pass, long *kills) {
+static void sweep(const struct operation *operation, long pass) {
   int arrived = 0, lost = 0;
   bool within = true;
   for (long point = first_point(); within; point += stride()) {
     within = kill_and_check(operation, point, point / stride() + pass);
     if (!operation->unsteady && !operation->gets_own && operation->ending == STAYS_OPEN)
       check_progress(&arrived, &lost);
-    ++*kills;
   }
   if (operation->ending == STAYS_OPEN) {
     world_must(arrived_of_victims() == operation->puts);
@@ -647,110 +682,153 @@ static void sweep(const struct operation *operation, long pass, long *kills) {
 }
 
 static void operation_run(const struct operation *operation) {
-  long kills = 0;
-  slowest_ms = 0;
+  tally_begin();
   for (long pass = 0; pass < (take_all() ? LOOKS : 1); pass++)
-    sweep(operation, pass, &kills);
-  report(operation->name, steps_points(), kills);
+    sweep(operation, pass);
+  report(operation->name, steps_points());
   world_must(steps_points() >= operation->floor);
 }
 
-/* Two lives in one world. False if the second came to its end. */
-static bool kill_both(const struct pair *pair, long first, long second, long look,
-                      bool *ret_within) {
+/* The two as one operation, for the checks. */
+static struct operation both_of(const struct pair *pair) {
+  static char name[128];
   struct operation both = *pair->first;
-  char name[128];
   snprintf(name, sizeof name, "%s; then %s", pair->first->name, pair->second->name);
   both.name = name;
   both.puts += pair->second->puts;
   both.takes += pair->second->takes;
   both.gets_own = both.gets_own || pair->second->takes > 0;
-  first_look = look % LOOKS;
+  return both;
+}
+
+/* Two lives in one world. */
+static enum steps_end kill_two(const struct pair *pair, long first, long second,
+                               bool *ret_within) {
+  struct operation both = both_of(pair);
   world_begin(&both);
-  *ret_within = world_kill(pair->first, first);
+  enum steps_end end = world_kill(pair->first, first, &course);
+  *ret_within = end == STEPS_KILLED;
   if (both.after != NULL)
     both.after();
   both.after = NULL;
-  bool within = world_kill(pair->second, second);
+  if (end != STEPS_STRAYED)
+    end = world_kill(pair->second, second, &course_of_next);
   world_check(&both);
-  return within;
+  tally.kills++;
+  tally.strays += end == STEPS_STRAYED;
+  return end;
+}
+
+/* False if the second came to its end. */
+static bool kill_both(const struct pair *pair, long first, long second,
+                      bool *ret_within) {
+  enum steps_end end;
+  first_look = (first + second / stride()) % LOOKS;
+  do
+    end = kill_two(pair, first, second, ret_within);
+  while (end == STEPS_STRAYED);
+  return end == STEPS_KILLED;
+}
+
+/* Returns the points of the second, after that death of the first. */
+static long sweep_second(const struct pair *pair, long first, bool *ret_within) {
+  course_of_next.known = 0;
+  long second = (seed() + first) % stride();
+  while (kill_both(pair, first, second, ret_within))
+    second += stride();
+  return steps_points();
 }
 
 static void pair_run(const struct pair *pair) {
-  /* How many points the second had after a death of the first: where that is a new number, it
-   * had something new to do. */
-  static bool known[1 << 16];
-  long kills = 0, deaths = 0, all_points = 0;
+  long deaths = 0, points = 0;
   bool within = true;
   char name[128];
-  slowest_ms = 0;
-  memset(known, 0, sizeof known);
+  tally_begin();
   for (long first = seed() % stride_of_first(); within; first += stride_of_first()) {
-    kill_both(pair, first, LONG_MAX, first, &within);
-    kills++;
-    long had = steps_points();
-    if (had >= (long)(sizeof known) || known[had])
-      continue;
-    known[had] = true;
+    points += sweep_second(pair, first, &within);
     deaths++;
-    all_points += had;
-    bool ignored;
-    for (long second = first_point(); second < had; second += stride(), kills++)
-      kill_both(pair, first, second, second / stride(), &ignored);
   }
-  snprintf(name, sizeof name, "%s; then %s: %ld ways", pair->first->name,
+  snprintf(name, sizeof name, "%s; then %s, after %ld deaths", pair->first->name,
            pair->second->name, deaths);
-  report(name, all_points, kills);
-  world_must(deaths > 1);
+  report(name, points);
 }
 
+/* ---- what is run --------------------------------------------------------------------- */
+
+/* The operations, and behind them the pairs, have numbers. */
 static const struct operation *all_operations;
+static int operation_count;
 static const struct pair *all_pairs;
+static int pair_count;
+
+static const char *name_of(int number) {
+  return number < operation_count ? all_operations[number].name
+                                  : all_pairs[number - operation_count].first->name;
+}
 
 /* FORKQ_STEPS_ONLY: a part of the names of those that shall run. */
-static bool wanted(const char *name) {
+static bool wanted(int number) {
   const char *only = getenv("FORKQ_STEPS_ONLY");
-  return only == NULL || strstr(name, only) != NULL;
+  return only == NULL || strstr(name_of(number), only) != NULL;
 }
 
 START_TEST(an_operation) {
-  if (wanted(all_operations[_i].name))
+  if (!wanted(_i))
+    return;
+  if (_i < operation_count)
     operation_run(&all_operations[_i]);
-}
-END_TEST
-
-START_TEST(a_pair) {
-  if (wanted(all_pairs[_i].first->name))
-    pair_run(&all_pairs[_i]);
+  else
+    pair_run(&all_pairs[_i - operation_count]);
 }
 END_TEST
 
 /* A copy with `rep movsb` is one step a byte: the C library shall copy otherwise. */
-static void copy_in_long_steps(void) {
-  static char self[] = "/proc/self/exe";
-  char *const arguments[] = { self, NULL };
+static void copy_in_long_steps(char **arguments) {
   if (getenv("GLIBC_TUNABLES") != NULL)
     return;
   setenv("GLIBC_TUNABLES",
          "glibc.cpu.x86_rep_movsb_threshold=1000000:"
          "glibc.cpu.x86_rep_stosb_threshold=1000000",
          1);
-  execv(self, arguments);
+  execv("/proc/self/exe", arguments);
 }
 
-int world_main(const char *name, const struct operation *operations, size_t count,
-               const struct pair *pairs, size_t pair_count, long sample) {
-  usual_stride = sample;
-  copy_in_long_steps();
-  all_operations = operations;
-  all_pairs = pairs;
-  setvbuf(stdout, NULL, _IOLBF, 0);
-  printf("one point in %ld, from the %ldth\n", stride(), first_point());
+/* A line for each that is wanted, to be run by: its program, its number. */
+static int list(const char *program) {
+  for (int i = 0; i < operation_count + pair_count; i++)
+    if (wanted(i))
+      printf("%s %d\n", program, i);
+  return EXIT_SUCCESS;
+}
+
+/* From that number on, below the other. */
+static int run(const char *name, int from, int to) {
   Suite *suite = suite_create(name);
   TCase *tcase = tcase_create(name);
-  tcase_set_timeout(tcase, 1800);
-  tcase_add_loop_test(tcase, an_operation, 0, (int)count);
-  tcase_add_loop_test(tcase, a_pair, 0, (int)pair_count);
+  tcase_set_timeout(tcase, 3000);
+  tcase_add_loop_test(tcase, an_operation, from, to);
   suite_add_tcase(suite, tcase);
-  return support_main(suite);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, to - from == 1 ? CK_SILENT : CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  if (failed > 0 && to - from == 1)
+    srunner_print(runner, CK_NORMAL);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int world_main(char **arguments, const struct world_work *work) {
+  all_operations = work->operations;
+  operation_count = (int)work->operation_count;
+  all_pairs = work->pairs;
+  pair_count = (int)work->pair_count;
+  usual_stride = work->sample;
+  if (arguments[1] != NULL && strcmp(arguments[1], "--list") == 0)
+    return list(arguments[0]);
+  copy_in_long_steps(arguments);
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  if (arguments[1] != NULL)
+    return run(work->name, atoi(arguments[1]), atoi(arguments[1]) + 1);
+  printf("one point in %ld, from the %ldth\n", stride(), first_point());
+  return run(work->name, 0, operation_count + pair_count);
 }

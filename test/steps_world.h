@@ -71,9 +71,8 @@ void world_wait_in_get(void);
 void world_stop_in_put(size_t size);
 void world_go_on(void);
 
-/* A death, then that of who recovers from it: `first` is killed at every point, or some of
- * them, and another victim, that does `second`, at every point for each of those deaths that
- * `second` has something else to do after. */
+/* A death, then that of who recovers from it: for each point at which `first` is killed, or
+ * some of them, another victim, that does `second`, is killed at each of its points. */
 struct pair {
   const struct operation *first;
   const struct operation *second;
@@ -87,15 +86,24 @@ struct pair {
   } while (0)
 _Noreturn void world_failed(const char *file, int line, const char *condition);
 
-/* Kills victims at the points of each operation, and checks the promises after each; then the
- * pairs. Every `sample`-th point is taken, or as the environment has it:
+/* What a program kills its victims in: at the points of each operation, then of the pairs.
+ * Every `sample`-th point is taken, or as the environment has it:
  *
  *   FORKQ_STEPS        another such number; "all": all points, with every way to find the dead
  *   FORKQ_STEPS_SEED   where the sample begins, 0 otherwise
  *   FORKQ_STEPS_ONLY   a part of the names of what is to be run
- *
- * What main returns. */
-int world_main(const char *name, const struct operation *operations, size_t count,
-               const struct pair *pairs, size_t pair_count, long sample);
+ */
+struct world_work {
+  const char *name;
+  const struct operation *operations;
+  size_t operation_count;
+  const struct pair *pairs;
+  size_t pair_count;
+  long sample;
+};
+
+/* What main returns. Of the arguments the first says what to do: nothing else, all in this
+ * process; --list, say what there is; or a number of that list. */
+int world_main(char **arguments, const struct world_work *work);
 
 #endif

@@ -190,7 +190,13 @@ static const struct operation operations[] = {
     .floor = 8 },
 };
 
-int main(void) {
-  return world_main("steps_get", operations, sizeof operations / sizeof *operations, NULL,
-                    0, 3);
+int main(int count, char **arguments) {
+  (void)count;
+  return world_main(arguments,
+                    &(struct world_work){
+                        .name = "steps_get",
+                        .operations = operations,
+                        .operation_count = sizeof operations / sizeof *operations,
+                        .sample = 1,
+                    });
 }

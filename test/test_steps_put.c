@@ -147,7 +147,13 @@ static const struct operation operations[] = {
     .floor = 50 },
 };
 
-int main(void) {
-  return world_main("steps_put", operations, sizeof operations / sizeof *operations, NULL,
-                    0, 5);
+int main(int count, char **arguments) {
+  (void)count;
+  return world_main(arguments,
+                    &(struct world_work){
+                        .name = "steps_put",
+                        .operations = operations,
+                        .operation_count = sizeof operations / sizeof *operations,
+                        .sample = 1,
+                    });
 }

@@ -132,6 +132,12 @@ static const struct pair pairs[] = {
   { &closes, &puts_next },
 };
 
-int main(void) {
-  return world_main("steps_recovery", NULL, 0, pairs, sizeof pairs / sizeof *pairs, 97);
+int main(int count, char **arguments) {
+  (void)count;
+  return world_main(arguments, &(struct world_work){
+                                   .name = "steps_recovery",
+                                   .pairs = pairs,
+                                   .pair_count = sizeof pairs / sizeof *pairs,
+                                   .sample = 37,
+                               });
 }
