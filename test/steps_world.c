@@ -2,6 +2,7 @@
 #include "steps_world.h"
 
 #include "steps_course.h"
+#include "steps_loop.h"
 
 #include <forkq/simple_queue.h>
 #include <limits.h>
@@ -207,10 +208,28 @@ static void say_over(int who, int result) {
   atomic_store(&journal->over[who], 1);
 }
 
+static int bystander_get(forkq_item_t *item) {
+  if (!world->on_loops)
+    return forkq_queue_get(world_queue, item, -1);
+  steps_loop_open(world_queue);
+  int r = steps_loop_get(item, -1);
+  steps_loop_close();
+  return r;
+}
+
+static int bystander_put(const msgpack_object *object) {
+  if (!world->on_loops)
+    return forkq_queue_put(world_queue, object, -1);
+  steps_loop_open(world_queue);
+  int r = steps_loop_put(object, -1);
+  steps_loop_close();
+  return r;
+}
+
 static void wait_for_item(void *arg) {
   (void)arg;
   forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(world_queue, &item, -1);
+  int r = bystander_get(&item);
   if (r == 0)
     note_got(1, &item);
   if (r == 0 && world->joinable)
@@ -223,7 +242,7 @@ static void wait_for_room(void *arg) {
   (void)arg;
   msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
   object.via.u64 = BYSTANDERS + 1;
-  say_over(THE_PUTTER, forkq_queue_put(world_queue, &object, -1));
+  say_over(THE_PUTTER, bystander_put(&object));
   forkq_queue_destroy(world_queue);
 }
 

@@ -30,7 +30,8 @@ struct operation {
   void (*act)(void);     /* in the victim, step by step */
   void (*wake)(void);    /* in the test's process, when the victim sleeps */
   void (*after)(void);   /* in the test's process, when the victim is dead */
-  int waiting;           /* bystanders that wait meanwhile */
+  int waiting;           /* bystanders that wait meanwhile ... */
+  bool on_loops;         /* ... each with a handle on a loop */
   enum ending ending;    /* of what the victim does to the queue */
   int puts;              /* items of its that arrive, when it has come to its end */
   int takes;             /* items that it takes, at the most */
