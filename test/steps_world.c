@@ -174,6 +174,24 @@ void victim_put_many(int count) {
   CHILD_MUST(put == (size_t)count);
 }
 
+/* Numbers of two bytes: as unsigned 16 of msgpack. Those that have no room are not put, so
+ * that their numbers are given back. */
+void victim_put_some_packed(int count) {
+  uint8_t numbers[16][3];
+  forkq_bytes_t messages[16];
+  size_t put = 0;
+  for (int i = 0; i < count; i++) {
+    int number = victim_number();
+    numbers[i][0] = 0xcd;
+    numbers[i][1] = (uint8_t)(number >> 8);
+    numbers[i][2] = (uint8_t)number;
+    messages[i] = (forkq_bytes_t){ numbers[i], sizeof numbers[i] };
+  }
+  CHILD_MUST(forkq_queue_put_many_packed(world_queue, messages, (size_t)count,
+                                         PATIENCE_MS, &put) == 0);
+  atomic_fetch_sub(&journal->victim_puts, count - (int)put);
+}
+
 void victim_get(int count) {
   static forkq_item_t item = FORKQ_ITEM_INIT;
   for (int i = 0; i < count; i++)
@@ -185,6 +203,13 @@ void victim_get_many(int count) {
   for (size_t n = 0; count > 0; count -= (int)n)
     CHILD_MUST(forkq_queue_get_many(world_queue, items, (size_t)count, PATIENCE_MS, &n) ==
                0);
+}
+
+void victim_get_many_packed(int count) {
+  static forkq_item_t items[16];
+  for (size_t n = 0; count > 0; count -= (int)n)
+    CHILD_MUST(forkq_queue_get_many_packed(world_queue, items, (size_t)count, PATIENCE_MS,
+                                           &n) == 0);
 }
 
 static int arrived_of_victims(void) {
@@ -229,11 +254,14 @@ static int bystander_put(const msgpack_object *object) {
 static void wait_for_item(void *arg) {
   (void)arg;
   forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = bystander_get(&item);
-  if (r == 0)
-    note_got(1, &item);
-  if (r == 0 && world->joinable)
-    CHILD_MUST(forkq_queue_task_done(world_queue) == 0);
+  int r = 0;
+  for (int i = 0; i < (world->gets_twice ? 2 : 1) && r == 0; i++) {
+    r = bystander_get(&item);
+    if (r == 0)
+      note_got(1, &item);
+    if (r == 0 && world->joinable)
+      CHILD_MUST(forkq_queue_task_done(world_queue) == 0);
+  }
   say_over(THE_GETTER, r);
   forkq_queue_destroy(world_queue);
 }
@@ -260,6 +288,21 @@ static void start_bystanders(int waiting) {
       bystanders[i] = support_fork(calls[i], NULL);
       support_until_asleep(bystanders[i]);
     }
+  }
+}
+
+static bool getter_sleeps(void) {
+  return journal->got_count > 0 &&
+         (world->on_loops ? support_asleep(bystanders[THE_GETTER])
+                          : atomic_load(&world_queue->segment->channel.asleep) != 0);
+}
+
+void victim_put_and_let_sleep(void) {
+  int64_t deadline = support_now_ms() + PATIENCE_MS;
+  victim_put(1);
+  while (!getter_sleeps()) {
+    CHILD_MUST(support_now_ms() < deadline);
+    usleep(50);
   }
 }
 

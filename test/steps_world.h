@@ -32,15 +32,16 @@ struct operation {
   void (*after)(void);   /* in the test's process, when the victim is dead */
   int waiting;           /* bystanders that wait meanwhile ... */
   bool on_loops;         /* ... each with a handle on a loop */
-  enum ending ending;    /* of what the victim does to the queue */
-  int puts;              /* items of its that arrive, when it has come to its end */
-  int takes;             /* items that it takes, at the most */
-  int leaves;            /* of which it has given back so many at its end */
-  int gets_own;          /* items of its own that it takes itself, besides `puts` */
-  int withdrawn;         /* items whose packing fails */
-  bool large;            /* with messages of which a part may stay behind */
-  bool unsteady;         /* others run meanwhile, so that its points move a little */
-  long floor;            /* that many points it has, at the least */
+  bool gets_twice;    /* the getter among them, two items; see victim_put_and_let_sleep */
+  enum ending ending; /* of what the victim does to the queue */
+  int puts;           /* items of its that arrive, when it has come to its end */
+  int takes;          /* items that it takes, at the most */
+  int leaves;         /* of which it has given back so many at its end */
+  int gets_own;       /* items of its own that it takes itself, besides `puts` */
+  int withdrawn;      /* items whose packing fails */
+  bool large;         /* with messages of which a part may stay behind */
+  bool unsteady;      /* others run meanwhile, so that its points move a little */
+  long floor;         /* that many points it has, at the least */
 };
 
 /* The queue, in every process. */
@@ -52,14 +53,18 @@ void world_put(int count);
 void world_put_many(int count);
 void world_put_large(size_t size);
 void victim_put(int count);
+void victim_put_and_let_sleep(void); /* until the getter has got it and sleeps again */
 void victim_make_large(size_t size); /* which takes its time */
 void victim_put_large(void);
-void victim_put_many(int count);
+void victim_put_many(
+    int count); /* all of them; the other: as many as there is room for */
+void victim_put_some_packed(int count);
 int victim_number(void); /* of its next item */
 
 /* For the victim, gets. */
 void victim_get(int count);
 void victim_get_many(int count);
+void victim_get_many_packed(int count);
 
 /* In the test's process: gets one item and notes it. */
 void world_get(void);

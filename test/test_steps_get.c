@@ -20,6 +20,10 @@ static void five_at_once(void) {
   world_put_many(5);
 }
 
+static void three_at_once(void) {
+  world_put_many(3);
+}
+
 static void five_of_which_one_is_gone(void) {
   world_put_many(5);
   world_get();
@@ -52,6 +56,10 @@ static void get_two(void) {
 
 static void get_three(void) {
   victim_get_many(3);
+}
+
+static void get_three_packed(void) {
+  victim_get_many_packed(3);
 }
 
 static void get_in_vain(void) {
@@ -175,6 +183,14 @@ static const struct operation operations[] = {
     .begin = get_one,
     .act = get_three,
     .takes = 4,
+    .floor = 30 },
+  { .name = "get_many_packed, that makes room for one who waits",
+    .maxsize = 3,
+    .prepare = three_at_once,
+    .act = get_three_packed,
+    .waiting = PUTTER,
+    .takes = 3,
+    .unsteady = true,
     .floor = 30 },
   { .name = "get_nowait, empty", .act = get_in_vain, .floor = 10 },
   { .name = "get, of its own",

@@ -64,10 +64,6 @@ static void plain_get_one(void) {
   victim_get(1);
 }
 
-static void plain_put_one(void) {
-  victim_put(1);
-}
-
 static void more_than_are_waited_for(void) {
   world_put(2);
 }
@@ -163,15 +159,6 @@ static const struct operation operations[] = {
     .takes = 1,
     .unsteady = true,
     .floor = 30 },
-  { .name = "put, to one who gets on a loop",
-    .maxsize = 3,
-    .begin = plain_put_one,
-    .act = plain_put_one,
-    .waiting = GETTER,
-    .on_loops = true,
-    .puts = 2,
-    .unsteady = true,
-    .floor = 15 },
   { .name = "get, that makes room for one on a loop",
     .maxsize = 3,
     .prepare = three,

@@ -13,12 +13,22 @@ static void put_many(void) {
   victim_put_many(5);
 }
 
+/* For three of which there is room. */
+static void put_five_packed(void) {
+  victim_put_some_packed(5);
+}
+
 static void make_large(void) {
   victim_make_large(SEVERAL_PACKETS);
 }
 
 static void make_large_after_one(void) {
   victim_put(1);
+  victim_make_large(SEVERAL_PACKETS);
+}
+
+static void make_large_after_one_is_got(void) {
+  victim_put_and_let_sleep();
   victim_make_large(SEVERAL_PACKETS);
 }
 
@@ -102,10 +112,12 @@ static const struct operation operations[] = {
     .floor = 70 },
   { .name = "put, straight to a getter that sleeps",
     .maxsize = 3,
-    .begin = put_one,
+    .begin = victim_put_and_let_sleep,
     .act = put_one,
     .waiting = GETTER,
+    .gets_twice = true,
     .puts = 2,
+    .unsteady = true,
     .floor = 15 },
   { .name = "put, of several packets",
     .maxsize = 3,
@@ -122,6 +134,32 @@ static const struct operation operations[] = {
     .large = true,
     .puts = 2,
     .floor = 50 },
+  { .name = "put, of several packets, not the first of a process",
+    .maxsize = 3,
+    .begin = make_large_after_one,
+    .act = victim_put_large,
+    .large = true,
+    .puts = 2,
+    .floor = 50 },
+  { .name = "put, of several packets, to a getter that sleeps",
+    .begin = make_large_after_one_is_got,
+    .act = victim_put_large,
+    .waiting = GETTER,
+    .gets_twice = true,
+    .large = true,
+    .puts = 2,
+    .unsteady = true,
+    .floor = 50 },
+  { .name = "put, of several packets, to one who gets on a loop",
+    .begin = make_large_after_one_is_got,
+    .act = victim_put_large,
+    .waiting = GETTER,
+    .gets_twice = true,
+    .on_loops = true,
+    .large = true,
+    .puts = 2,
+    .unsteady = true,
+    .floor = 50 },
   { .name = "put, of more than the pipe holds, and its sending",
     .maxsize = 3,
     .begin = make_larger,
@@ -131,7 +169,23 @@ static const struct operation operations[] = {
     .puts = 1,
     .unsteady = true,
     .floor = 200 },
+  { .name = "put, straight to one who gets on a loop",
+    .maxsize = 3,
+    .begin = victim_put_and_let_sleep,
+    .act = put_one,
+    .waiting = GETTER,
+    .on_loops = true,
+    .gets_twice = true,
+    .puts = 2,
+    .unsteady = true,
+    .floor = 15 },
   { .name = "put_many", .maxsize = 8, .act = put_many, .puts = 5, .floor = 80 },
+  { .name = "put_many_packed, more than there is room for",
+    .maxsize = 3,
+    .begin = put_one,
+    .act = put_five_packed,
+    .puts = 3,
+    .floor = 20 },
   { .name = "put, simple queue", .simple = true, .act = put_one, .puts = 1, .floor = 20 },
   { .name = "put, of what cannot be packed",
     .maxsize = 3,

@@ -3,6 +3,9 @@
 #define _GNU_SOURCE
 #include "steps_world.h"
 
+#include <forkq/handover.h>
+
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -100,6 +103,34 @@ static void forget_queue(void) {
 static void receive_and_put(void) {
   CHILD_MUST(forkq_queue_receive(&world_queue, sockets[1], NULL) == 0);
   victim_put(1);
+}
+
+/* The same, with the descriptors where the text says. */
+static forkq_handover_t handover;
+
+static void leave_descriptors(void) {
+  int kept[FORKQ_HANDOVER_FDS];
+  CHILD_MUST(forkq_queue_hand_over(world_queue, &handover) == 0);
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    CHILD_MUST((kept[i] = dup(handover.fds[i])) >= 0);
+  forkq_queue_destroy(world_queue);
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    CHILD_MUST(dup2(kept[i], handover.fds[i]) >= 0 && close(kept[i]) == 0);
+}
+
+static void attach_and_get(void) {
+  CHILD_MUST(forkq_queue_attach(&world_queue, handover.text, NULL) == 0);
+  victim_get(1);
+}
+
+/* What is put is sent first. */
+static void put_and_exit(void) {
+  victim_put(2);
+  exit(0);
+}
+
+static void give_up_waiting(void) {
+  CHILD_MUST(forkq_queue_cancel_join_thread(world_queue) == 0);
 }
 
 static void create_another(void) {
@@ -223,6 +254,21 @@ static const struct operation operations[] = {
     .after = close_sockets,
     .puts = 1,
     .floor = 90 },
+  { .name = "attach, and get",
+    .maxsize = 3,
+    .joinable = true,
+    .prepare = three,
+    .begin = leave_descriptors,
+    .act = attach_and_get,
+    .takes = 1,
+    .floor = 90 },
+  { .name = "put, and exit", .maxsize = 3, .act = put_and_exit, .puts = 2, .floor = 90 },
+  { .name = "cancel_join_thread",
+    .maxsize = 3,
+    .begin = put_one,
+    .act = give_up_waiting,
+    .puts = 1,
+    .floor = 1 },
   { .name = "create", .act = create_another, .floor = 20 },
   { .name = "qsize, full, empty, stats",
     .maxsize = 3,
