@@ -1,11 +1,16 @@
 /* Killed at every step of the recovery from the death of another. */
 #define _GNU_SOURCE
+#include "steps_loop.h"
 #include "steps_world.h"
 
 #define SEVERAL_PACKETS 13000
 
 static void two(void) {
   world_put(2);
+}
+
+static void three_at_once(void) {
+  world_put_many(3);
 }
 
 static void one_and_a_large_one(void) {
@@ -39,6 +44,28 @@ static void get_and_do(void) {
   do_task();
 }
 
+static void put_four(void) {
+  victim_put_some_packed(4);
+}
+
+static void get_three(void) {
+  victim_get_many(3);
+}
+
+static void shut_down(void) {
+  CHILD_MUST(forkq_queue_shutdown(world_queue, 0) == 0);
+}
+
+static void shut_down_at_once(void) {
+  CHILD_MUST(forkq_queue_shutdown(world_queue, 1) == 0);
+}
+
+static void get_on_loop(void) {
+  static forkq_item_t item = FORKQ_ITEM_INIT;
+  steps_loop_open(world_queue);
+  CHILD_MUST(steps_loop_get(&item, -1) == 0);
+}
+
 static void put_and_close(void) {
   victim_put(1);
   CHILD_MUST(forkq_queue_close(world_queue) == 0);
@@ -50,7 +77,7 @@ static void get_some(void) {
   forkq_item_t item = FORKQ_ITEM_INIT;
   for (int i = 0; i < 3; i++) {
     int r = forkq_queue_get_packed(world_queue, &item, 0);
-    CHILD_MUST(r == 0 || r == FORKQ_EMPTY);
+    CHILD_MUST(r == 0 || r == FORKQ_EMPTY || r == FORKQ_ESHUTDOWN);
   }
 }
 
@@ -63,6 +90,27 @@ static void put_if_there_is_room(void) {
 
 static void look(void) {
   CHILD_MUST(forkq_queue_qsize(world_queue) >= 0);
+}
+
+static void look_full(void) {
+  CHILD_MUST(forkq_queue_full(world_queue) >= 0);
+}
+
+static void get_some_on_loop(void) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  steps_loop_open(world_queue);
+  for (int i = 0; i < 3; i++) {
+    int r = steps_loop_get(&item, 0);
+    CHILD_MUST(r == 0 || r == FORKQ_EMPTY);
+  }
+}
+
+static void put_on_loop_if_there_is_room(void) {
+  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+  object.via.u64 = (uint64_t)victim_number();
+  steps_loop_open(world_queue);
+  int r = steps_loop_put(&object, 0);
+  CHILD_MUST(r == 0 || r == FORKQ_FULL);
 }
 
 static void join(void) {
@@ -115,6 +163,46 @@ static const struct operation closes = {
   .puts = 1,
 };
 
+static const struct operation puts_many = {
+  .name = "put_many_packed", .maxsize = 3, .act = put_four, .puts = 3
+};
+
+static const struct operation gets_many = {
+  .name = "get_many",
+  .maxsize = 3,
+  .prepare = three_at_once,
+  .act = get_three,
+  .takes = 3,
+};
+
+static const struct operation gets_on_loop = {
+  .name = "loop, get",
+  .maxsize = 3,
+  .prepare = two,
+  .act = get_on_loop,
+  .takes = 1,
+};
+
+static const struct operation shuts_down = {
+  .name = "shutdown",
+  .maxsize = 3,
+  .joinable = true,
+  .prepare = two,
+  .act = shut_down,
+  .waiting = JOINER,
+  .ending = SHUT_DOWN,
+};
+
+static const struct operation shuts_down_at_once = {
+  .name = "shutdown at once",
+  .maxsize = 3,
+  .joinable = true,
+  .prepare = two,
+  .act = shut_down_at_once,
+  .waiting = JOINER,
+  .ending = SHUT_DOWN_AT_ONCE,
+};
+
 /* ---- the next, who finds it ------------------------------------------------------------ */
 
 static const struct operation puts_next = { .name = "put",
@@ -124,12 +212,39 @@ static const struct operation gets_next = { .name = "get", .act = get_some, .tak
 static const struct operation looks_next = { .name = "qsize", .act = look };
 static const struct operation joins_next = { .name = "join", .act = join };
 
+static const struct operation looks_full_next = { .name = "full", .act = look_full };
+static const struct operation gets_on_loop_next = { .name = "loop, get",
+                                                    .act = get_some_on_loop,
+                                                    .takes = 3 };
+static const struct operation puts_on_loop_next = { .name = "loop, put",
+                                                    .act = put_on_loop_if_there_is_room,
+                                                    .puts = 1 };
+static const struct operation shuts_down_next = { .name = "shutdown", .act = shut_down };
+static const struct operation shuts_down_at_once_next = { .name = "shutdown at once",
+                                                          .act = shut_down_at_once };
+
+/* Those that take longest come first. */
 static const struct pair pairs[] = {
-  { &puts_bounded, &puts_next },   { &puts_bounded, &looks_next },
-  { &puts_large, &gets_next },     { &puts_large, &looks_next },
-  { &gets_joinable, &gets_next },  { &gets_joinable, &joins_next },
-  { &gets_joinable, &looks_next }, { &gets_large, &gets_next },
+  { &puts_large, &gets_next },
+  { &gets_large, &gets_next },
+  { &puts_bounded, &puts_on_loop_next },
+  { &gets_on_loop, &gets_on_loop_next },
+  { &puts_bounded, &puts_next },
+  { &gets_joinable, &gets_next },
   { &closes, &puts_next },
+  { &puts_many, &puts_next },
+  { &gets_many, &gets_next },
+  { &puts_large, &looks_next },
+  { &puts_bounded, &looks_next },
+  { &puts_bounded, &looks_full_next },
+  { &gets_many, &looks_full_next },
+  { &gets_joinable, &looks_next },
+  { &gets_joinable, &joins_next },
+  { &closes, &joins_next },
+  { &shuts_down, &shuts_down_next },
+  { &shuts_down, &gets_next },
+  { &shuts_down_at_once, &shuts_down_at_once_next },
+  { &shuts_down_at_once, &gets_next },
 };
 
 int main(int count, char **arguments) {
@@ -138,6 +253,6 @@ int main(int count, char **arguments) {
                                    .name = "steps_recovery",
                                    .pairs = pairs,
                                    .pair_count = sizeof pairs / sizeof *pairs,
-                                   .sample = 37,
+                                   .sample = 61,
                                });
 }
