@@ -92,6 +92,23 @@ struct pair {
   } while (0)
 _Noreturn void world_failed(const char *file, int line, const char *condition);
 
+/* ---- for steps_sweep.c ----------------------------------------------------------------- */
+
+/* A world with its survivors; a life and death in it, perhaps several; and the end of it, when
+ * the promises have been checked, in how many milliseconds. `look`: who finds the dead first,
+ * one of LOOKS in turn. */
+#define LOOKS 5
+void world_begin(const struct operation *operation, long look);
+enum steps_end world_kill(const struct operation *operation, long point,
+                          struct steps_course *course);
+int64_t world_check(const struct operation *operation);
+
+/* In the last world: items of victims that arrived, and of survivors that did not. */
+int world_arrived(void);
+int world_missing(void);
+
+/* ---- what a program runs --------------------------------------------------------------- */
+
 /* What a program kills its victims in: at the points of each operation, then of the pairs.
  * Every `sample`-th point is taken, or as the environment has it:
  *
