@@ -16,15 +16,24 @@ bool forkq__channel_shutting(struct forkq__channel *channel) {
   return atomic_load(&channel->shared->shutting) != 0;
 }
 
+/* With the read lock, so that nobody lowers the event behind the raise because he has not seen
+ * the announcement: a death between his two steps would leave it lowered, and who was asleep
+ * before the announcement asleep for ever. */
 void forkq__channel_announce_shutdown(struct forkq__channel *channel) {
   atomic_store(&channel->shared->shutting, 1);
+  bool locked = forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0;
   forkq__channel_poke(channel);
+  if (locked)
+    forkq__channel_unlock_read(channel);
 }
 
-/* Nothing is there that the event could stand for. The order keeps the promise of `raised`. A
- * shutdown raises the event for good. */
+/* Nothing is there that the event could stand for. The order keeps the promise of `raised`. An
+ * announced shutdown raises the event for good; it comes in between only where it could not
+ * have the read lock, whose owner was stopped. */
 static void lower_event(struct forkq__channel *channel) {
   FORKQ__STORE(channel->shared->raised, 0);
+  if (forkq__channel_shutting(channel))
+    return;
   forkq__os_event_lower(channel->event_fd);
   if (forkq__channel_shutting(channel))
     forkq__os_event_raise(channel->event_fd);
