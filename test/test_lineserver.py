@@ -88,15 +88,17 @@ def peak_memory(pid):
 
 
 def ended_with_its_workers(server, workers):
-    """The workers are the server's to end; a zombie would be somebody else's child."""
-    server.send_signal(signal.SIGINT)
+    """Ctrl-C reaches the whole group; the workers are the server's to end all the same."""
+    os.killpg(server.pid, signal.SIGINT)
     status = server.wait(20)
     assert status == 0, status
     assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)
 
 
 def main():
-    server = subprocess.Popen([sys.argv[1], "0", "4"], stdout=subprocess.PIPE)
+    server = subprocess.Popen(
+        [sys.argv[1], "0", "4"], stdout=subprocess.PIPE, start_new_session=True
+    )
     try:
         port = int(server.stdout.readline())
         asyncio.run(asyncio.wait_for(all_clients(port, server.pid), SECONDS))

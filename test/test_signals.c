@@ -58,12 +58,17 @@ static size_t size_of(int64_t number) {
   return number % 50 == 49 ? 20000 : 16;
 }
 
-static int put(int64_t number, int timeout_ms) {
+static msgpack_object object_of(int64_t number) {
   static char body[20000];
   msgpack_object object = { .type = MSGPACK_OBJECT_BIN };
   memcpy(body, &number, sizeof number);
   object.via.bin.ptr = body;
   object.via.bin.size = (uint32_t)size_of(number);
+  return object;
+}
+
+static int put(int64_t number, int timeout_ms) {
+  const msgpack_object object = object_of(number);
   return forkq_queue_put(queue, &object, timeout_ms);
 }
 
@@ -124,6 +129,47 @@ START_TEST(put_get_and_join_do_as_without) {
   ck_assert_int_eq(forkq_queue_join(queue, -1, NULL), 0);
   stop_timer();
   ck_assert_int_eq(support_wait(consumer), 0);
+}
+END_TEST
+
+/* ---- a simple queue, whose puts write themselves and wait for the pipe ------------------- */
+
+static forkq_simple_queue_t *simple;
+
+/* Gets numbers in order until it has seen enough signals and the last has come. */
+static void consume_simple(void *arg) {
+  (void)arg;
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  int64_t number = 0;
+  start_timer();
+  for (int64_t expected = 0; number != LAST; expected++) {
+    CHILD_MUST(forkq_simple_queue_get(simple, &item) == 0);
+    memcpy(&number, item.object.via.bin.ptr, sizeof number);
+    CHILD_MUST(number == LAST || number == expected);
+    CHILD_MUST(number == LAST || item.object.via.bin.size == size_of(number));
+    atomic_store(consumer_ticks, ticks);
+  }
+  stop_timer();
+  forkq_item_destroy(&item);
+  forkq_simple_queue_destroy(simple);
+}
+
+static int put_simple(int64_t number) {
+  const msgpack_object object = object_of(number);
+  return forkq_simple_queue_put(simple, &object);
+}
+
+START_TEST(a_simple_queue_does_as_without) {
+  consumer_ticks = support_shared(sizeof *consumer_ticks);
+  ck_assert_int_eq(forkq_simple_queue_create(&simple), 0);
+  pid_t consumer = support_fork(consume_simple, NULL);
+  start_timer();
+  for (int64_t number = 0; ticks < TICKS || atomic_load(consumer_ticks) < TICKS; number++)
+    support_assert(put_simple(number) == 0);
+  ck_assert_int_eq(put_simple(LAST), 0);
+  stop_timer();
+  ck_assert_int_eq(support_wait(consumer), 0);
+  forkq_simple_queue_destroy(simple);
 }
 END_TEST
 
@@ -212,6 +258,7 @@ int main(void) {
   tcase_set_timeout(tcase, 60);
   tcase_add_checked_fixture(tcase, set_up, tear_down);
   tcase_add_test(tcase, put_get_and_join_do_as_without);
+  tcase_add_test(tcase, a_simple_queue_does_as_without);
   tcase_add_test(tcase, waits_are_neither_ended_nor_put_off);
   tcase_add_test(tcase, the_feeder_blocks_all_signals);
   suite_add_tcase(suite, tcase);

@@ -173,6 +173,41 @@ START_TEST(a_stopped_process_that_is_killed_and_not_reaped_is_dead) {
 }
 END_TEST
 
+/* The same of a simple queue, whose putting process writes itself: with the write lock, in the
+ * middle of its message. */
+static forkq_simple_queue_t *simple;
+
+static void put_large_through(void *arg) {
+  (void)arg;
+  char *data = malloc(LARGE);
+  fill(data, 7);
+  (void)!forkq_simple_queue_put_packed(simple, data, LARGE);
+}
+
+static void put_nil_and_leave(void *arg) {
+  (void)arg;
+  CHILD_MUST(forkq_simple_queue_put_packed(simple, "\xc0", 1) == 0);
+  forkq_simple_queue_destroy(simple);
+}
+
+START_TEST(a_simple_queue_goes_on_behind_a_zombie) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  ck_assert_int_eq(forkq_simple_queue_create(&simple), 0);
+  pid_t writer = support_fork(put_large_through, NULL);
+  support_until_pipe_full(simple);
+  support_stop(writer);
+  pid_t next = support_fork(put_nil_and_leave, NULL);
+  support_until_asleep(next); /* it waits for the stopped one */
+  support_kill(writer);
+  ck_assert_int_eq(forkq_simple_queue_get_packed(simple, &item), 0);
+  ck_assert_uint_eq(item.size, 1);
+  ck_assert_int_eq(support_wait(next), 0);
+  ck_assert_int_eq(support_wait(writer), 128 + SIGKILL);
+  forkq_item_destroy(&item);
+  forkq_simple_queue_destroy(simple);
+}
+END_TEST
+
 /* Neither a stop of the sleeper nor its end as a zombie keeps an item from the others. */
 static void get_one(void *arg) {
   (void)arg;
@@ -223,6 +258,7 @@ int main(void) {
   tcase_add_test(tcase, puts_do_not_wait_for_a_stopped_writer);
   tcase_add_test(tcase, slots_of_a_stopped_process_are_not_taken_back);
   tcase_add_test(tcase, a_stopped_process_that_is_killed_and_not_reaped_is_dead);
+  tcase_add_test(tcase, a_simple_queue_goes_on_behind_a_zombie);
   tcase_add_test(tcase, a_zombie_that_slept_in_a_get_hands_on);
   tcase_add_test(tcase, a_writer_that_stutters_loses_nothing);
   suite_add_tcase(suite, tcase);
