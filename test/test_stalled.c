@@ -18,6 +18,7 @@
 #define LATE_MS 3000
 
 static void set_up(void) {
+  queue = NULL;
   fds_before = support_open_fds();
 }
 
