@@ -45,6 +45,7 @@ static void count_sigpipe(int number) {
 
 static void set_sigpipe(void (*handler)(int)) {
   struct sigaction action = { .sa_handler = handler };
+  sigpipes = 0;
   sigaction(SIGPIPE, &action, NULL);
 }
 
