@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FIRST_STRIDE 5
+#define FIRST_STRIDE 11
 
 /* FORKQ_STEPS: every how manieth point is taken, or "all": all of them, and each time with
  * every first look. FORKQ_STEPS_SEED: where the taking begins. */

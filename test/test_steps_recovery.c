@@ -88,6 +88,12 @@ static void put_if_there_is_room(void) {
   CHILD_MUST(r == 0 || r == FORKQ_FULL);
 }
 
+/* Behind what may be the half of another. */
+static void put_large_if_there_is_room(void) {
+  if (forkq_queue_full(world_queue) == 0)
+    victim_put_large();
+}
+
 static void look(void) {
   CHILD_MUST(forkq_queue_qsize(world_queue) >= 0);
 }
@@ -208,6 +214,10 @@ static const struct operation shuts_down_at_once = {
 static const struct operation puts_next = { .name = "put",
                                             .act = put_if_there_is_room,
                                             .puts = 1 };
+static const struct operation puts_large_next = { .name = "put, of several packets",
+                                                  .begin = make_large,
+                                                  .act = put_large_if_there_is_room,
+                                                  .puts = 1 };
 static const struct operation gets_next = { .name = "get", .act = get_some, .takes = 3 };
 static const struct operation looks_next = { .name = "qsize", .act = look };
 static const struct operation joins_next = { .name = "join", .act = join };
@@ -234,6 +244,7 @@ static const struct pair pairs[] = {
   { &closes, &puts_next },
   { &puts_many, &puts_next },
   { &gets_many, &gets_next },
+  { &puts_large, &puts_large_next },
   { &puts_large, &looks_next },
   { &puts_bounded, &looks_next },
   { &puts_bounded, &looks_full_next },
