@@ -20,8 +20,10 @@ bool forkq__channel_shutting(struct forkq__channel *channel) {
  * the announcement: a death between his two steps would leave it lowered, and who was asleep
  * before the announcement asleep for ever. */
 void forkq__channel_announce_shutdown(struct forkq__channel *channel) {
+  /* model: shutdown_announce */
   atomic_store(&channel->shared->shutting, 1);
   bool locked = forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0;
+  /* model: announce_poke */
   forkq__channel_poke(channel);
   if (locked)
     forkq__channel_unlock_read(channel);
@@ -31,10 +33,14 @@ void forkq__channel_announce_shutdown(struct forkq__channel *channel) {
  * announced shutdown raises the event for good; it comes in between only where it could not
  * have the read lock, whose owner was stopped. */
 static void lower_event(struct forkq__channel *channel) {
+  /* model: lower_raised */
   FORKQ__STORE(channel->shared->raised, 0);
+  /* model: lower_shutting */
   if (forkq__channel_shutting(channel))
     return;
+  /* model: lower_event */
   forkq__os_event_lower(channel->event_fd);
+  /* model: lower_again */
   if (forkq__channel_shutting(channel))
     forkq__os_event_raise(channel->event_fd);
 }
@@ -47,6 +53,7 @@ static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t d
   r = forkq__channel_receive_locked(channel, item, deadline);
   /* Who watches may have raised it himself, and would see it for ever. */
   if (r == -EAGAIN && (saw_event || FORKQ__LOAD(channel->shared->raised) ||
+                       /* model: receive_watchers */
                        atomic_load(&channel->shared->watchers)))
     lower_event(channel);
   forkq__channel_unlock_read(channel);
@@ -72,6 +79,7 @@ int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
 static void repair_turn(void *arg) {
   struct forkq__channel *channel = arg;
   atomic_fetch_add(&channel->ledger->recoveries, 1);
+  /* model: repair_asleep */
   atomic_store(&channel->shared->asleep, 0);
 }
 
@@ -85,17 +93,23 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
   };
   int r = 0;
   FORKQ__STORE(shared->hastened, 0);
+  /* model: watch_asleep */
   atomic_store(&shared->asleep, 1);
   /* A reader that did not see `asleep` is seen here. */
-  if (atomic_load(&shared->loading) == 0 && atomic_load(&shared->unread) == 0 &&
-      !atomic_load(&channel->closed)) {
+  /* model: watch_loading */
+  if (atomic_load(&shared->loading) == 0 &&
+      /* model: watch_unread */
+      atomic_load(&shared->unread) == 0 && !atomic_load(&channel->closed)) {
     atomic_fetch_add(&shared->getter_waits, 1);
     /* Then the event says nothing any more. */
+    /* model: poll_shutting */
     if (forkq__channel_shutting(channel))
       r = forkq__os_poll(fds, 1, forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
     else
+      /* model: watch_sleep */
       r = forkq__os_poll(fds, 2, deadline);
   }
+  /* model: watch_over */
   atomic_store(&shared->asleep, 0);
   return r < 0 ? r : fds[1].revents != 0;
 }
@@ -160,25 +174,34 @@ bool forkq__channel_exhausted(struct forkq__channel *channel) {
 
 void forkq__channel_watch_begin(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
+  /* model: begin_watchers */
   atomic_fetch_add(&shared->watchers, 1);
   /* What was read ahead before that, or is just being read, raised nothing. */
-  if (atomic_load(&shared->loading) || atomic_load(&shared->unread))
+  /* model: begin_loading */
+  if (atomic_load(&shared->loading) ||
+      /* model: begin_unread */
+      atomic_load(&shared->unread))
+    /* model: begin_raise */
     forkq__os_event_raise(channel->event_fd);
 }
 
 void forkq__channel_watch_end(struct forkq__channel *channel) {
+  /* model: watch_end */
   atomic_fetch_sub(&channel->shared->watchers, 1);
 }
 
 bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
   struct forkq__channel_shared *shared = channel->shared;
   /* A reader is at it, or died at it; with its lock in hand that is over. */
+  /* model: look_loading */
   if ((saw_event || atomic_load(&shared->loading)) &&
       forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0) {
     if (saw_event && !forkq__ahead_unread(shared))
       lower_event(channel);
     forkq__channel_unlock_read(channel);
   }
-  return atomic_load(&shared->unread) > 0 || forkq__channel_pipe_readable(channel) ||
-         forkq__channel_exhausted(channel);
+  /* model: look_unread */
+  return atomic_load(&shared->unread) > 0 ||
+         /* model: look_pipe */
+         forkq__channel_pipe_readable(channel) || forkq__channel_exhausted(channel);
 }

@@ -42,6 +42,7 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
   else
     forkq__channel_announce_shutdown(&queue->channel);
   uint32_t was = r < 0 ? to : atomic_load(&segment->channel.shutdown);
+  /* model: shutdown_shut */
   while (was < to && !atomic_compare_exchange_weak(&segment->channel.shutdown, &was, to))
     ;
   if (r == 0) {
@@ -49,6 +50,7 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
       forkq__feeder_drop(&queue->feeder);
     forkq__slots_wake_all(&segment->slots, queue->channel.room_fd);
     forkq__feeder_wake_putters(&queue->feeder);
+    /* model: shutdown_poke */
     forkq__channel_poke(&queue->channel);
     forkq__queue_wake_joiners(queue);
   }

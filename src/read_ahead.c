@@ -27,6 +27,7 @@ static void accept_packet(struct forkq__channel *channel) {
   FORKQ__STORE(shared->read_seq, packet->seq);
   /* model: accept_read_wire */
   FORKQ__STORE(shared->read_wire, wire_after(shared));
+  /* model: accept_unread */
   FORKQ__STORE(shared->unread, packet->frames);
   /* model: accept_loading */
   FORKQ__STORE(shared->loading, 0);
@@ -79,6 +80,7 @@ static void repair_read(void *arg) {
   uint32_t offset = FORKQ__LOAD(shared->offset);
   atomic_fetch_add(&channel->ledger->recoveries, 1);
   /* `raised` may say 1 only where the event is raised; an event too many costs one look. */
+  /* model: repair_raised */
   FORKQ__STORE(shared->raised, 0);
   repair_take(channel);
   if (offset == 0) {
@@ -96,6 +98,7 @@ static void repair_read(void *arg) {
   /* model: repair_taken */
   atomic_store(&channel->ledger->taken,
                FORKQ__LOAD(shared->base) + messages_before(packet, offset));
+  /* model: repair_unread */
   FORKQ__STORE(shared->unread,
                packet->frames - forkq__packet_frames_before(packet, offset));
   /* model: repair_loading */
@@ -113,7 +116,10 @@ static ssize_t read_packet(struct forkq__channel *channel) {
 
 /* Whether somebody who sleeps has to be told of a packet that is read. */
 static bool to_be_told(struct forkq__channel_shared *shared) {
-  return (atomic_load(&shared->asleep) || atomic_load(&shared->watchers)) &&
+  /* model: told_asleep */
+  return (atomic_load(&shared->asleep) ||
+          /* model: told_watchers */
+          atomic_load(&shared->watchers)) &&
          !FORKQ__LOAD(shared->raised);
 }
 
@@ -125,6 +131,7 @@ bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
 int forkq__ahead_load(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   /* Nobody is woken for an empty pipe. */
+  /* model: load_peek */
   if (to_be_told(shared) && !forkq__channel_pipe_readable(channel))
     return -EAGAIN;
   /* model: load_offset */
@@ -139,7 +146,9 @@ int forkq__ahead_load(struct forkq__channel *channel) {
    * for it will have left it. It is told first: should this process die behind the read,
    * the one that it woke finds the packet. */
   if (to_be_told(shared)) {
+    /* model: load_raise */
     forkq__os_event_raise(channel->event_fd);
+    /* model: load_raised */
     FORKQ__STORE(shared->raised, 1);
   }
   /* model: load_read */
@@ -165,6 +174,7 @@ static void consume(struct forkq__channel *channel, uint32_t next, uint32_t fram
   if (messages > 0)
     /* model: consume_taken */
     FORKQ__STORE(channel->ledger->taken, FORKQ__LOAD(channel->ledger->taken) + messages);
+  /* model: consume_unread */
   FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - frames);
 }
 

@@ -16,7 +16,8 @@ fail() {
 }
 
 steps() {
-  sed -E 's/\b(AT|SAY)\(/\n\1(/g' ./*.pml | sed -nE 's/^(AT|SAY)\(([a-z_]+).*/\2/p' |
+  sed -E 's/\b(AT|SAY|POLL)\(/\n\1(/g' ./*.pml |
+    sed -nE 's/^(AT|SAY|POLL)\(([a-z_]+).*/\2/p' |
     grep -v '^step$' | sort -u
 }
 
@@ -32,14 +33,17 @@ $(cat differences)"
   echo "tags: $(wc -l <tags) steps, each named once in src/"
 }
 
-# search MODEL OPTION...: how many errors and how many states.
+# search MODEL OPTION...: how many errors and how many states. With cycles=NP, also whether a
+# run can go round for ever.
+cycles=
 search() {
   model=$1
   shift
   rm -f ./pan* ./*.trail
   spin "$@" -a "$model.pml" >log 2>&1 || fail "$(cat log)"
-  ${CC:-cc} -O0 -w -DSAFETY -DCOLLAPSE -DVECTORSZ=4096 -DMEMLIM=4000 -o pan pan.c
-  ./pan -m1000000 >result 2>&1 || fail "$(cat result)"
+  ${CC:-cc} -O0 -w "-D${cycles:-SAFETY}" -DCOLLAPSE -DVECTORSZ=4096 \
+    -DMEMLIM=$memory -o pan pan.c
+  ./pan -m1000000 ${cycles:+-l} >result 2>&1 || fail "$(cat result)"
   ! grep -qE 'max search depth|out of memory|memory limit' result ||
     fail "not exhaustive: $model $*"
   errors=$(sed -nE 's/.*errors: ([0-9]+).*/\1/p' result)
@@ -52,7 +56,7 @@ holds() {
     cp ./*.trail "$here"
     fail "$* is broken: $(grep '^pan:1' result); the trail is in $here"
   }
-  echo "holds: $*: $states states"
+  echo "${cycles:+ends, }holds: $*: $states states"
 }
 
 is_found() {
@@ -61,23 +65,70 @@ is_found() {
   echo "found: $*: $(sed -nE 's/^pan:1: //p' result)"
 }
 
-check_tags
+# ---- what is checked ----
 
-transport='transport -DPRODUCERS=2 -DITEMS=1 -DCRASHES=1'
+check_tags
+memory=4000
+
+transport='transport -DPRODUCERS=2 -DITEMS=1'
+torn="$transport -DLARGE -DPIPE=1"
 slots='slots -DITEMS=1 -DCRASHES=2'
-futex='slots -DFUTEX -DITEMS=1 -DMAXSIZE=1 -DCRASHES=0'
+futex='slots -DFUTEX -DITEMS=1 -DCRASHES=0'
+sleep='sleep -DCRASHES=1'
+watched="$sleep -DGETTERS=1 -DREADERS=0"
+shut="$sleep -DREADERS=0 -DSHUTTERS=1"
+
 # shellcheck disable=SC2086 # lists of words
-{
-  holds $transport
+small() {
+  holds $transport -DCRASHES=1
+  holds $transport -DCRASHES=1 -DMAXSIZE=1
+  holds $torn -DCRASHES=0
   holds $slots
-  holds $futex
-  for mutant in 1 2 3 4; do is_found $transport -DMUTANT=$mutant; done
+  holds $futex -DMAXSIZE=1
+  holds $futex -DGETTERS=1 -DGETS=2 -DMAXSIZE=2
+  holds $sleep
+  holds $shut
+  cycles=NP
+  holds $watched -DOBSERVERS=1
+  holds $watched -DWATCHERS=1 -DPACKETS=1
+  cycles=
+}
+
+# shellcheck disable=SC2086
+mistakes() {
+  for mutant in 1 2 3 4 6 7 10; do is_found $transport -DCRASHES=1 -DMUTANT=$mutant; done
+  is_found $transport -DCRASHES=1 -DCOPIED_AND_LEFT -DMUTANT=5
+  is_found $transport -DCRASHES=1 -DJOINABLE -DMUTANT=8
+  is_found $torn -DCRASHES=0 -DMUTANT=9
+  is_found $transport -DCRASHES=2 -DMAXSIZE=1 -DMUTANT=11
   for mutant in 21 22 23 24; do is_found $slots -DMUTANT=$mutant; done
-  for mutant in 25 26; do is_found $futex -DMUTANT=$mutant; done
-  [ "${1-}" = --full ] || exit 0
-  holds $transport -DJOINABLE
-  holds $transport -DLARGE
-  holds transport -DPRODUCERS=2 -DITEMS=1 -DCRASHES=2
+  for mutant in 25 26; do is_found $futex -DMAXSIZE=1 -DMUTANT=$mutant; done
+  is_found $futex -DGETTERS=1 -DGETS=2 -DMAXSIZE=2 -DMUTANT=27
+  for mutant in 41 42 43 44 45; do is_found $sleep -DMUTANT=$mutant; done
+  is_found $watched -DOBSERVERS=1 -DMUTANT=46
+  is_found $sleep -DGETTERS=1 -DWATCHERS=1 -DMUTANT=50
+  for mutant in 48 49 51; do is_found $shut -DMUTANT=$mutant; done
+  cycles=NP
+  is_found $watched -DOBSERVERS=1 -DMUTANT=47
+  cycles=
+}
+
+# shellcheck disable=SC2086
+full() {
+  memory=16000
+  holds $transport -DCRASHES=1 -DJOINABLE
+  holds $torn -DCRASHES=1
+  holds $transport -DCRASHES=2
   holds slots -DITEMS=2 -DCRASHES=1
   holds slots -DFUTEX -DLOOKS -DITEMS=1 -DMAXSIZE=1 -DCRASHES=2
+  holds sleep -DCRASHES=2
+  holds sleep -DCRASHES=2 -DGETTERS=1 -DWATCHERS=1
+  holds sleep -DCRASHES=2 -DGETTERS=1 -DOBSERVERS=1
+  holds sleep -DCRASHES=2 -DREADERS=0 -DSHUTTERS=1
+  holds $watched -DWATCHERS=1 -DOBSERVERS=1
+  holds transport -DPRODUCERS=3 -DITEMS=1 -DMAXSIZE=1 -DCRASHES=2
 }
+
+small
+mistakes
+[ "${1-}" != --full ] || full

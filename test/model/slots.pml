@@ -26,6 +26,16 @@
 #  define CELLS 3
 #endif
 
+/* With -DGETS=n getters leave after so many items, of which the first putter puts MAXSIZE: then
+ * two others may wait for what one getter frees, and nobody comes after it. */
+#ifdef GETS
+#  define TO_PUT (me == 0 -> MAXSIZE : ITEMS)
+#  define WANTED (got < GETS)
+#else
+#  define TO_PUT ITEMS
+#  define WANTED true
+#endif
+
 #ifdef FUTEX
 #  define LATE PUTTERS
 #else
@@ -354,7 +364,7 @@ proctype putter(byte me) {
   fi;
 #endif
   do
-  :: mine < ITEMS ->
+  :: mine < TO_PUT ->
     waited = 0;
     do
     :: true ->
@@ -392,7 +402,7 @@ proctype getter(byte me) {
   bit ok;
   do
   :: atomic {
-       ready > 0 -> ready--;
+       ready > 0 && WANTED -> ready--;
        if
        :: CAN_DIE ->
          /* It died with the item: `taken` follows from the offset (transport.pml). */
@@ -405,7 +415,7 @@ proctype getter(byte me) {
        got++
      };
      slots_freed()
-  :: atomic { putters_left == 0 && ready == 0 -> getters_left--; break }
+  :: atomic { (putters_left == 0 && ready == 0) || !WANTED -> getters_left--; break }
   :: atomic { CAN_DIE -> DIE }
   od;
   DEATH;

@@ -128,9 +128,9 @@ byte really_taken;
 
 /* What the witness says: see judge. */
 #define JUDGED_IN(c) (arrived_seq[c] >= pending_seq[c])
-#define JUDGED_OUT(c) (read_seq > pending_seq[c] || level == 0 || level == EXPECTED)
+#define JUDGED_OUT(c, l) (read_seq > pending_seq[c] || l == 0 || l == EXPECTED)
 #define JUDGED(c)                                                                         \
-  (JUDGED_IN(c) || JUDGED_OUT(c) || level == EXPECTED + SUM(PENDING_OF))
+  (JUDGED_IN(c) || JUDGED_OUT(c, level) || level == EXPECTED + SUM(PENDING_OF))
 
 /* Whether a look would help. */
 #define OWES(c)                                                                           \
@@ -141,13 +141,14 @@ byte really_taken;
 
 #define HAS_UNREAD (offset != 0 && offset < 1 + p_frames)
 #define READABLE (HAS_UNREAD || SOME || inconsistent[READ])
+#define TRUSTS (MUTANT == REPAIR_TRUSTS || MUTANT == NO_WIPE)
 #define ACCEPTABLE                                                                        \
-  (magic && tail &&                                                                       \
-   (MUTANT == REPAIR_TRUSTS || (p_seq > read_seq && p_seq <= write_seq)))
+  (magic && tail && (TRUSTS || (p_seq > read_seq && p_seq <= write_seq)))
 
 inline clear_locals() {
   cell = NONE; i = 0; n = 0; seq = 0; frames = 0; mine = 0; outbox = 0; r = 0; kind = 0;
-  a_active = 0; a_cell = 0; a_owner = 0; a_whose = 0; a_item = 0; a_have = 0
+  a_active = 0; a_cell = 0; a_owner = 0; a_whose = 0; a_item = 0; a_have = 0;
+  in_hand = 0; settled = 0; gave_up = 0
 }
 
 inline die() {
@@ -171,7 +172,7 @@ inline die() {
 #define LOCALS                                                                            \
   byte cell = NONE, i, n, seq, frames, mine, outbox, kind;                                \
   byte a_cell, a_owner, a_whose, a_item, a_have;                                          \
-  bit a_active;                                                                           \
+  bit a_active, in_hand, settled, gave_up;                                                \
   byte r
 
 #ifdef LARGE
@@ -451,22 +452,32 @@ inline take_fragment() {
   fi
 }
 
-/* With the read lock. r: 2 if a message was received, 1 if none is there. */
+#define NO_LOCK 3
+
+/* r: 2 if a message was received, 1 if none is there. Each turn has one step that those see who
+ * have not the read lock, and who waits for it is as good as who has not begun. */
 inline receive_message() {
-  r = 0;
+  r = NO_LOCK;
   do
-  :: r == 0 ->
-    if
-    :: !HAS_UNREAD ->
-      PART {
+  :: r == NO_LOCK && owner[READ] == 0 && inconsistent[READ] ->
+    PART {
+      LOCK(READ, repair_read());
+      r = 0
+    }
+  :: r == 0 || (r == NO_LOCK && owner[READ] == 0 && !inconsistent[READ]) ->
+    PART {
+      if
+      :: r == NO_LOCK -> LOCK(READ, repair_read()); r = 0
+      :: else
+      fi;
+      if
+      :: !HAS_UNREAD ->
         load_packet();
         if
         :: r == 1 && a_active -> wait_for_rest()
         :: else
         fi
-      }
-    :: else ->
-      PART {
+      :: else ->
         if
         :: p_kind != WHOLE -> take_fragment()
         :: else ->
@@ -474,11 +485,17 @@ inline receive_message() {
           consume_for(TAKER);
           r = 2
         fi
-      }
-    fi
-  :: else -> break
-  od;
-  atomic { a_active = 0; a_cell = 0; a_owner = 0; a_whose = 0; a_item = 0; a_have = 0 }
+      fi;
+      if
+      :: r != 0 ->
+        a_active = 0; a_cell = 0; a_owner = 0; a_whose = 0; a_item = 0; a_have = 0;
+        UNLOCK(READ)
+      :: else
+      fi
+    }
+  :: atomic { r == NO_LOCK && CAN_DIE -> DIE }
+  :: r == 1 || r == 2 -> break
+  od
 }
 
 /* ---- the ledger ---- */
@@ -498,29 +515,53 @@ inline lock_ledger() {
 }
 
 /* r: 0 out, 1 in, 2 not known. */
+/* A level that was read without the locks is an old one. */
+#define LEVEL (MUTANT == LEVEL_UNLOCKED && !in_hand -> seq : level)
+
+inline judge() {
+  r = (JUDGED_IN(i) -> 1 :
+       (JUDGED_OUT(i, LEVEL) -> 0 : (LEVEL == EXPECTED + SUM(PENDING_OF) -> 1 : 2)))
+}
+
+/* Under the ledger's lock the pipe's are tried only, or in hand already (`in_hand`). A try may
+ * fail at any time: that somebody has the lock for one step cannot be seen in the model. */
 inline arrived() {
   if
   :: written_seq[i] == pending_seq[i] -> r = 1
+  :: written_seq[i] != pending_seq[i] && in_hand -> judge()
   :: else ->
+    r = 2;
     if
-    :: MUTANT != LEVEL_UNLOCKED -> LOCK(WRITE, skip)
-    :: else
-    fi;
-    LOCK(READ, repair_read());
-    r = (JUDGED_IN(i) -> 1 :
-         (JUDGED_OUT(i) -> 0 : (level == EXPECTED + SUM(PENDING_OF) -> 1 : 2)));
-    UNLOCK(READ);
-    if
-    :: MUTANT != LEVEL_UNLOCKED -> UNLOCK(WRITE)
-    :: else
+    :: true
+    :: owner[WRITE] == 0 ->
+      LOCK(WRITE, skip);
+      if
+      :: owner[READ] == 0 ->
+        LOCK(READ, repair_read());
+        judge();
+        UNLOCK(READ)
+      :: else
+      fi;
+      UNLOCK(WRITE)
     fi
+  fi
+}
+
+/* settled: what a dead owner of the read lock had taken is counted. */
+inline settle_reads() {
+  settled = in_hand;
+  if
+  :: !in_hand && owner[READ] == 0 ->
+    LOCK(READ, repair_read());
+    UNLOCK(READ);
+    settled = 1
+  :: true
   fi
 }
 
 inline settle() {
   PART {
-    LOCK(READ, repair_read());
-    UNLOCK(READ);
+    settle_reads();
     r = 0;
     if
     :: pending_seq[i] != 0 ->
@@ -558,9 +599,14 @@ inline settle() {
     n = 0
   };
 #ifdef JOINABLE
-  PART { abandon(i) };
+  PART {
+    if
+    :: settled -> abandon(i)
+    :: else
+    fi
+  };
 #endif
-  AT(settle_state, state[i] = (r < 2 -> FREE : DEAD); r = 0)
+  AT(settle_state, state[i] = (r < 2 && settled -> FREE : DEAD); r = 0; settled = 0)
 }
 
 inline abandon(c) {
@@ -588,9 +634,46 @@ inline reap_locked(all) {
   i = 0
 }
 
+#define IS_DEAD(c) (state[c] == DEAD)
+
+/* What is left in doubt is settled with the pipe's locks in hand, for which it waits. */
+inline reap_in_doubt() {
+  if
+  :: ANY(IS_DEAD) ->
+    PART { LOCK(WRITE, skip) };
+    PART { LOCK(READ, repair_read()) };
+    PART {
+      lock_ledger();
+      in_hand = 1;
+      reap_locked(0);
+      in_hand = 0;
+      UNLOCK(LEDGER);
+      UNLOCK(READ);
+      UNLOCK(WRITE)
+    }
+  :: else
+  fi
+}
+
+inline reap() {
+  PART {
+    settle_reads();
+    settled = 0;
+    seq = (MUTANT == LEVEL_UNLOCKED -> level : 0)
+  };
+  PART {
+    lock_ledger();
+    reap_locked(0);
+    UNLOCK(LEDGER)
+  };
+  reap_in_doubt()
+}
+
 inline open_cell() {
-  lock_ledger();
-  reap_locked(1);
+  PART {
+    lock_ledger();
+    reap_locked(1)
+  };
   PART {
     do
     :: i < CELLS && state[i] != FREE -> i++
@@ -621,20 +704,34 @@ inline close_cell() {
 
 /* ---- the processes ---- */
 
+inline sent_one() {
+  if
+  :: r == 0 -> outbox = outbox - (kind == WHOLE -> frames : 1); gave_up = 0
+  :: else
+  fi;
+  r = 0; frames = 0; kind = 0; seq = 0;
+  UNLOCK(WRITE)
+}
+
 inline send_one() {
   PART {
     kind = (LARGE_OF(me) -> FIRST : WHOLE);
     frames = (LARGE_OF(me) -> 1 : outbox);
     LOCK(WRITE, skip);
-    write_packet(mine - outbox)
+    write_packet(mine - outbox);
+    if
+    :: r == 0 && kind == FIRST -> kind = LAST
+    :: else -> kind = WHOLE; sent_one()
+    fi
   };
   if
-  :: r == 0 && kind == FIRST ->
-    if
-    :: MUTANT == FRAGMENTS_UNLOCKED -> UNLOCK(WRITE)
-    :: else
-    fi;
-    kind = LAST;
+  :: kind == LAST ->
+    PART {
+      if
+      :: MUTANT == FRAGMENTS_UNLOCKED -> UNLOCK(WRITE)
+      :: else
+      fi
+    };
     do
     :: SPACE ->
       PART {
@@ -644,21 +741,17 @@ inline send_one() {
         fi;
         write_packet(mine - outbox);
         if
-        :: r == 0 -> break
+        :: r == 0 -> sent_one(); break
         :: else
         fi
       }
+    /* Rather than wait, it may send the whole message again later; once. */
+    :: !SPACE && !gave_up && MUTANT != FRAGMENTS_UNLOCKED ->
+      PART { gave_up = 1; r = 1; sent_one(); break }
     :: atomic { CAN_DIE -> DIE }
-    od;
-    frames = 1
+    od
   :: else
-  fi;
-  if
-  :: r == 0 -> outbox = outbox - frames
-  :: else
-  fi;
-  atomic { r = 0; frames = 0; kind = 0; seq = 0 };
-  UNLOCK(WRITE)
+  fi
 }
 
 proctype producer(byte me) {
@@ -675,9 +768,7 @@ proctype producer(byte me) {
           putting = putting - (mine == ITEMS))
      }
   :: mine < ITEMS && outbox < FRAMES && !ROOM && DEBTS ->
-    lock_ledger();
-    reap_locked(0);
-    UNLOCK(LEDGER)
+    reap()
   :: outbox > 0 && SPACE -> send_one()
   :: mine == ITEMS && outbox == 0 -> break
   :: atomic { CAN_DIE -> DIE }
@@ -698,9 +789,7 @@ proctype consumer(byte me) {
 #endif
   do
   :: READABLE ->
-    PART { LOCK(READ, repair_read()) };
     receive_message();
-    UNLOCK(READ);
 #ifdef JOINABLE
     if
     :: r == 2 ->
@@ -749,10 +838,7 @@ init {
   putting == 0;
   do
   :: ALL_DONE -> break
-  :: DEBTS && !ALL_DONE ->
-    lock_ledger();
-    reap_locked(0);
-    UNLOCK(LEDGER)
+  :: DEBTS && !ALL_DONE -> reap()
   od;
   atomic {
     /* What survivors put has been got. */
@@ -762,15 +848,13 @@ init {
   };
   /* With all gone, whoever comes next finds the books in order. */
   do
-  :: READABLE ->
-    LOCK(READ, repair_read());
-    receive_message();
-    UNLOCK(READ)
+  :: READABLE -> receive_message()
   :: else -> break
   od;
   lock_ledger();
   reap_locked(1);
   UNLOCK(LEDGER);
+  reap_in_doubt();
   assert(taken == really_taken);
   assert(ACCEPTED == taken + returned_sum);
 #ifdef JOINABLE
