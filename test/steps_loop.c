@@ -16,7 +16,15 @@ static void over(forkq_loop_req_t *req, int status) {
   outcome = status;
 }
 
+static _Atomic int *waits;
+
+void steps_loop_tell(_Atomic int *flag) {
+  waits = flag;
+}
+
 static int until_over(void) {
+  if (waits != NULL)
+    atomic_store(waits, 1);
   while (calls == 0)
     uv_run(&loop, UV_RUN_ONCE);
   calls = 0;

@@ -3,9 +3,11 @@
 #define FORKQ_TEST_STEPS_LOOP_H
 
 #include <forkq.h>
+#include <stdatomic.h>
 
 void steps_loop_open(forkq_queue_t *queue);
-void steps_loop_close(void); /* runs the loop to its end */
+void steps_loop_tell(_Atomic int *flag); /* when a request waits, from now on */
+void steps_loop_close(void);             /* runs the loop to its end */
 
 /* Start a request and run the loop until it is called back; its status. */
 int steps_loop_get(forkq_item_t *item, int timeout_ms);

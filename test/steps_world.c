@@ -35,6 +35,7 @@ struct journal {
   } got[LOG_SIZE];
   _Atomic int over[3]; /* the bystander's call has returned ... */
   _Atomic int result[3];
+  _Atomic int waits[3]; /* ... its request on a loop was made */
   _Atomic int newcomer_put;
   _Atomic int victim_puts; /* of the present victim */
 };
@@ -234,6 +235,7 @@ static int bystander_get(forkq_item_t *item) {
   if (!world->on_loops)
     return forkq_queue_get(world_queue, item, -1);
   steps_loop_open(world_queue);
+  steps_loop_tell(&journal->waits[THE_GETTER]);
   int r = steps_loop_get(item, -1);
   steps_loop_close();
   return r;
@@ -243,6 +245,7 @@ static int bystander_put(const msgpack_object *object) {
   if (!world->on_loops)
     return forkq_queue_put(world_queue, object, -1);
   steps_loop_open(world_queue);
+  steps_loop_tell(&journal->waits[THE_PUTTER]);
   int r = steps_loop_put(object, -1);
   steps_loop_close();
   return r;
@@ -283,6 +286,8 @@ static void start_bystanders(int waiting) {
     bystanders[i] = 0;
     if (waiting & 1 << i) {
       bystanders[i] = support_fork(calls[i], NULL);
+      if (world->on_loops)
+        support_until(&journal->waits[i]);
       support_until_asleep(bystanders[i]);
     }
   }
