@@ -286,7 +286,7 @@ static void start_bystanders(int waiting) {
     bystanders[i] = 0;
     if (waiting & 1 << i) {
       bystanders[i] = support_fork(calls[i], NULL);
-      if (world->on_loops)
+      if (world->on_loops && i != THE_JOINER)
         support_until(&journal->waits[i]);
       support_until_asleep(bystanders[i]);
     }
