@@ -1,5 +1,5 @@
 #!/bin/sh
-# check.sh [--full]: checks the models with spin, exhaustively, and that spin finds each seeded
+# check.sh [--full | --largest]: checks the models with spin, exhaustively, and that spin finds each seeded
 # mistake; that the steps in the models are those that the C comments name. See docs/model.md.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -126,9 +126,18 @@ full() {
   holds sleep -DCRASHES=2 -DGETTERS=1 -DOBSERVERS=1
   holds sleep -DCRASHES=2 -DREADERS=0 -DSHUTTERS=1
   holds $watched -DWATCHERS=1 -DOBSERVERS=1
+}
+
+largest() {
+  memory=16000
   holds transport -DPRODUCERS=3 -DITEMS=1 -DMAXSIZE=1 -DCRASHES=2
 }
 
-small
-mistakes
-[ "${1-}" != --full ] || full
+case ${1-} in
+  --largest) largest ;;
+  *)
+    small
+    mistakes
+    [ "${1-}" != --full ] || full
+    ;;
+esac
