@@ -19,13 +19,6 @@ void setup_one_way(void) {
   OK(forkq_pipe(&a, &b, 0));
 }
 
-static void teardown(void) {
-  forkq_connection_destroy(a);
-  forkq_connection_destroy(b);
-  forkq_item_destroy(&item);
-  check_descriptors();
-}
-
 void close_a(void) {
   forkq_connection_destroy(a);
   a = NULL;
@@ -34,6 +27,13 @@ void close_a(void) {
 void close_b(void) {
   forkq_connection_destroy(b);
   b = NULL;
+}
+
+static void teardown(void) {
+  close_a();
+  close_b();
+  forkq_item_destroy(&item);
+  check_descriptors();
 }
 
 int send_bytes(const void *data, size_t size) {
