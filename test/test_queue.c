@@ -332,7 +332,10 @@ START_TEST(bytes_that_are_not_one_object_are_refused) {
   deep[sizeof deep - 1] = 0;
   ck_assert_int_eq(forkq_queue_put_packed(queue, deep, sizeof deep, 0), FORKQ_ETOODEEP);
   ck_assert_int_eq(forkq_queue_put_packed(queue, deep + 1, sizeof deep - 1, 0), 0);
-  ck_assert_int_eq(get(-1) < 0, 0);
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  ck_assert_int_eq(forkq_queue_get(queue, &item, -1), 0);
+  ck_assert_uint_eq(item.size, sizeof deep - 1);
+  forkq_item_destroy(&item);
   assert_usable();
 }
 END_TEST
