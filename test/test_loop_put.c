@@ -268,13 +268,15 @@ static int pack_and_use_the_handle(msgpack_packer *packer, void *arg) {
   results[0] = start_get(&b, -1);
   results[1] = start_put(&c, 1, -1);
   results[2] = forkq_loop_close(handle, NULL, NULL);
+  forkq_loop_handle_t *another;
+  results[3] = forkq_loop_open_queue(&another, &loop, queue);
   return msgpack_pack_nil(packer);
 }
 
 START_TEST(a_packing_function_uses_no_handle) {
-  int results[3] = { 0 };
+  int results[4] = { 0 };
   ck_assert_int_eq(put_from_function(pack_and_use_the_handle, results), 0);
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < 4; i++)
     ck_assert_int_eq(results[i], FORKQ_EPACKING);
   run_until(&a);
   ck_assert_int_eq(a.status, 0);

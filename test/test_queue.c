@@ -285,6 +285,39 @@ static int uses_its_queue(msgpack_packer *packer, void *arg) {
   return msgpack_pack_int(packer, 3);
 }
 
+/* What a packing function has at hand besides: a queue that is closed, and the text of one. */
+struct at_hand {
+  forkq_queue_t *closed;
+  forkq_handover_t handover;
+};
+
+static int calls_everything(msgpack_packer *packer, void *arg) {
+  const struct at_hand *at_hand = arg;
+  forkq_queue_t *new_queue;
+  forkq_simple_queue_t *new_simple_queue;
+  forkq_handover_t handover;
+  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
+  const int results[] = {
+    forkq_queue_empty(queue),
+    forkq_queue_fileno(queue),
+    forkq_queue_task_done(queue),
+    forkq_queue_join(queue, 0, NULL),
+    forkq_queue_shutdown(queue, 0),
+    forkq_queue_close(queue),
+    forkq_queue_join_thread(at_hand->closed, 0, NULL),
+    forkq_queue_hand_over(queue, &handover),
+    forkq_queue_send(queue, -1),
+    forkq_queue_attach(&new_queue, at_hand->handover.text, NULL),
+    forkq_queue_create(&new_queue, 0),
+    forkq_simple_queue_create(&new_simple_queue),
+    forkq_wait(&entry, 1, 0),
+  };
+  for (size_t i = 0; i < sizeof results / sizeof *results; i++)
+    if (results[i] != FORKQ_EPACKING)
+      ck_abort_msg("the call %zu returned %d", i, results[i]);
+  return msgpack_pack_int(packer, 4);
+}
+
 START_TEST(a_packing_function_that_fails_loses_nothing) {
   set_maxsize(1);
   ck_assert_int_eq(forkq_queue_put_with(queue, fails, NULL, 0), FORKQ_EPACK);
@@ -306,6 +339,21 @@ START_TEST(a_packing_function_cannot_use_its_own_queue) {
   ck_assert_int_eq(forkq_queue_put_with(queue, uses_its_queue, &item, 0), 0);
   ck_assert_int_eq(get(-1), 3);
   forkq_item_destroy(&item);
+}
+END_TEST
+
+START_TEST(a_packing_function_can_call_nothing_of_any_queue) {
+  const forkq_queue_options_t joinable = { .size = sizeof joinable, .joinable = 1 };
+  struct at_hand at_hand;
+  forkq_queue_destroy(queue);
+  ck_assert_int_eq(forkq_queue_create_with(&queue, &joinable), 0);
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &at_hand.handover), 0);
+  ck_assert_int_eq(forkq_queue_create(&at_hand.closed, 0), 0);
+  ck_assert_int_eq(forkq_queue_close(at_hand.closed), 0);
+  ck_assert_int_eq(forkq_queue_put_with(queue, calls_everything, &at_hand, 0), 0);
+  ck_assert_int_eq(get(-1), 4);
+  ck_assert_int_eq(forkq_queue_task_done(queue), 0);
+  forkq_queue_destroy(at_hand.closed);
 }
 END_TEST
 
@@ -616,6 +664,7 @@ int main(void) {
   tcase_add_test(tcase, an_object_at_the_depth_limit_comes_out);
   tcase_add_test(tcase, a_packing_function_that_fails_loses_nothing);
   tcase_add_test(tcase, a_packing_function_cannot_use_its_own_queue);
+  tcase_add_test(tcase, a_packing_function_can_call_nothing_of_any_queue);
   tcase_add_test(tcase, bytes_that_are_not_one_object_are_refused);
   tcase_add_test(tcase, an_object_of_no_type_is_refused);
   tcase_add_test(tcase, null_and_bad_timeouts_have_their_errors);
