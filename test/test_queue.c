@@ -413,9 +413,12 @@ START_TEST(null_and_bad_timeouts_have_their_errors) {
   ck_assert_int_eq(forkq_queue_qsize(NULL), FORKQ_ENULL);
   ck_assert_int_eq(forkq_queue_empty(NULL), FORKQ_ENULL);
   ck_assert_int_eq(forkq_queue_full(NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_shutdown(NULL, 0), FORKQ_ENULL);
   ck_assert_int_eq(forkq_queue_close(NULL), FORKQ_ENULL);
   ck_assert_int_eq(forkq_queue_join_thread(NULL, 0, NULL), FORKQ_ENULL);
   ck_assert_int_eq(forkq_queue_cancel_join_thread(NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_handover_keep(NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_receive(NULL, 0, NULL), FORKQ_ENULL);
   forkq_queue_destroy(NULL);
   forkq_item_destroy(NULL);
   ck_assert_int_eq(forkq_queue_put(queue, &nil, -2), FORKQ_ETIMEOUT);
@@ -487,6 +490,8 @@ START_TEST(close_gives_every_descriptor_back_unused_or_used) {
   ck_assert_int_eq(forkq_queue_join_thread(queue, -1, &unsent), 0);
   ck_assert_int_eq(forkq_queue_join_thread(queue, -1, NULL), 0);
   ck_assert_uint_eq(unsent, 0);
+  ck_assert_int_eq(forkq_queue_shutdown(queue, 0), FORKQ_ECLOSED);
+  ck_assert_int_eq(forkq_queue_shutdown(queue, 1), FORKQ_ECLOSED);
   ck_assert_int_eq(support_open_fds(), fds_before);
 }
 END_TEST
