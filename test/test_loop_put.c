@@ -303,6 +303,28 @@ START_TEST(functions_pack_now_also_when_the_put_waits) {
 }
 END_TEST
 
+#define LARGE_SIZE 5000
+
+/* A bin as make_bin makes it, its header and its body each in one step. */
+static int pack_large(msgpack_packer *packer, void *arg) {
+  char data[LARGE_SIZE];
+  (void)arg;
+  make_bin(data, sizeof data);
+  packer->callback(packer->data, data, 5);
+  return packer->callback(packer->data, data + 5, sizeof data - 5);
+}
+
+START_TEST(what_a_function_packs_while_the_put_waits_may_be_large) {
+  fill();
+  ck_assert_int_eq(put_from_function(pack_large, NULL), 0);
+  ck_assert_int_eq(get_int(queue, 1000), 100);
+  run_until(&a);
+  ck_assert_int_eq(a.status, 0);
+  ck_assert_int_eq(get_int(queue, 1000), 101);
+  assert_get_bin(LARGE_SIZE);
+}
+END_TEST
+
 START_TEST(too_big_for_the_queue_also_when_the_put_waits) {
   loop_close_handle();
   forkq_queue_destroy(queue);
@@ -431,6 +453,7 @@ int main(void) {
   tcase_add_test(tcase, bad_objects_are_the_calls_error);
   tcase_add_test(tcase, a_packing_function_uses_no_handle);
   tcase_add_test(tcase, functions_pack_now_also_when_the_put_waits);
+  tcase_add_test(tcase, what_a_function_packs_while_the_put_waits_may_be_large);
   tcase_add_test(tcase, too_big_for_the_queue_also_when_the_put_waits);
   tcase_add_test(tcase, no_memory_to_wait_with);
   tcase_add_test(tcase, room_in_the_outbox);
