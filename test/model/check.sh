@@ -119,6 +119,7 @@ mistakes() {
 # shellcheck disable=SC2086
 full() {
   memory=16000
+  compiler_options='-O2 -DCOLLAPSE'
   holds $transport -DCRASHES=1 -DJOINABLE
   holds $torn -DCRASHES=1
   holds $transport -DCRASHES=2
