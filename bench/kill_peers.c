@@ -15,7 +15,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -60,13 +59,8 @@ struct round {
 typedef void part_fn(const struct round *round, unsigned index);
 
 static pid_t start(const struct round *round, part_fn *part, unsigned index) {
-  pid_t parent = getpid(), pid = fork();
-  if (pid < 0)
-    err(EXIT_FAILURE, "fork");
+  pid_t pid = fork_child();
   if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-      _exit(EXIT_FAILURE);
     part(round, index);
     exit(EXIT_SUCCESS);
   }
@@ -200,16 +194,10 @@ static void lead(const struct peer *peer, enum test test) {
 
 static enum verdict run_round(const struct peer *peer, enum test test) {
   fflush(stdout);
-  pid_t parent = getpid(), leader = fork();
+  pid_t leader = fork_child();
   int status;
-  if (leader < 0)
-    err(EXIT_FAILURE, "fork");
-  if (leader == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-      _exit(EXIT_FAILURE);
+  if (leader == 0)
     lead(peer, test);
-  }
   random();
   waitpid(leader, &status, 0);
   if (status == 0)

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,7 +85,6 @@ static double cost_of_queue(void) {
 static void be_attached(forkq_queue_t *queue, const int said[2], const int stay[2]) {
   char byte = 0;
   unsigned char *bin = forkq_make_bin(PAYLOAD);
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
   close(stay[1]);
   put_one(queue, bin);
   if (write(said[1], &byte, 1) != 1 || read(stay[0], &byte, 1) != 0)
@@ -103,10 +101,7 @@ static double cost_of_process(void) {
   forkq_must(forkq_queue_create(&queue, 0), "create");
   double before = shared_bytes();
   for (int i = 0; i < PROCESSES; i++) {
-    pid_t pid = fork();
-    if (pid < 0)
-      err(EXIT_FAILURE, "fork");
-    if (pid == 0)
+    if (fork_child() == 0)
       be_attached(queue, said, stay);
     if (read(said[0], &byte, 1) != 1)
       errx(EXIT_FAILURE, "a process failed");
@@ -125,13 +120,8 @@ static double cost_of_process(void) {
 /* In a process of its own, whose memory is as it was before all measuring. */
 struct memory_costs memory_measure(void) {
   struct memory_costs *shared = shared_memory(sizeof *shared), costs;
-  pid_t parent = getpid(), pid = fork();
-  if (pid < 0)
-    err(EXIT_FAILURE, "fork");
+  pid_t pid = fork_child();
   if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-      _exit(EXIT_FAILURE);
     shared->queue_kib = cost_of_queue() / 1024;
     shared->process_kib = cost_of_process() / 1024;
     shared->message_bytes = cost_of_message();

@@ -74,6 +74,9 @@ const struct peer *peer_find(const char *name);
 /* The names of those that were not there. */
 extern const char *const peers_missing[];
 
+/* As fork(2); the child dies with its parent. Exits if there can be none. */
+pid_t fork_child(void);
+
 /* Memory that the processes share, zeroed; exits if there is none. */
 void *shared_memory(size_t size);
 

@@ -1,6 +1,9 @@
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "config.h"
 #include "peer.h"
@@ -68,6 +71,18 @@ const struct peer *peer_find(const char *name) {
     if (strcmp(peers[i]->name, name) == 0)
       return peers[i];
   return NULL;
+}
+
+pid_t fork_child(void) {
+  pid_t parent = getpid(), pid = fork();
+  if (pid < 0)
+    err(EXIT_FAILURE, "fork");
+  if (pid > 0)
+    return pid;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent)
+    _exit(EXIT_FAILURE);
+  return 0;
 }
 
 void *shared_memory(size_t size) {

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,21 +38,11 @@ struct run {
 
 typedef void member_fn(struct run *run, unsigned index);
 
-static void die_with_parent(pid_t parent) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent)
-    _exit(EXIT_FAILURE);
-}
-
 /* ---- members ----------------------------------------------------------------------- */
 
 static void fork_member(struct run *run, member_fn *member, unsigned index) {
-  pid_t parent = getpid(), pid = fork();
-  if (pid < 0)
-    err(EXIT_FAILURE, "fork");
-  if (pid > 0)
+  if (fork_child() > 0)
     return;
-  die_with_parent(parent);
   close(run->start[1]);
   close(run->ready[0]);
   member(run, index);
@@ -295,11 +284,8 @@ struct outcome run_measure(const struct peer *peer, const struct load *load,
   struct run run = {
     .peer = peer, .load = *load, .placement = placement, .outcome = shared
   };
-  pid_t parent = getpid(), leader = fork();
-  if (leader < 0)
-    err(EXIT_FAILURE, "fork");
+  pid_t leader = fork_child();
   if (leader == 0) {
-    die_with_parent(parent);
     lead(&run, measure);
     exit(EXIT_SUCCESS);
   }

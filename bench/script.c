@@ -3,7 +3,6 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,12 +18,9 @@ static pid_t start(char *const arguments[], FILE **ret_out) {
   int fds[2];
   if (pipe(fds) < 0)
     err(EXIT_FAILURE, "pipe");
-  pid_t parent = getpid(), pid = fork();
-  if (pid < 0)
-    err(EXIT_FAILURE, "fork");
+  pid_t pid = fork_child();
   if (pid == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent || dup2(fds[1], STDOUT_FILENO) < 0)
+    if (dup2(fds[1], STDOUT_FILENO) < 0)
       _exit(EXIT_FAILURE);
     close(fds[0]);
     close(fds[1]);
