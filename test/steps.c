@@ -182,15 +182,9 @@ static bool back(struct thread *thread, int flags, int *ret_status) {
 }
 
 static char state_of(const struct thread *thread) {
-  char path[64], line[512] = "";
+  char path[64];
   snprintf(path, sizeof path, "/proc/%d/task/%d/stat", threads[0].tid, thread->tid);
-  FILE *file = fopen(path, "re");
-  if (file == NULL)
-    return 'X';
-  bool has_line = fgets(line, sizeof line, file) != NULL;
-  fclose(file);
-  const char *name_end = strrchr(line, ')');
-  return has_line && name_end != NULL ? name_end[2] : 'X';
+  return support_state_in(path);
 }
 
 /* Waits until a thread that was let go has stopped, is gone, or sleeps. */

@@ -101,6 +101,11 @@ static void wait_without_reaping(pid_t child, int events) {
       give_up("waitid");
 }
 
+void support_end_after(unsigned seconds) {
+  signal(SIGALRM, SIG_DFL);
+  alarm(seconds);
+}
+
 void support_kill(pid_t child) {
   kill(child, SIGKILL);
   wait_without_reaping(child, WEXITED);
@@ -135,8 +140,7 @@ void support_until(_Atomic int *flag) {
   until(is_set, (const void *)flag, "a flag is set");
 }
 
-/* The state of a process or thread by its stat file: one letter, as proc(5) has them. */
-static char state_in(const char *path) {
+char support_state_in(const char *path) {
   char line[512] = "";
   FILE *file = fopen(path, "re");
   if (file == NULL)
@@ -150,7 +154,7 @@ static char state_in(const char *path) {
 bool support_asleep(pid_t pid) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-  return state_in(path) == 'S';
+  return support_state_in(path) == 'S';
 }
 
 static bool pid_asleep(const void *arg) {
@@ -168,7 +172,7 @@ static bool threads_asleep(const void *arg) {
   for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
     int tid = atoi(entry->d_name);
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    if (tid > 0 && tid != gettid() && state_in(path) == 'S')
+    if (tid > 0 && tid != gettid() && support_state_in(path) == 'S')
       asleep++;
   }
   if (dir != NULL)

@@ -34,6 +34,10 @@ pid_t support_fork(void (*fn)(void *arg), void *arg);
 /* Waits for the end of a child: its exit status, or 128 and the signal that ended it. */
 int support_wait(pid_t child);
 
+/* In a child: ends it by SIGALRM after so long. (The handler that Check has for that signal kills
+ * the test, and nobody hears why.) */
+void support_end_after(unsigned seconds);
+
 /* Kills a child with SIGKILL; kill_and_wait reaps it too, kill leaves it a zombie, and
  * comes back when it is one. */
 void support_kill(pid_t child);
@@ -51,6 +55,9 @@ void *support_shared(size_t size);
 
 /* Until the flag is not 0. */
 void support_until(_Atomic int *flag);
+
+/* The state of a process or thread by its stat file: one letter, as proc(5) has them. */
+char support_state_in(const char *path);
 
 /* Until a process sleeps in a system call, with its first thread. */
 bool support_asleep(pid_t pid);

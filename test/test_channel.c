@@ -1094,7 +1094,7 @@ END_TEST
 static void expect_closed(void *arg) {
   (void)arg;
   /* The child has a channel of its own to close: a thread would do it in life. */
-  alarm(10);
+  support_end_after(10);
   channel.closed = true;
   CHILD_MUST(receive_within(10000) == FORKQ_ECLOSED);
 }

@@ -1,5 +1,5 @@
 /* The descriptor for a loop of the program's own. */
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <errno.h>
 #include <forkq.h>
@@ -8,25 +8,12 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-static forkq_queue_t *queue;
 static _Atomic int *steps; /* shared with children */
-static int fds_before;
 
 static void set_up(void) {
   fds_before = support_open_fds();
   ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
   steps = support_shared(2 * sizeof *steps);
-}
-
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(int64_t value) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(queue, &object, -1);
 }
 
 /* 0, 1 and 2, in one packet. */
@@ -41,14 +28,6 @@ static void put_three(void) {
   ck_assert_uint_eq(n, 3);
 }
 
-static int64_t get(int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(queue, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
-}
-
 static int readable(int timeout_ms) {
   struct pollfd fd = { .fd = forkq_queue_fileno(queue), .events = POLLIN };
   support_assert(fd.fd >= 0);
@@ -57,8 +36,8 @@ static int readable(int timeout_ms) {
 
 START_TEST(readable_while_items_are_there) {
   ck_assert_int_eq(readable(0), 0);
-  ck_assert_int_eq(put(1), 0);
-  ck_assert_int_eq(put(2), 0);
+  ck_assert_int_eq(put(1, -1), 0);
+  ck_assert_int_eq(put(2, -1), 0);
   ck_assert_int_eq(readable(10000), 1);
   ck_assert_int_eq(get(0), 1);
   ck_assert_int_eq(readable(10000), 1); /* level-triggered */
@@ -133,9 +112,9 @@ START_TEST(a_getter_that_sleeps_elsewhere_takes_nothing_from_it) {
   ck_assert_int_eq(readable(0), 0);
   pid_t child = support_fork(take_one, NULL);
   support_until_asleep(child);
-  ck_assert_int_eq(put(0), 0);
+  ck_assert_int_eq(put(0, -1), 0);
   support_until(&steps[0]);
-  ck_assert_int_eq(put(1), 0);
+  ck_assert_int_eq(put(1, -1), 0);
   ck_assert_int_eq(readable(10000), 1);
   ck_assert_int_eq(get(0), 1);
   atomic_store(&steps[1], 1);
@@ -165,7 +144,7 @@ START_TEST(a_child_has_it_too) {
   int fd = forkq_queue_fileno(queue);
   pid_t child = support_fork(watch_in_child, (void *)(intptr_t)fd);
   support_until(&steps[0]);
-  ck_assert_int_eq(put(1), 0);
+  ck_assert_int_eq(put(1, -1), 0);
   ck_assert_int_eq(support_wait(child), 0);
   /* The child has closed its own; the parent's is as good as before. What the child's get
    * has raised goes first. */
@@ -185,7 +164,7 @@ START_TEST(in_an_epoll_instance) {
   int epoll = epoll_create1(EPOLL_CLOEXEC);
   ck_assert_int_eq(epoll_ctl(epoll, EPOLL_CTL_ADD, forkq_queue_fileno(queue), &event), 0);
   ck_assert_int_eq(epoll_wait(epoll, &event, 1, 0), 0);
-  ck_assert_int_eq(put(1), 0);
+  ck_assert_int_eq(put(1, -1), 0);
   ck_assert_int_eq(epoll_wait(epoll, &event, 1, 10000), 1);
   ck_assert_int_eq(get(0), 1);
   ck_assert_int_eq(get(0), FORKQ_EMPTY);
@@ -206,7 +185,7 @@ int main(void) {
   Suite *suite = suite_create("fileno");
   TCase *tcase = tcase_create("fileno");
   tcase_set_timeout(tcase, 30);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, readable_while_items_are_there);
   tcase_add_test(tcase, one_descriptor_at_all_times);
   tcase_add_test(tcase, readable_when_another_process_has_read_ahead);

@@ -1,7 +1,7 @@
 /* A queue given to another program: the same program, started anew with an argument. */
 #define _GNU_SOURCE
+#include "queue_helpers.h"
 #include "segment.h"
-#include "support.h"
 
 #include <check.h>
 #include <errno.h>
@@ -16,31 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static forkq_queue_t *queue;
-static int fds_before;
-
 static void set_up(void) {
   fds_before = support_open_fds();
   ck_assert_int_eq(forkq_queue_create(&queue, 10), 0);
-}
-
-static void tear_down(void) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(forkq_queue_t *to, int64_t value, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(to, &object, timeout_ms);
-}
-
-static int64_t get(forkq_queue_t *from, int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(from, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
 }
 
 /* ---- the other program --------------------------------------------------------------------- */
@@ -50,8 +28,8 @@ static int echo(const char *text) {
   forkq_queue_t *attached;
   if (forkq_queue_attach(&attached, text, NULL) != 0)
     return 2;
-  for (int64_t value; (value = get(attached, 10000)) != 0;)
-    if (value < 0 || put(attached, value + 100, -1) != 0)
+  for (int64_t value; (value = get_int(attached, 10000)) != 0;)
+    if (value < 0 || put_int(attached, value + 100, -1) != 0)
       return 3;
   forkq_queue_destroy(attached);
   return 0;
@@ -67,7 +45,7 @@ static int hoard(const char *text) {
   if (forkq_queue_attach(&attached, text, NULL) != 0 ||
       forkq_queue_put_packed(attached, large, sizeof large, -1) != 0)
     return 2;
-  while (put(attached, 1, 0) == 0)
+  while (put_int(attached, 1, 0) == 0)
     ;
   pause();
   return 0;
@@ -89,7 +67,7 @@ static void exec_other(void *arg) {
 
 static void put_five(void *arg) {
   (void)arg;
-  CHILD_MUST(put(queue, 5, -1) == 0);
+  CHILD_MUST(put_int(queue, 5, -1) == 0);
   forkq_queue_destroy(queue);
 }
 
@@ -97,11 +75,11 @@ static char role_echo[] = "echo", role_hoard[] = "hoard";
 
 static void assert_echo(pid_t pid) {
   for (int i = 1; i <= 5; i++)
-    ck_assert_int_eq(put(queue, i, -1), 0);
+    ck_assert_int_eq(put_int(queue, i, -1), 0);
   /* The other one may get what is echoed, too: numbers grow until they are got here. */
   for (int i = 1; i <= 5; i++)
-    ck_assert_int_ge(get(queue, 10000), 1);
-  ck_assert_int_eq(put(queue, 0, -1), 0);
+    ck_assert_int_ge(get_int(queue, 10000), 1);
+  ck_assert_int_eq(put_int(queue, 0, -1), 0);
   ck_assert_int_eq(support_wait(pid), 0);
 }
 
@@ -131,7 +109,7 @@ END_TEST
  * of queue, and it goes to all. */
 START_TEST(test_mixed_startmethod) {
   pid_t forked = support_fork(put_five, NULL);
-  ck_assert_int_eq(get(queue, 10000), 5);
+  ck_assert_int_eq(get_int(queue, 10000), 5);
   ck_assert_int_eq(support_wait(forked), 0);
   assert_echo(support_fork(exec_other, role_echo));
 }
@@ -143,7 +121,7 @@ static void receive_and_put(void *arg) {
   forkq_queue_destroy(queue);
   forkq_queue_t *received;
   CHILD_MUST(forkq_queue_receive(&received, socket, NULL) == 0);
-  CHILD_MUST(put(received, 7, -1) == 0);
+  CHILD_MUST(put_int(received, 7, -1) == 0);
   forkq_queue_destroy(received);
 }
 
@@ -152,7 +130,7 @@ START_TEST(to_an_unrelated_process_over_a_socket) {
   ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
   pid_t child = support_fork(receive_and_put, &sockets[1]);
   ck_assert_int_eq(forkq_queue_send(queue, sockets[0]), 0);
-  ck_assert_int_eq(get(queue, 10000), 7);
+  ck_assert_int_eq(get_int(queue, 10000), 7);
   ck_assert_int_eq(support_wait(child), 0);
   close(sockets[0]);
   forkq_queue_t *received = NULL;
@@ -212,10 +190,10 @@ START_TEST(what_the_killed_program_held_comes_back) {
   support_until_asleep(child);
   support_kill_and_wait(child);
   for (int i = 0; i < 10; i++)
-    ck_assert_int_eq(put(queue, i, 0), 0);
-  ck_assert_int_eq(put(queue, 10, 0), FORKQ_FULL);
+    ck_assert_int_eq(put_int(queue, i, 0), 0);
+  ck_assert_int_eq(put_int(queue, 10, 0), FORKQ_FULL);
   for (int i = 0; i < 10; i++)
-    ck_assert_int_eq(get(queue, 1000), i);
+    ck_assert_int_eq(get_int(queue, 1000), i);
 }
 END_TEST
 
@@ -225,8 +203,8 @@ START_TEST(the_same_process_is_refused) {
   ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
   ck_assert_int_eq(forkq_queue_attach(&other, handover.text, NULL), FORKQ_ETWICE);
   ck_assert_ptr_null(other);
-  ck_assert_int_eq(put(queue, 1, -1), 0);
-  ck_assert_int_eq(get(queue, 1000), 1);
+  ck_assert_int_eq(put_int(queue, 1, -1), 0);
+  ck_assert_int_eq(get_int(queue, 1000), 1);
 }
 END_TEST
 
@@ -370,7 +348,7 @@ int main(int argc, char **argv) {
   Suite *suite = suite_create("handover");
   TCase *tcase = tcase_create("handover");
   tcase_set_timeout(tcase, 30);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, to_a_program_started_with_fork_and_exec);
   tcase_add_test(tcase, to_a_program_started_with_posix_spawn);
   tcase_add_test(tcase, test_mixed_startmethod);

@@ -2,7 +2,7 @@
  * from its exec to its exit. For each call by name, and each number, a process attaches to a
  * queue, uses it, and is killed at the call of that number; a survivor then goes on. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <errno.h>
 #include <forkq.h>
@@ -22,33 +22,15 @@
 /* Of the survivor's items, before and after; of the victim's. */
 enum { FIRST = 1, OF_VICTIM = 10, AFTER = 20 };
 
-static forkq_queue_t *queue;
-
-static int put(forkq_queue_t *to, int number, int timeout_ms) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)number;
-  return forkq_queue_put(to, &object, timeout_ms);
-}
-
-/* A number, or a negative code. */
-static int get(forkq_queue_t *from, int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(from, &item, timeout_ms);
-  if (r == 0)
-    r = (int)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return r;
-}
-
 /* ---- the victim ------------------------------------------------------------------------ */
 
 static int live(const char *text) {
   forkq_queue_t *attached;
   uint64_t unsent;
   if (forkq_queue_attach(&attached, text, NULL) != 0 ||
-      put(attached, OF_VICTIM, PATIENCE_MS) != 0 || get(attached, PATIENCE_MS) != FIRST ||
-      forkq_queue_task_done(attached) != 0 ||
-      put(attached, OF_VICTIM + 1, PATIENCE_MS) != 0 ||
+      put_int(attached, OF_VICTIM, PATIENCE_MS) != 0 ||
+      get_int(attached, PATIENCE_MS) != FIRST || forkq_queue_task_done(attached) != 0 ||
+      put_int(attached, OF_VICTIM + 1, PATIENCE_MS) != 0 ||
       forkq_queue_join_thread(attached, 0, NULL) != FORKQ_ENOTCLOSED ||
       forkq_queue_close(attached) != 0 ||
       forkq_queue_join_thread(attached, -1, &unsent) != 0)
@@ -91,7 +73,7 @@ static void begin(void) {
     .joinable = 1,
   };
   ck_assert_int_eq(forkq_queue_create_with(&queue, &options), 0);
-  ck_assert_int_eq(put(queue, FIRST, PATIENCE_MS), 0);
+  ck_assert_int_eq(put_int(queue, FIRST, PATIENCE_MS), 0);
   support_until_threads_asleep(1); /* it is sent */
 }
 
@@ -99,7 +81,7 @@ static void begin(void) {
 static void check_what_is_there(void) {
   int last = 0;
   while (forkq_queue_qsize(queue) > 0) {
-    int number = get(queue, PATIENCE_MS);
+    int number = (int)get_int(queue, PATIENCE_MS);
     ck_assert(number == FIRST || number == OF_VICTIM || number == OF_VICTIM + 1);
     ck_assert_int_gt(number, last);
     ck_assert(number != OF_VICTIM + 1 || last == OF_VICTIM);
@@ -110,10 +92,10 @@ static void check_what_is_there(void) {
 
 static void check_that_it_goes_on(void) {
   for (int i = 0; i < MAXSIZE; i++)
-    ck_assert_int_eq(put(queue, AFTER + i, 0), 0);
-  ck_assert_int_eq(put(queue, AFTER + MAXSIZE, 0), FORKQ_FULL);
+    ck_assert_int_eq(put_int(queue, AFTER + i, 0), 0);
+  ck_assert_int_eq(put_int(queue, AFTER + MAXSIZE, 0), FORKQ_FULL);
   for (int i = 0; i < MAXSIZE; i++) {
-    ck_assert_int_eq(get(queue, PATIENCE_MS), AFTER + i);
+    ck_assert_int_eq(get_int(queue, PATIENCE_MS), AFTER + i);
     ck_assert_int_eq(forkq_queue_task_done(queue), 0);
   }
   int r = forkq_queue_join(queue, PATIENCE_MS, NULL);

@@ -19,7 +19,7 @@ static forkq_queue_t *queue;
 static void sleep_in_get(void *arg) {
   (void)arg;
   forkq_item_t item = FORKQ_ITEM_INIT;
-  alarm(PATIENCE_S);
+  support_end_after(PATIENCE_S);
   CHILD_MUST(forkq_queue_get(queue, &item, -1) == FORKQ_ESHUTDOWN);
 }
 

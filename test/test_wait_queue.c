@@ -1,5 +1,5 @@
 /* forkq_wait on queues. */
-#include "support.h"
+#include "queue_helpers.h"
 
 #include <check.h>
 #include <forkq.h>
@@ -7,8 +7,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-static forkq_queue_t *queue, *other;
-static int fds_before;
+static forkq_queue_t *other;
 
 static void set_up(void) {
   fds_before = support_open_fds();
@@ -17,23 +16,8 @@ static void set_up(void) {
 }
 
 static void tear_down(void) {
-  forkq_queue_destroy(queue);
   forkq_queue_destroy(other);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static int put(forkq_queue_t *to, int64_t value) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = (uint64_t)value;
-  return forkq_queue_put(to, &object, -1);
-}
-
-static int64_t get(forkq_queue_t *from, int timeout_ms) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  int r = forkq_queue_get(from, &item, timeout_ms);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
-  forkq_item_destroy(&item);
-  return value;
+  queue_tear_down();
 }
 
 static int wait_for(forkq_queue_t *on, int timeout_ms) {
@@ -51,13 +35,13 @@ START_TEST(ready_says_which) {
                               forkq_wait_on_queue(other) };
   ck_assert_int_eq(forkq_wait(on, 3, 0), 0);
   ck_assert_int_eq(forkq_wait(on, 3, 20), 0);
-  ck_assert_int_eq(put(other, 1), 0);
+  ck_assert_int_eq(put_int(other, 1, -1), 0);
   ck_assert_int_eq(forkq_wait(on, 3, -1), 1);
   ck_assert(!on[0].ready && !on[1].ready && on[2].ready);
   ck_assert_int_eq(write(fds[1], "x", 1), 1);
   ck_assert_int_eq(forkq_wait(on, 3, -1), 2);
   ck_assert(!on[0].ready && on[1].ready && on[2].ready);
-  ck_assert_int_eq(get(other, 0), 1);
+  ck_assert_int_eq(get_int(other, 0), 1);
   ck_assert_int_eq(forkq_wait(on, 3, -1), 1);
   ck_assert(!on[0].ready && on[1].ready && !on[2].ready);
   close(fds[0]);
@@ -67,7 +51,7 @@ END_TEST
 
 static void put_when_told(void *arg) {
   support_until(arg);
-  CHILD_MUST(put(queue, 3) == 0);
+  CHILD_MUST(put_int(queue, 3, -1) == 0);
   forkq_queue_destroy(queue);
 }
 
@@ -77,13 +61,13 @@ START_TEST(an_item_of_another_process_ends_the_wait) {
   ck_assert_int_eq(wait_for(queue, 20), 0);
   atomic_store(go, 1);
   ck_assert_int_eq(wait_for(queue, -1), 1);
-  ck_assert_int_eq(get(queue, 0), 3);
+  ck_assert_int_eq(get_int(queue, 0), 3);
   ck_assert_int_eq(support_wait(child), 0);
 }
 END_TEST
 
 static void get_one(void *arg) {
-  CHILD_MUST(get(arg, -1) == 1);
+  CHILD_MUST(get_int(arg, -1) == 1);
 }
 
 /* Two items in one packet: another process takes the first and with it reads both, so the
@@ -96,7 +80,7 @@ START_TEST(what_another_has_read_ahead_is_ready) {
   ck_assert_uint_eq(n, 2);
   ck_assert_int_eq(support_wait(support_fork(get_one, queue)), 0);
   ck_assert_int_eq(wait_for(queue, -1), 1);
-  ck_assert_int_eq(get(queue, 0), 2);
+  ck_assert_int_eq(get_int(queue, 0), 2);
   ck_assert_int_eq(wait_for(queue, 0), 0);
 }
 END_TEST
@@ -105,7 +89,7 @@ static void wait_and_get(void *arg) {
   _Atomic int *total = arg;
   for (;;) {
     CHILD_MUST(wait_for(queue, 20000) == 1);
-    int64_t value = get(queue, 0);
+    int64_t value = get_int(queue, 0);
     if (value == FORKQ_EMPTY)
       continue; /* another one was faster */
     if (value == FORKQ_ESHUTDOWN)
@@ -122,7 +106,7 @@ START_TEST(many_wait_and_each_item_is_got_once) {
   for (int i = 0; i < 4; i++)
     children[i] = support_fork(wait_and_get, (void *)total);
   for (int i = 0; i < 20000; i++)
-    ck_assert_int_eq(put(queue, i), 0);
+    ck_assert_int_eq(put_int(queue, i, -1), 0);
   ck_assert_int_eq(forkq_queue_shutdown(queue, 0), 0);
   for (int i = 0; i < 4; i++)
     ck_assert_int_eq(support_wait(children[i]), 0);
@@ -131,12 +115,12 @@ START_TEST(many_wait_and_each_item_is_got_once) {
 END_TEST
 
 START_TEST(a_queue_that_is_shut_down_is_ready) {
-  ck_assert_int_eq(put(queue, 1), 0);
+  ck_assert_int_eq(put_int(queue, 1, -1), 0);
   ck_assert_int_eq(forkq_queue_shutdown(queue, 0), 0);
   ck_assert_int_eq(wait_for(queue, -1), 1);
-  ck_assert_int_eq(get(queue, 0), 1);
+  ck_assert_int_eq(get_int(queue, 0), 1);
   ck_assert_int_eq(wait_for(queue, -1), 1);
-  ck_assert_int_eq(get(queue, 0), FORKQ_ESHUTDOWN);
+  ck_assert_int_eq(get_int(queue, 0), FORKQ_ESHUTDOWN);
 }
 END_TEST
 
