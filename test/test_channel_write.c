@@ -1,0 +1,329 @@
+/* Writing, and what a dead writer had on its way. */
+#define _GNU_SOURCE
+#include "channel_helpers.h"
+
+#include <errno.h>
+#include <forkq/base.h>
+#include <signal.h>
+#include <unistd.h>
+
+/* ---- writing ----------------------------------------------------------------------- */
+
+START_TEST(a_full_pipe_is_eagain_and_changes_nothing) {
+  struct forkq__buffer *list = packets_of(1, 10);
+  int r, written = 0;
+  while ((r = forkq__channel_write(&channel, &list->packet)) == 0)
+    written++;
+  const struct forkq__cell *cell = &ledger->cells[channel.cell];
+  ck_assert_int_eq(r, -EAGAIN);
+  ck_assert_int_ge(written, 4);
+  ck_assert_int_eq((int)cell->sent, written);
+  ck_assert_uint_eq(cell->pending_seq, 0);
+  ck_assert_uint_eq(cell->sent_wire, (uint64_t)forkq__os_pipe_level(channel.read_fd));
+  for (int i = 0; i < written; i++)
+    assert_receives(1, 10);
+  ck_assert_int_eq(receive(), -EAGAIN);
+  free_packets(list);
+}
+END_TEST
+
+START_TEST(a_pipe_without_readers_is_epipe) {
+  struct forkq__buffer *list = packets_of(1, 10);
+  signal(SIGPIPE, SIG_IGN);
+  close(channel.read_fd);
+  channel.read_fd = -1;
+  ck_assert_int_eq(forkq__channel_write(&channel, &list->packet), -EPIPE);
+  ck_assert_uint_eq(ledger->cells[channel.cell].sent, 0);
+  ck_assert_uint_eq(ledger->cells[channel.cell].pending_seq, 0);
+  free_packets(list);
+}
+END_TEST
+
+START_TEST(a_wait_for_room_ends_with_room_a_stop_or_its_deadline) {
+  int stop = forkq__os_event_create();
+  forkq__channel_wait_room(&channel, stop, FORKQ__FOREVER);
+  struct forkq__buffer *list = packets_of(1, 10);
+  while (forkq__channel_write(&channel, &list->packet) == 0)
+    ;
+  free_packets(list);
+  forkq__channel_wait_room(&channel, stop, forkq__os_deadline(20));
+  forkq__os_event_raise(stop);
+  forkq__channel_wait_room(&channel, stop, FORKQ__FOREVER);
+  forkq__os_close(stop);
+}
+END_TEST
+
+static void lock_and_die(void *arg) {
+  (void)arg;
+  CHILD_MUST(forkq__channel_try_lock_write(&channel) == 0);
+  raise(SIGKILL);
+}
+
+START_TEST(a_writer_s_death_leaves_the_lock_to_the_next) {
+  ck_assert_int_eq(support_wait(support_fork(lock_and_die, NULL)), 128 + SIGKILL);
+  ck_assert_int_eq(forkq__channel_try_lock_write(&channel), 0);
+  forkq__channel_unlock_write(&channel);
+  ck_assert_int_eq(support_wait(support_fork(lock_and_die, NULL)), 128 + SIGKILL);
+  send_message(1, 10);
+  assert_receives(1, 10);
+}
+END_TEST
+
+/* ---- what a dead writer had on its way --------------------------------------------- */
+
+/* The stores of a write, in the order of channel.c; its lock goes with it. */
+#define WRITE_STEPS 10
+struct writer {
+  int steps;
+  _Atomic int *ready;
+  _Atomic int *go;
+};
+
+static void write_and_die(void *arg) {
+  const struct writer *writer = arg;
+  int steps = writer->steps, i = 0;
+  struct forkq__buffer *list = packets_of(5, 10);
+  uint32_t index = open_cell();
+  struct forkq__cell *cell = &ledger->cells[index];
+  atomic_fetch_add(&cell->accepted, 2);
+  atomic_store(writer->ready, 1);
+  support_until(writer->go);
+  CHILD_MUST(forkq__channel_lock_write(&channel, FORKQ__FOREVER) == 0);
+  uint64_t seq = shared->write_seq + 1;
+  uint32_t size = forkq__packet_finish(&list->packet, index, seq);
+  if (i++ < steps)
+    shared->write_seq = seq;
+  if (i++ < steps)
+    cell->pending_sent = cell->sent + 1;
+  if (i++ < steps)
+    cell->pending_wire = cell->sent_wire + size;
+  if (i++ < steps)
+    cell->pending_seq = seq;
+  if (i++ < steps)
+    CHILD_MUST(write(channel.write_fd, &list->packet, size) == (ssize_t)size);
+  if (i++ < steps)
+    cell->written_seq = seq;
+  if (i++ < steps)
+    cell->sent = cell->pending_sent;
+  if (i++ < steps)
+    cell->sent_wire = cell->pending_wire;
+  if (i++ < steps)
+    cell->pending_seq = 0;
+  raise(SIGKILL);
+}
+
+/* Up to two at a time, with cells of their own, before either of them dies. */
+static pid_t start_writer(int which, int steps) {
+  struct writer writer = { steps, &flag[2 * which], &flag[2 * which + 1] };
+  atomic_store(writer.ready, 0);
+  atomic_store(writer.go, 0);
+  pid_t child = support_fork(write_and_die, &writer);
+  support_until(writer.ready);
+  return child;
+}
+
+static void let_die(int which, pid_t writer) {
+  atomic_store(&flag[2 * which + 1], 1);
+  ck_assert_int_eq(support_wait(writer), 128 + SIGKILL);
+}
+
+static void die_writing(int steps) {
+  let_die(0, start_writer(0, steps));
+}
+
+/* The dead had put two items and was writing one: that one comes or not, and the books say
+ * the same, whether they are made up before it is read or after. */
+static int arrived(uint32_t cell) {
+  struct forkq__witness witness = forkq__channel_witness(&channel);
+  return witness.arrived(witness.arg, cell);
+}
+
+START_TEST(a_writer_killed_at_any_step_has_sent_or_not) {
+  for (int when = 0; when <= 1; when++) {
+    for (int steps = 0; steps <= WRITE_STEPS; steps++) {
+      bool sent = steps >= 5;
+      send_message(1, 10);
+      die_writing(steps);
+      if (when == 0)
+        reap();
+      ck_assert(when == 1 || forkq__ledger_size(ledger) == (sent ? 2 : 1));
+      send_message(2, 10);
+      assert_receives(1, 10);
+      if (sent)
+        assert_receives(5, 10);
+      assert_receives(2, 10);
+      ck_assert_int_eq(receive(), -EAGAIN);
+      reap();
+      assert_empty();
+      ck_assert_uint_eq(shared->read_wire, wire_sent());
+    }
+  }
+}
+END_TEST
+
+/* The same with the other's packet behind it, unread. */
+START_TEST(a_dead_writer_s_packet_is_known_among_others) {
+  for (int steps = 0; steps <= WRITE_STEPS; steps++) {
+    bool sent = steps >= 5;
+    die_writing(steps);
+    send_message(1, 10);
+    reap();
+    ck_assert_uint_eq(forkq__ledger_size(ledger), sent ? 2 : 1);
+    if (sent)
+      assert_receives(5, 10);
+    assert_receives(1, 10);
+    assert_empty();
+  }
+}
+END_TEST
+
+/* Two in a row, before anybody looks: together they may be in doubt, but not for ever. */
+START_TEST(two_dead_writers_are_told_apart_in_the_end) {
+  for (int first = 3; first <= 6; first++) {
+    for (int second = 3; second <= 6; second++) {
+      pid_t writers[] = { start_writer(0, first), start_writer(1, second) };
+      let_die(0, writers[0]);
+      let_die(1, writers[1]);
+      reap();
+      int sent = (first >= 5) + (second >= 5);
+      ck_assert_int_ge((int)forkq__ledger_size(ledger), sent);
+      for (int i = 0; i < sent; i++)
+        assert_receives(5, 10);
+      ck_assert_int_eq(receive(), -EAGAIN);
+      reap();
+      assert_empty();
+    }
+  }
+}
+END_TEST
+
+/* What the pipe holds then fits to neither outcome, until the packet comes. */
+START_TEST(beside_a_stranger_s_bytes_a_dead_writer_is_in_doubt) {
+  die_writing(5);
+  write_raw("garbage", 7);
+  reap();
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 1);
+  assert_receives(5, 10);
+  ck_assert_int_eq(receive(), FORKQ_EBADFRAME);
+  reap();
+  assert_empty();
+}
+END_TEST
+
+static void hold_write_lock(void *arg) {
+  (void)arg;
+  CHILD_MUST(forkq__channel_lock_write(&channel, FORKQ__FOREVER) == 0);
+  atomic_store(&flag[0], 1);
+  for (;;)
+    pause();
+}
+
+START_TEST(what_a_stopped_writer_hides_is_in_doubt_until_it_goes_on) {
+  die_writing(5);
+  atomic_store(&flag[0], 0);
+  pid_t child = support_fork(hold_write_lock, NULL);
+  support_until(&flag[0]);
+  uint32_t dead = channel.cell + 1;
+  ck_assert_int_eq(arrived(dead), -1);
+  support_kill_and_wait(child);
+  ck_assert_int_eq(arrived(dead), 1);
+  assert_receives(5, 10);
+  ck_assert_int_eq(arrived(dead), 1);
+  reap();
+  assert_empty();
+}
+END_TEST
+
+static void reap_again_and_again(void *arg) {
+  (void)arg;
+  for (;;)
+    forkq__channel_reap(&channel);
+}
+
+static void repair_nothing(void *arg) {
+  (void)arg;
+}
+
+/* All who put for the first time, or have done a task, need the ledger's lock. */
+START_TEST(a_reap_that_waits_for_a_writer_keeps_the_ledger_from_nobody) {
+  die_writing(5);
+  atomic_store(&flag[0], 0);
+  pid_t writer = support_fork(hold_write_lock, NULL);
+  support_until(&flag[0]);
+  pid_t reaper = support_fork(reap_again_and_again, NULL);
+  support_until_asleep(reaper);
+  int taken = 0;
+  for (int i = 0; i < 100; i++) {
+    if (forkq__lock_try(&ledger->lock, repair_nothing, NULL) == 0) {
+      forkq__lock_release(&ledger->lock);
+      taken++;
+    }
+    usleep(1000);
+  }
+  ck_assert_int_ge(taken, 75);
+  support_kill_and_wait(reaper);
+  support_kill_and_wait(writer);
+  forkq__channel_reap(&channel);
+  assert_receives(5, 10);
+  assert_empty();
+}
+END_TEST
+
+START_TEST(what_a_dead_writer_noted_itself_needs_no_lock) {
+  die_writing(6);
+  atomic_store(&flag[0], 0);
+  pid_t child = support_fork(hold_write_lock, NULL);
+  support_until(&flag[0]);
+  ck_assert_int_eq(arrived(channel.cell + 1), 1);
+  support_kill_and_wait(child);
+}
+END_TEST
+
+/* Whatever else is in the pipe. */
+START_TEST(a_packet_that_later_ones_have_passed_will_not_come) {
+  die_writing(4);
+  send_message(1, 10);
+  assert_receives(1, 10);
+  write_raw("garbage", 7);
+  ck_assert_int_eq(arrived(channel.cell + 1), 0);
+}
+END_TEST
+
+static void write_without_readers(void *arg) {
+  struct forkq__buffer *list = packets_of(5, 10);
+  *(_Atomic int *)arg = (int)open_cell();
+  close(channel.read_fd);
+  (void)forkq__channel_write(&channel, &list->packet);
+}
+
+/* SIGPIPE kills it right in the system call. */
+START_TEST(a_writer_killed_in_its_write_has_noted_what_it_writes) {
+  close(channel.read_fd);
+  ck_assert_int_eq(support_wait(support_fork(write_without_readers, (void *)flag)),
+                   128 + SIGPIPE);
+  const struct forkq__cell *cell = &ledger->cells[*flag];
+  ck_assert_uint_eq(cell->pending_seq, shared->write_seq);
+  ck_assert(cell->pending_sent == 1 && cell->sent == 0);
+  ck_assert(cell->pending_wire > 10 && cell->sent_wire == 0);
+  channel.read_fd = -1;
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("channel_write");
+  TCase *tcase = channel_case(suite, "channel_write");
+  tcase_add_test(tcase, a_writer_s_death_leaves_the_lock_to_the_next);
+  tcase_add_test(tcase, a_writer_killed_at_any_step_has_sent_or_not);
+  tcase_add_test(tcase, a_dead_writer_s_packet_is_known_among_others);
+  tcase_add_test(tcase, two_dead_writers_are_told_apart_in_the_end);
+  tcase_add_test(tcase, beside_a_stranger_s_bytes_a_dead_writer_is_in_doubt);
+  tcase_add_test(tcase, what_a_stopped_writer_hides_is_in_doubt_until_it_goes_on);
+  tcase_add_test(tcase, a_reap_that_waits_for_a_writer_keeps_the_ledger_from_nobody);
+  tcase_add_test(tcase, what_a_dead_writer_noted_itself_needs_no_lock);
+  tcase_add_test(tcase, a_packet_that_later_ones_have_passed_will_not_come);
+  tcase_add_test(tcase, a_writer_killed_in_its_write_has_noted_what_it_writes);
+  tcase_add_test(tcase, a_full_pipe_is_eagain_and_changes_nothing);
+  tcase_add_test(tcase, a_pipe_without_readers_is_epipe);
+  tcase_add_test(tcase, a_wait_for_room_ends_with_room_a_stop_or_its_deadline);
+  return support_main(suite);
+}
