@@ -81,7 +81,7 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
     struct forkq__assembly none = { 0 };
     drop_torn(channel, &none);
     forkq__ahead_drop(channel, frame.next, forkq__packet_messages(packet));
-    return -EINPROGRESS;
+    return FORKQ__MORE;
   }
   int r = 0;
   if (!appended)
@@ -97,7 +97,7 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
     return -ENOMEM;
   forkq__ahead_take(channel, frame.next, 1, forkq__packet_messages(packet));
   if (!(packet->flags & FORKQ__LAST))
-    return -EINPROGRESS;
+    return FORKQ__MORE;
   forkq__partial_drop(&shared->partial, channel->spill);
   if (kept.have != kept.total)
     return FORKQ_EBADFRAME;
@@ -119,7 +119,7 @@ static int keep(struct forkq__channel *channel, struct forkq__assembly *assembly
   return r;
 }
 
-/* Takes the fragment that is the current packet: 0 when it ends the message, -EINPROGRESS
+/* Takes the fragment that is the current packet: 0 when it ends the message, FORKQ__MORE
  * when more is to come or it was dropped. */
 static int take_fragment(struct forkq__channel *channel, struct forkq__assembly *assembly,
                          forkq_item_t *item) {
@@ -140,7 +140,7 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
     bool first = packet->flags & FORKQ__FIRST;
     drop_torn(channel, assembly);
     forkq__ahead_drop(channel, frame.next, forkq__packet_messages(packet));
-    return first ? FORKQ_EBADFRAME : -EINPROGRESS;
+    return first ? FORKQ_EBADFRAME : FORKQ__MORE;
   }
   int r = append_private(assembly, item, packet, frame);
   if (r < 0) {
@@ -149,7 +149,7 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
   }
   forkq__ahead_take(channel, frame.next, 1, forkq__packet_messages(packet));
   if (!(packet->flags & FORKQ__LAST))
-    return -EINPROGRESS;
+    return FORKQ__MORE;
   if (assembly->have != assembly->total)
     return FORKQ_EBADFRAME;
   forkq__item_finish(item, assembly->have);
@@ -166,7 +166,7 @@ static bool sender_lives(struct forkq__channel *channel,
 static int leave(struct forkq__channel *channel, struct forkq__assembly *assembly,
                  forkq_item_t *item) {
   int r = keep(channel, assembly, item);
-  return r < 0 ? r : -EAGAIN;
+  return r < 0 ? r : FORKQ__NOTHING;
 }
 
 /* Polls until more of a message comes, its sender dies or the deadline is over: what poll
@@ -184,7 +184,7 @@ static int poll_for_rest(struct forkq__channel *channel,
   }
 }
 
-/* Waits for more of a message that has begun: 0 to go on, -EAGAIN when it was left, or
+/* Waits for more of a message that has begun: 0 to go on, FORKQ__NOTHING when it was left, or
  * dropped as its sender is dead. It keeps the read lock, and so it waits for no more than a
  * moment: the rest of a message comes at once, or something is amiss. */
 static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly *assembly,
@@ -200,7 +200,7 @@ static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly 
   if (forkq__channel_pipe_readable(channel))
     return 0;
   drop_torn(channel, assembly);
-  return -EAGAIN;
+  return FORKQ__NOTHING;
 }
 
 bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline) {
@@ -217,7 +217,7 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
     int r;
     if (!forkq__ahead_unread(shared)) {
       r = forkq__ahead_load(channel);
-      if (r == -EAGAIN && assembly.active)
+      if (r == FORKQ__NOTHING && assembly.active)
         r = wait_for_rest(channel, &assembly, item, deadline);
       else if (r < 0 && assembly.active)
         (void)keep(channel, &assembly, item);
@@ -225,7 +225,7 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
         return r;
     } else if (shared->packet.flags & FORKQ__FRAGMENT) {
       r = take_fragment(channel, &assembly, item);
-      if (r != -EINPROGRESS)
+      if (r != FORKQ__MORE)
         return r;
       if (++fragments % FRAGMENTS_PER_LOOK == 0 && forkq__channel_over(channel, deadline))
         return leave(channel, &assembly, item);
@@ -276,7 +276,7 @@ static int receive_run(struct forkq__channel *channel, forkq_item_t *items, size
   struct forkq__channel_shared *shared = channel->shared;
   int r = forkq__ahead_unread(shared) ? 0 : forkq__ahead_load(channel);
   if (r == 0 && shared->packet.flags & FORKQ__FRAGMENT)
-    r = -EAGAIN;
+    r = FORKQ__NOTHING;
   *ret_received = 0;
   return r == 0 ? take_run(channel, items, count, ret_received) : r;
 }
@@ -294,7 +294,7 @@ int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *it
     forkq__channel_unlock_read(channel);
   }
   *ret_received = received;
-  return r == -EAGAIN ? 0 : r;
+  return r == FORKQ__NOTHING ? 0 : r;
 }
 
 void forkq__channel_drain(struct forkq__channel *channel) {

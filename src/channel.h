@@ -91,22 +91,22 @@ struct forkq__channel {
 
 int forkq__channel_init(struct forkq__channel_shared *shared);
 
-/* Read side: 0, FORKQ_EBROKEN, or -EAGAIN when the deadline is over, or FORKQ__MOMENT_MS if it
+/* Read side: 0, FORKQ_EBROKEN, or FORKQ__NOTHING when the deadline is over, or FORKQ__MOMENT_MS if it
  * does not wait, or after half a second, when it is time to look at other things. */
 int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline);
-int forkq__channel_try_lock_read(struct forkq__channel *channel); /* or -EBUSY */
+int forkq__channel_try_lock_read(struct forkq__channel *channel); /* or FORKQ__BUSY */
 void forkq__channel_unlock_read(struct forkq__channel *channel);
 
 /* Counts what a dead reader had taken and not counted, without waiting: whether something
  * was. */
 bool forkq__channel_settle_reads(struct forkq__channel *channel);
 
-/* Write side. lock: 0, FORKQ_TIMEDOUT, FORKQ_EBROKEN; try_lock: or -EBUSY. */
+/* Write side. lock: 0, FORKQ_TIMEDOUT, FORKQ_EBROKEN; try_lock: or FORKQ__BUSY. */
 int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline);
 int forkq__channel_try_lock_write(struct forkq__channel *channel);
 void forkq__channel_unlock_write(struct forkq__channel *channel);
 
-/* Writes one packet, under the write lock, and never blocks: 0, -EAGAIN when the pipe is
+/* Writes one packet, under the write lock, and never blocks: 0, FORKQ__NO_ROOM when the pipe is
  * full, -EPIPE when it has no reader, or another negative errno. */
 int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet);
 
@@ -126,7 +126,7 @@ void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
 /* Whether a getter sleeps for whom nobody has hurried yet; true to one caller a sleep. */
 bool forkq__channel_hasten(struct forkq__channel *channel);
 
-/* Receives one message into the item's memory: 0, or -EAGAIN if none is there, -ENOMEM with
+/* Receives one message into the item's memory: 0, or FORKQ__NOTHING if none is there, -ENOMEM with
  * the message still there, FORKQ_EBADFRAME, FORKQ_EBROKEN. Of a message that has begun to
  * come it waits for the rest until the deadline. */
 int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,

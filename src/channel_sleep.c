@@ -2,8 +2,6 @@
 #include "os.h"
 #include "read_ahead.h"
 
-#include <errno.h>
-
 /* Once a shutdown is announced nobody sleeps for longer than this: who announced it, or who was
  * to bring the last items, may have died. */
 #define SHUTDOWN_LOOK_MS 20
@@ -52,9 +50,9 @@ static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t d
     return r;
   r = forkq__channel_receive_locked(channel, item, deadline);
   /* Who watches may have raised it himself, and would see it for ever. */
-  if (r == -EAGAIN && (saw_event || FORKQ__LOAD(channel->shared->raised) ||
-                       /* model: receive_watchers */
-                       atomic_load(&channel->shared->watchers)))
+  if (r == FORKQ__NOTHING && (saw_event || FORKQ__LOAD(channel->shared->raised) ||
+                              /* model: receive_watchers */
+                              atomic_load(&channel->shared->watchers)))
     lower_event(channel);
   forkq__channel_unlock_read(channel);
   return r;
@@ -72,7 +70,7 @@ int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline) {
   /* Who can wait need not read in vain: before it sleeps it polls the pipe itself. */
   if (deadline != FORKQ__NOWAIT && all_came(channel->shared))
-    return -EAGAIN;
+    return FORKQ__NOTHING;
   return receive(channel, item, deadline, false);
 }
 
@@ -125,7 +123,7 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
     if (saw_event < 0)
       return saw_event;
     int r = receive(channel, item, deadline, saw_event != 0);
-    if (r != -EAGAIN)
+    if (r != FORKQ__NOTHING)
       return r;
     if (forkq__channel_exhausted(channel))
       return FORKQ_ESHUTDOWN;
@@ -151,7 +149,7 @@ int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *it
     if (atomic_load(&channel->closed))
       return FORKQ_ECLOSED;
     r = forkq__channel_receive(channel, item, FORKQ__NOWAIT);
-    if (r != -EAGAIN)
+    if (r != FORKQ__NOTHING)
       return r;
     if (forkq__channel_over(channel, deadline))
       return FORKQ_TIMEDOUT;

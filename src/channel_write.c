@@ -2,6 +2,8 @@
 
 #include "os.h"
 
+#include <errno.h>
+
 /* Where nothing can be polled, room in the pipe is looked for this often. */
 #define WITHOUT_POLL_MS 10
 
@@ -59,7 +61,7 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
     note_written(cell, packet);
   /* model: write_over */
   FORKQ__STORE(cell->pending_seq, 0);
-  return n < 0 ? (int)n : 0;
+  return n == -EAGAIN ? FORKQ__NO_ROOM : n < 0 ? (int)n : 0;
 }
 
 /* Each packet in the pipe has a number between the last that was read and the last that was

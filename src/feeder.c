@@ -200,12 +200,12 @@ static bool stopped(struct forkq__feeder *feeder) {
   return atomic_load(&feeder->abandoned) || dropped(feeder);
 }
 
-/* 0, -ECANCELED when nothing more is to be sent, or FORKQ_EBROKEN. */
+/* 0, FORKQ__STOPPED when nothing more is to be sent, or FORKQ_EBROKEN. */
 static int lock_write(struct forkq__feeder *feeder) {
   int r;
   do {
     if (stopped(feeder))
-      return -ECANCELED;
+      return FORKQ__STOPPED;
     r = forkq__channel_lock_write(feeder->channel,
                                   forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS));
   } while (r == FORKQ_TIMEDOUT);
@@ -227,15 +227,15 @@ static int send_run(struct forkq__feeder *feeder, struct forkq__buffer *first,
       continue;
     }
     bool keep_lock = b != first;
-    if (r != -EAGAIN || !keep_lock)
+    if (r != FORKQ__NO_ROOM || !keep_lock)
       forkq__channel_unlock_write(channel);
-    if (r != -EAGAIN)
+    if (r != FORKQ__NO_ROOM)
       return r;
     forkq__channel_wait_room(channel, feeder->stop_fd, FORKQ__FOREVER);
     if (stopped(feeder)) {
       if (keep_lock)
         forkq__channel_unlock_write(channel);
-      return -ECANCELED;
+      return FORKQ__STOPPED;
     }
     if (!keep_lock && (r = lock_write(feeder)) != 0)
       return r;
@@ -249,7 +249,7 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
     struct forkq__buffer *last = end_of_run(b);
     if (r == 0)
       r = send_run(feeder, b, last);
-    if (r == -ECANCELED)
+    if (r == FORKQ__STOPPED)
       break;
     release_bytes(feeder, b, last);
     if (r < 0) {
@@ -259,7 +259,7 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
     b = last->next;
     if (r == 0 && b != NULL && stopped(feeder)) {
       forkq__channel_unlock_write(feeder->channel);
-      r = -ECANCELED;
+      r = FORKQ__STOPPED;
     }
   }
   if (r == 0)
@@ -288,7 +288,7 @@ int forkq__feeder_put_through(struct forkq__feeder *feeder) {
   uv_cond_broadcast(&feeder->done);
   if (r < 0)
     give_back(feeder, 1);
-  return r == -ECANCELED ? FORKQ_ECLOSED : r;
+  return r == FORKQ__STOPPED ? FORKQ_ECLOSED : r;
 }
 
 /* Writes the messages that begin in packet `first`, without waiting: their last packet, or NULL

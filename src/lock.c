@@ -65,7 +65,7 @@ static int settle(struct forkq__lock *lock, int result, forkq__repair_fn repair,
     forkq__log(FORKQ_LOG_INFO, "recovered a lock whose owner died");
     return 0;
   case EBUSY:
-    return -EBUSY;
+    return FORKQ__BUSY;
   case ETIMEDOUT:
     return FORKQ_TIMEDOUT;
   default:

@@ -22,7 +22,7 @@ int forkq__lock_init(struct forkq__lock *lock);
 int forkq__lock_acquire(struct forkq__lock *lock, int64_t deadline,
                         forkq__repair_fn repair, void *arg);
 
-/* 0, -EBUSY or FORKQ_EBROKEN; never waits. */
+/* 0, FORKQ__BUSY or FORKQ_EBROKEN; never waits. */
 int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg);
 
 void forkq__lock_release(struct forkq__lock *lock);

@@ -47,7 +47,7 @@ void forkq__loop_serve_incoming(forkq_loop_handle_t *handle) {
     forkq_loop_req_t *req = handle->incoming.first;
     int r = handle->queue != NULL ? forkq__loop_get_one(req)
                                   : forkq__loop_recv_one(req, &budget);
-    if (r == -EAGAIN) {
+    if (r == FORKQ__NOTHING) {
       handle->cut_short = budget == 0 && still_readable(handle);
       if (handle->queue != NULL)
         pause_if_readable(handle);

@@ -2,6 +2,7 @@
 #include "loop_handle.h"
 
 #include "connection.h"
+#include "os.h"
 #include "serializer.h"
 
 #include <errno.h>
@@ -9,6 +10,8 @@
 int forkq__loop_recv_one(forkq_loop_req_t *req, size_t *budget) {
   int r = forkq__connection_recv_soon(req->handle_->connection, req->item_, req->size_,
                                       budget);
+  if (r == -EAGAIN)
+    return FORKQ__NOTHING;
   bool object = req->kind_ == FORKQ__LOOP_RECV;
   return r == 0 && object ? forkq__connection_unpack(req->item_) : r;
 }

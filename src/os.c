@@ -31,6 +31,17 @@
     result_ == -1 ? -errno : result_;                                                    \
   })
 
+/* The same for a call that is a cancellation point (pthreads(7)): here it is none, as a thread
+ * that vanished in it would take along whatever locks it has. */
+#define UNCANCELLED(call)                                                                \
+  ({                                                                                     \
+    int state_;                                                                          \
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state_);                             \
+    __typeof__(call) done_ = RETRY(call);                                                \
+    pthread_setcancelstate(state_, NULL);                                                \
+    done_;                                                                               \
+  })
+
 int64_t forkq__os_now(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -51,8 +62,38 @@ int64_t forkq__os_deadline_within(int64_t deadline, int ms) {
 }
 
 int forkq__os_close(int fd) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   /* Linux has given the number back even when close is interrupted: no retry. */
-  return close(fd) == 0 || errno == EINTR ? 0 : -errno;
+  int r = close(fd) == 0 || errno == EINTR ? 0 : -errno;
+  pthread_setcancelstate(state, NULL);
+  return r;
+}
+
+void forkq__os_cancellation_point(void (*leave)(void *arg), void *arg) {
+  pthread_cleanup_push(leave, arg);
+  pthread_testcancel();
+  pthread_cleanup_pop(0);
+}
+
+/* The number of a new descriptor, above those of the standard streams: where a program has closed
+ * these, what it prints would go into the queue. */
+static int above_stdio(int fd) {
+  if (fd < 0 || fd > STDERR_FILENO)
+    return fd;
+  int above = RETRY(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  forkq__os_close(fd);
+  return above;
+}
+
+static int both_above_stdio(int fds[2]) {
+  fds[0] = above_stdio(fds[0]);
+  fds[1] = above_stdio(fds[1]);
+  int r = fds[0] < 0 ? fds[0] : fds[1] < 0 ? fds[1] : 0;
+  for (int i = 0; r < 0 && i < 2; i++)
+    if (fds[i] >= 0)
+      forkq__os_close(fds[i]);
+  return r;
 }
 
 /* Bytes of packets that a pipe should hold. With the kernel's 64 KiB the two sides keep waiting
@@ -70,6 +111,8 @@ static void enlarge_pipe(int fd) {
 int forkq__os_packet_pipe(int fds[2]) {
   int r = RETRY(pipe2(fds, O_DIRECT | O_CLOEXEC | O_NONBLOCK));
   if (r == 0)
+    r = both_above_stdio(fds);
+  if (r == 0)
     enlarge_pipe(fds[1]);
   return r;
 }
@@ -85,11 +128,11 @@ int forkq__os_pipe_capacity(int fd) {
 }
 
 ssize_t forkq__os_read(int fd, void *data, size_t size) {
-  return RETRY(read(fd, data, size));
+  return UNCANCELLED(read(fd, data, size));
 }
 
 ssize_t forkq__os_write(int fd, const void *data, size_t size) {
-  return RETRY(write(fd, data, size));
+  return UNCANCELLED(write(fd, data, size));
 }
 
 struct timespec forkq__os_timespec(int64_t ns) {
@@ -103,7 +146,10 @@ int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
       int64_t ns = deadline - forkq__os_now();
       left = forkq__os_timespec(ns > 0 ? ns : 0);
     }
+    int state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
     int r = ppoll(fds, count, deadline == FORKQ__FOREVER ? NULL : &left, NULL);
+    pthread_setcancelstate(state, NULL);
     if (r >= 0)
       return r;
     if (errno != EINTR)
@@ -112,21 +158,21 @@ int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
 }
 
 int forkq__os_event_create(void) {
-  return RETRY(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  return above_stdio(RETRY(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
 }
 
 void forkq__os_event_raise(int fd) {
   /* Fails only with EAGAIN, at 2^64-2 raises: readable it is all the same. */
-  (void)RETRY(eventfd_write(fd, 1));
+  (void)UNCANCELLED(eventfd_write(fd, 1));
 }
 
 void forkq__os_event_lower(int fd) {
   eventfd_t count;
-  (void)RETRY(eventfd_read(fd, &count));
+  (void)UNCANCELLED(eventfd_read(fd, &count));
 }
 
 int forkq__os_poll_set_create(const int *fds, int count) {
-  int set = RETRY(epoll_create1(EPOLL_CLOEXEC));
+  int set = above_stdio(RETRY(epoll_create1(EPOLL_CLOEXEC)));
   if (set < 0)
     return set;
   for (int i = 0; i < count; i++) {
@@ -141,11 +187,11 @@ int forkq__os_poll_set_create(const int *fds, int count) {
 }
 
 int forkq__os_duplicate(int fd) {
-  return RETRY(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  return RETRY(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
 }
 
 int forkq__os_memory_create(const char *name, size_t size) {
-  int fd = RETRY(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  int fd = above_stdio(RETRY(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)));
   if (fd < 0)
     return fd;
   int r = RETRY(ftruncate(fd, (off_t)size));
@@ -172,7 +218,8 @@ void forkq__os_memory_unmap(void *memory, size_t size) {
 
 int forkq__os_memory_read(int fd, void *data, size_t size, int64_t offset) {
   for (size_t done = 0; done < size;) {
-    ssize_t n = RETRY(pread(fd, (char *)data + done, size - done, offset + (off_t)done));
+    ssize_t n =
+        UNCANCELLED(pread(fd, (char *)data + done, size - done, offset + (off_t)done));
     if (n <= 0)
       return n < 0 ? (int)n : -EIO;
     done += (size_t)n;
@@ -182,8 +229,8 @@ int forkq__os_memory_read(int fd, void *data, size_t size, int64_t offset) {
 
 int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset) {
   for (size_t done = 0; done < size;) {
-    ssize_t n =
-        RETRY(pwrite(fd, (const char *)data + done, size - done, offset + (off_t)done));
+    ssize_t n = UNCANCELLED(
+        pwrite(fd, (const char *)data + done, size - done, offset + (off_t)done));
     if (n < 0)
       return (int)n;
     done += (size_t)n;
@@ -192,7 +239,8 @@ int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset
 }
 
 void forkq__os_memory_release(int fd, int64_t offset, int64_t size) {
-  (void)RETRY(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size));
+  (void)UNCANCELLED(
+      fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size));
 }
 
 static struct flock life_lock(short type, int64_t byte) {
@@ -245,11 +293,13 @@ void forkq__os_signals_restore(const void *old_mask) {
 }
 
 int forkq__os_pipe(int fds[2]) {
-  return RETRY(pipe2(fds, O_CLOEXEC));
+  int r = RETRY(pipe2(fds, O_CLOEXEC));
+  return r < 0 ? r : both_above_stdio(fds);
 }
 
 int forkq__os_socket_pair(int fds[2]) {
-  return RETRY(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+  int r = RETRY(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+  return r < 0 ? r : both_above_stdio(fds);
 }
 
 int forkq__os_is_socket(int fd) {
@@ -261,7 +311,7 @@ int forkq__os_is_socket(int fd) {
 ssize_t forkq__os_socket_write(int fd, const struct iovec *parts, int count) {
   struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)parts,
                             .msg_iovlen = (size_t)count };
-  return RETRY(sendmsg(fd, &message, MSG_NOSIGNAL));
+  return UNCANCELLED(sendmsg(fd, &message, MSG_NOSIGNAL));
 }
 
 static bool sigpipe_pending(void) {
@@ -295,7 +345,7 @@ static ssize_t write_with_sigpipe_blocked(int fd, const struct iovec *parts, int
   pthread_sigmask(SIG_BLOCK, &sigpipe, &old);
   bool was_blocked = sigismember(&old, SIGPIPE) == 1;
   bool pending_before = was_blocked && sigpipe_pending();
-  ssize_t r = RETRY(writev(fd, parts, count));
+  ssize_t r = UNCANCELLED(writev(fd, parts, count));
   /* A write that a pipe's last reader leaves half done returns what it wrote, and raises. */
   if (r == -EPIPE || (r >= 0 && (size_t)r < size))
     take_sigpipe(&sigpipe, pending_before);
@@ -313,8 +363,9 @@ static ssize_t write_with_sigpipe_blocked(int fd, const struct iovec *parts, int
 /* The kernel is older: whoever notices says so, once for all threads. */
 static atomic_bool without_nosignal;
 
+/* A filter of system calls (seccomp(2)) has its own way to say that it does not know one. */
 static bool is_refusal(ssize_t r) {
-  return r == -EOPNOTSUPP || r == -EINVAL || r == -ENOSYS;
+  return r == -EOPNOTSUPP || r == -EINVAL || r == -ENOSYS || r == -EPERM || r == -EACCES;
 }
 
 /* Files that are no pipes refuse the flag on newer kernels, too. */
@@ -326,7 +377,7 @@ static void remember_refusal(int fd) {
 
 ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count) {
   if (!atomic_load_explicit(&without_nosignal, memory_order_relaxed)) {
-    ssize_t r = RETRY(pwritev2(fd, parts, count, WHERE_IT_IS, RWF_NOSIGNAL));
+    ssize_t r = UNCANCELLED(pwritev2(fd, parts, count, WHERE_IT_IS, RWF_NOSIGNAL));
     if (!is_refusal(r))
       return r;
     remember_refusal(fd);
@@ -355,7 +406,7 @@ ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof fd);
   memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  return RETRY(sendmsg(socket, &message, MSG_NOSIGNAL));
+  return UNCANCELLED(sendmsg(socket, &message, MSG_NOSIGNAL));
 }
 
 /* Keeps the first descriptor of a control message, and closes the others. */
@@ -385,7 +436,7 @@ ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
                             .msg_iovlen = 1,
                             .msg_control = &control,
                             .msg_controllen = sizeof control.space };
-  ssize_t r = RETRY(recvmsg(socket, &message, MSG_CMSG_CLOEXEC));
+  ssize_t r = UNCANCELLED(recvmsg(socket, &message, MSG_CMSG_CLOEXEC));
   if (r < 0)
     return r;
   *ret_fd = -1;
@@ -459,7 +510,7 @@ int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(count * sizeof(int));
   memcpy(CMSG_DATA(header), fds, count * sizeof(int));
-  ssize_t n = RETRY(sendmsg(socket, &message, MSG_NOSIGNAL));
+  ssize_t n = UNCANCELLED(sendmsg(socket, &message, MSG_NOSIGNAL));
   if (n < 0)
     return (int)n;
   return (size_t)n == size ? 0 : -EMSGSIZE;
@@ -495,7 +546,7 @@ int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t 
                             .msg_iovlen = 1,
                             .msg_control = control.space,
                             .msg_controllen = sizeof control.space };
-  ssize_t n = RETRY(recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL));
+  ssize_t n = UNCANCELLED(recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL));
   if (n <= 0)
     return n < 0 ? (int)n : FORKQ_EEOF;
   size_t got = take_fds(&message, came);

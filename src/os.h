@@ -1,7 +1,8 @@
 /* The operating system: every system call that forkq makes, and nothing else.
  *
- * Each returns 0 or a result, or a negative errno. EINTR is handled here and nowhere else;
- * every descriptor made here is close-on-exec. */
+ * Each returns 0 or a result, or a negative errno. EINTR is handled here and nowhere else; no
+ * function but the one that says so is a cancellation point; every descriptor made here is
+ * close-on-exec, and its number is above those of the standard streams. */
 #ifndef FORKQ_OS_H
 #define FORKQ_OS_H
 
@@ -13,6 +14,16 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
+
+/* Outcomes inside the library. They are neither an errno nor a code of forkq/base.h, so that no
+ * failure of a system call is taken for one of them. */
+enum {
+  FORKQ__NOTHING = -21001, /* there is none, or none that can be had now */
+  FORKQ__NO_ROOM = -21002, /* the pipe is full */
+  FORKQ__BUSY = -21003,    /* the lock is somebody else's */
+  FORKQ__MORE = -21004,    /* more of it is to come */
+  FORKQ__STOPPED = -21005, /* nothing more is to be sent */
+};
 
 /* A deadline is a time on CLOCK_MONOTONIC in nanoseconds. */
 #define FORKQ__FOREVER INT64_MAX
@@ -28,6 +39,9 @@ int64_t forkq__os_deadline_within(int64_t deadline, int ms);
 
 /* For the pthread calls that take an absolute time. */
 struct timespec forkq__os_timespec(int64_t ns);
+
+/* Ends the thread here if it was cancelled (pthread_cancel(3)), after a call of `leave`. */
+void forkq__os_cancellation_point(void (*leave)(void *arg), void *arg);
 
 int forkq__os_close(int fd);
 

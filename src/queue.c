@@ -3,7 +3,6 @@
 #include "os.h"
 #include "serializer.h"
 
-#include <errno.h>
 #include <string.h>
 
 /* A putter that is kept waiting looks for slots of the dead after the first of these, and then
@@ -62,20 +61,22 @@ static bool take_slot(forkq_queue_t *queue) {
                                &queue->feeder.gone);
 }
 
-/* 0, -EAGAIN while there is no slot, or why there will be none. The feeder runs. */
+/* 0, FORKQ__NOTHING while there is no slot, or why there will be none. The feeder runs. */
 static int try_next_slot(forkq_queue_t *queue) {
   if (atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN)
     return FORKQ_ESHUTDOWN;
   if (forkq__feeder_full(&queue->feeder))
-    return -EAGAIN;
-  return take_slot(queue) || (forkq__queue_reap(queue) && take_slot(queue)) ? 0 : -EAGAIN;
+    return FORKQ__NOTHING;
+  return take_slot(queue) || (forkq__queue_reap(queue) && take_slot(queue))
+             ? 0
+             : FORKQ__NOTHING;
 }
 
 static int try_slot(forkq_queue_t *queue) {
   int r = queue->simple ? forkq__feeder_open(&queue->feeder)
                         : forkq__feeder_start(&queue->feeder);
   if (r < 0) /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock */
-    return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
+    return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
   return try_next_slot(queue);
 }
 
@@ -96,7 +97,7 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
   bool waited = false;
   int look_ms = FIRST_LOOK_MS;
   int r;
-  while ((r = try_slot(queue)) == -EAGAIN) {
+  while ((r = try_slot(queue)) == FORKQ__NOTHING) {
     if (deadline == FORKQ__NOWAIT)
       return FORKQ_FULL;
     if (waited && forkq__os_now() >= deadline)
@@ -288,7 +289,7 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : r;
 }
 
-/* What is there: 0, -EAGAIN, or FORKQ_ESHUTDOWN when nothing will ever be. */
+/* What is there: 0, FORKQ__NOTHING, or FORKQ_ESHUTDOWN when nothing will ever be. */
 static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   int r = prepare_to_get(queue, deadline);
   if (r < 0)
@@ -296,16 +297,18 @@ static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadl
   if (atomic_load(&queue->segment->channel.shutdown) == FORKQ__DROPPED)
     return FORKQ_ESHUTDOWN;
   r = forkq__channel_receive(&queue->channel, item, deadline);
-  if (r == -EAGAIN && queue->channel.cell != FORKQ__NO_CELL) {
+  if (r == FORKQ__NOTHING && queue->channel.cell != FORKQ__NO_CELL) {
     forkq__queue_send_own(queue, deadline);
     r = forkq__channel_receive(&queue->channel, item, deadline);
   }
-  return r == -EAGAIN && forkq__channel_exhausted(&queue->channel) ? FORKQ_ESHUTDOWN : r;
+  return r == FORKQ__NOTHING && forkq__channel_exhausted(&queue->channel)
+             ? FORKQ_ESHUTDOWN
+             : r;
 }
 
 static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   int r = receive_ready(queue, item, deadline);
-  if (r != -EAGAIN)
+  if (r != FORKQ__NOTHING)
     return r;
   if (deadline == FORKQ__NOWAIT)
     return FORKQ_EMPTY;
@@ -332,7 +335,7 @@ int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t dead
     return r;
   r = receive_ready(queue, item, deadline);
   forkq__queue_leave_get(queue);
-  return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
+  return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
 
 static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {

@@ -68,7 +68,7 @@ int forkq__source_write(const struct forkq__source *source, void *sink,
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms);
 
-/* Gets an item that is there, its bytes only: -EAGAIN if none is, or it cannot be had until
+/* Gets an item that is there, its bytes only: FORKQ__NOTHING if none is, or it cannot be had until
  * the deadline, because a reader is stopped or the item is still being sent; else the errors of
  * forkq_queue_get. */
 int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline);

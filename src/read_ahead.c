@@ -133,7 +133,7 @@ int forkq__ahead_load(struct forkq__channel *channel) {
   /* Nobody is woken for an empty pipe. */
   /* model: load_peek */
   if (to_be_told(shared) && !forkq__channel_pipe_readable(channel))
-    return -EAGAIN;
+    return FORKQ__NOTHING;
   /* model: load_offset */
   FORKQ__STORE(shared->offset, 0);
   /* model: load_wire_base */
@@ -159,6 +159,8 @@ int forkq__ahead_load(struct forkq__channel *channel) {
   }
   /* model: load_nothing */
   FORKQ__STORE(shared->loading, 0);
+  if (n == -EAGAIN)
+    return FORKQ__NOTHING;
   if (n <= 0)
     return n < 0 ? (int)n : FORKQ_EBROKEN;
   forkq__log(FORKQ_LOG_ERROR, "dropped %zd bytes that are not a packet", n);
@@ -218,13 +220,13 @@ int forkq__channel_try_lock_read(struct forkq__channel *channel) {
 int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
   struct forkq__lock *lock = &channel->shared->read_lock;
   int r = forkq__channel_try_lock_read(channel);
-  if (r != -EBUSY)
+  if (r != FORKQ__BUSY)
     return r;
   deadline = deadline == FORKQ__NOWAIT
                  ? forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MOMENT_MS)
                  : forkq__os_deadline_within(deadline, FORKQ__CHANNEL_LOOK_MS);
   r = forkq__lock_acquire(lock, deadline, repair_read, channel);
-  return r == FORKQ_TIMEDOUT ? -EAGAIN : r;
+  return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
 
 void forkq__channel_unlock_read(struct forkq__channel *channel) {

@@ -12,7 +12,7 @@ static inline bool forkq__ahead_unread(const struct forkq__channel_shared *share
   return offset != 0 && offset < shared->packet.length;
 }
 
-/* Reads the next packet from the pipe: 0, -EAGAIN if there is none, or FORKQ_EBADFRAME. */
+/* Reads the next packet from the pipe: 0, FORKQ__NOTHING if there is none, or FORKQ_EBADFRAME. */
 int forkq__ahead_load(struct forkq__channel *channel);
 
 /* Passes over `frames` frames, the last of which ends at `next`; `messages` end in them. take:

@@ -80,7 +80,7 @@ void free_packets(struct forkq__buffer *list) {
 /* As a feeder does, with the write lock. */
 void write_packet(struct forkq__packet *packet) {
   int r;
-  while ((r = forkq__channel_write(&channel, packet)) == -EAGAIN)
+  while ((r = forkq__channel_write(&channel, packet)) == FORKQ__NO_ROOM)
     forkq__channel_wait_room(&channel, -1, FORKQ__FOREVER);
   if (r != 0)
     abort();
@@ -148,7 +148,7 @@ void assert_receives(uint64_t seed, uint32_t size) {
 
 /* Nothing is left, and the books say so. */
 void assert_empty(void) {
-  ck_assert_int_eq(receive(), -EAGAIN);
+  ck_assert_int_eq(receive(), FORKQ__NOTHING);
   ck_assert_uint_eq(shared->unread, 0);
   ck_assert_uint_eq(shared->loading, 0);
   ck_assert_uint_eq(shared->partial.cell, 0);

@@ -9,20 +9,20 @@
 
 /* ---- writing ----------------------------------------------------------------------- */
 
-START_TEST(a_full_pipe_is_eagain_and_changes_nothing) {
+START_TEST(a_full_pipe_is_no_room_and_changes_nothing) {
   struct forkq__buffer *list = packets_of(1, 10);
   int r, written = 0;
   while ((r = forkq__channel_write(&channel, &list->packet)) == 0)
     written++;
   const struct forkq__cell *cell = &ledger->cells[channel.cell];
-  ck_assert_int_eq(r, -EAGAIN);
+  ck_assert_int_eq(r, FORKQ__NO_ROOM);
   ck_assert_int_ge(written, 4);
   ck_assert_int_eq((int)cell->sent, written);
   ck_assert_uint_eq(cell->pending_seq, 0);
   ck_assert_uint_eq(cell->sent_wire, (uint64_t)forkq__os_pipe_level(channel.read_fd));
   for (int i = 0; i < written; i++)
     assert_receives(1, 10);
-  ck_assert_int_eq(receive(), -EAGAIN);
+  ck_assert_int_eq(receive(), FORKQ__NOTHING);
   free_packets(list);
 }
 END_TEST
@@ -152,7 +152,7 @@ START_TEST(a_writer_killed_at_any_step_has_sent_or_not) {
       if (sent)
         assert_receives(5, 10);
       assert_receives(2, 10);
-      ck_assert_int_eq(receive(), -EAGAIN);
+      ck_assert_int_eq(receive(), FORKQ__NOTHING);
       reap();
       assert_empty();
       ck_assert_uint_eq(shared->read_wire, wire_sent());
@@ -189,7 +189,7 @@ START_TEST(two_dead_writers_are_told_apart_in_the_end) {
       ck_assert_int_ge((int)forkq__ledger_size(ledger), sent);
       for (int i = 0; i < sent; i++)
         assert_receives(5, 10);
-      ck_assert_int_eq(receive(), -EAGAIN);
+      ck_assert_int_eq(receive(), FORKQ__NOTHING);
       reap();
       assert_empty();
     }
@@ -322,7 +322,7 @@ int main(void) {
   tcase_add_test(tcase, what_a_dead_writer_noted_itself_needs_no_lock);
   tcase_add_test(tcase, a_packet_that_later_ones_have_passed_will_not_come);
   tcase_add_test(tcase, a_writer_killed_in_its_write_has_noted_what_it_writes);
-  tcase_add_test(tcase, a_full_pipe_is_eagain_and_changes_nothing);
+  tcase_add_test(tcase, a_full_pipe_is_no_room_and_changes_nothing);
   tcase_add_test(tcase, a_pipe_without_readers_is_epipe);
   tcase_add_test(tcase, a_wait_for_room_ends_with_room_a_stop_or_its_deadline);
   return support_main(suite);
