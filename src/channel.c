@@ -25,13 +25,18 @@ int forkq__channel_init(struct forkq__channel_shared *shared) {
   return r;
 }
 
+/* Says that the item has to have room for so many bytes. */
+static int ask_for_room(forkq_item_t *item, size_t size) {
+  item->size = size;
+  return FORKQ__GROW;
+}
+
 static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
   struct forkq__channel_shared *shared = channel->shared;
   struct forkq__frame frame =
       forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
-  int r = forkq__item_reserve(item, frame.size);
-  if (r < 0)
-    return r;
+  if (frame.size > item->capacity_)
+    return ask_for_room(item, frame.size);
   memcpy(item->memory_, frame.data, frame.size);
   forkq__item_finish(item, frame.size);
   forkq__ahead_take(channel, frame.next, 1, 1);
@@ -57,16 +62,22 @@ static bool continues(const struct forkq__assembly *assembly,
          size <= assembly->total - assembly->have;
 }
 
-/* Room for what has come, twice that at most: the total is the sender's word only. */
-static int append_private(struct forkq__assembly *assembly, forkq_item_t *item,
-                          const struct forkq__packet *packet, struct forkq__frame frame) {
-  int r = forkq__item_reserve(item, (size_t)assembly->have + frame.size);
-  if (r < 0)
-    return r;
+/* Room for what has come, with what is in the pipe, or twice as much as the item has: the total is
+ * the sender's word only. */
+static size_t room_wanted(struct forkq__channel *channel,
+                          const struct forkq__assembly *assembly, uint32_t size) {
+  int level = forkq__os_pipe_level(channel->read_fd);
+  uint64_t room = (uint64_t)assembly->have + size;
+  uint64_t come = room + (level > 0 ? (uint64_t)level : 0);
+  room = come > 2 * room ? come : 2 * room;
+  return room < assembly->total ? room : assembly->total;
+}
+
+static void append(struct forkq__assembly *assembly, forkq_item_t *item,
+                   const struct forkq__packet *packet, struct forkq__frame frame) {
   memcpy(item->memory_ + assembly->have, frame.data, frame.size);
   assembly->have += frame.size;
   assembly->seq = packet->seq;
-  return 0;
 }
 
 /* Takes the current packet's fragment into a message that was kept. */
@@ -89,9 +100,9 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
                               frame.size);
   if (r == 0 && packet->flags & FORKQ__LAST) {
     kept = forkq__partial_kept(&shared->partial, packet->seq);
-    r = forkq__item_reserve(item, kept.have);
-    if (r == 0)
-      r = forkq__partial_read(&shared->partial, channel->spill, item->memory_);
+    if (kept.have > item->capacity_)
+      return ask_for_room(item, kept.have);
+    r = forkq__partial_read(&shared->partial, channel->spill, item->memory_);
   }
   if (r < 0)
     return -ENOMEM;
@@ -105,18 +116,35 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
   return 0;
 }
 
-/* Keeps what there is of a message for whoever reads next. Where that cannot be done the
- * message is lost, and the get that has it fails. */
+/* Keeps what there is of a message for whoever reads next: 0 and it is not in hand any more, or a
+ * negative errno. */
 static int keep(struct forkq__channel *channel, struct forkq__assembly *assembly,
                 forkq_item_t *item) {
-  int r = 0;
   if (assembly->active && assembly->have > 0)
-    r = forkq__partial_keep(&channel->shared->partial, channel->spill, assembly,
-                            item->memory_);
-  if (r < 0)
-    forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to keep a part of it");
+    assembly->unkeepable = forkq__partial_keep(&channel->shared->partial, channel->spill,
+                                               assembly, item->memory_);
+  if (assembly->unkeepable == 0)
+    assembly->active = false;
+  return assembly->unkeepable;
+}
+
+/* Neither kept nor completed: the get that has it fails. */
+static int lose(struct forkq__assembly *assembly) {
+  forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to keep a part of it");
   assembly->active = false;
-  return r;
+  return assembly->unkeepable;
+}
+
+/* Makes room for a fragment that does not fit into the item. The program's allocator is not called with the
+ * lock, as it may take any time; so what there is of the message is kept, and gone on with when
+ * there is room. Only where it cannot be kept there is no other way. */
+static __attribute__((noinline)) int make_room(struct forkq__channel *channel,
+                                               struct forkq__assembly *assembly,
+                                               forkq_item_t *item, uint32_t size) {
+  size_t room = room_wanted(channel, assembly, size);
+  if (assembly->unkeepable == 0 && keep(channel, assembly, item) == 0)
+    return ask_for_room(item, room);
+  return forkq__item_reserve(item, room);
 }
 
 /* Takes the fragment that is the current packet: 0 when it ends the message, FORKQ__MORE
@@ -142,11 +170,12 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
     forkq__ahead_drop(channel, frame.next, forkq__packet_messages(packet));
     return first ? FORKQ_EBADFRAME : FORKQ__MORE;
   }
-  int r = append_private(assembly, item, packet, frame);
-  if (r < 0) {
-    int kept = keep(channel, assembly, item);
-    return kept < 0 ? kept : r;
+  if ((size_t)assembly->have + frame.size > item->capacity_) {
+    int r = make_room(channel, assembly, item, frame.size);
+    if (r < 0)
+      return r == FORKQ__GROW ? r : lose(assembly);
   }
+  append(assembly, item, packet, frame);
   forkq__ahead_take(channel, frame.next, 1, forkq__packet_messages(packet));
   if (!(packet->flags & FORKQ__LAST))
     return FORKQ__MORE;
@@ -159,14 +188,15 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
 static bool sender_lives(struct forkq__channel *channel,
                          const struct forkq__assembly *assembly) {
   return FORKQ__LOAD(channel->ledger->cells[assembly->cell].owners) == assembly->owner &&
-         forkq__ledger_alive(channel->spill.fd, channel->cell, assembly->cell);
+         forkq__ledger_alive(channel->ledger, &channel->liveness, channel->cell,
+                             assembly->cell);
 }
 
-/* Leaves a message, or what there is of it, for a later get. */
+/* Leaves a message, or what there is of it, for a later get: FORKQ__NOTHING, or FORKQ__MORE where it
+ * could not be kept. Then the get goes on with it, whatever its deadline, while more comes. */
 static int leave(struct forkq__channel *channel, struct forkq__assembly *assembly,
                  forkq_item_t *item) {
-  int r = keep(channel, assembly, item);
-  return r < 0 ? r : FORKQ__NOTHING;
+  return keep(channel, assembly, item) == 0 ? FORKQ__NOTHING : FORKQ__MORE;
 }
 
 /* Polls until more of a message comes, its sender dies or the deadline is over: what poll
@@ -189,13 +219,18 @@ static int poll_for_rest(struct forkq__channel *channel,
  * moment: the rest of a message comes at once, or something is amiss. */
 static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly *assembly,
                          forkq_item_t *item, int64_t deadline) {
+  if (assembly->unkeepable != 0)
+    deadline = FORKQ__FOREVER;
   if (deadline != FORKQ__NOWAIT)
     deadline = forkq__os_deadline_within(deadline, REST_MS);
   int ready = poll_for_rest(channel, assembly, deadline);
   if (ready > 0)
     return 0;
-  if (ready < 0 || sender_lives(channel, assembly))
-    return leave(channel, assembly, item);
+  if (ready < 0 || sender_lives(channel, assembly)) {
+    if (assembly->unkeepable != 0)
+      return lose(assembly);
+    return leave(channel, assembly, item) == FORKQ__MORE ? 0 : FORKQ__NOTHING;
+  }
   /* What it wrote before its death is there by now. */
   if (forkq__channel_pipe_readable(channel))
     return 0;
@@ -219,16 +254,18 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
       r = forkq__ahead_load(channel);
       if (r == FORKQ__NOTHING && assembly.active)
         r = wait_for_rest(channel, &assembly, item, deadline);
-      else if (r < 0 && assembly.active)
-        (void)keep(channel, &assembly, item);
+      else if (r < 0 && assembly.active && keep(channel, &assembly, item) < 0)
+        (void)lose(&assembly);
       if (r < 0)
         return r;
     } else if (shared->packet.flags & FORKQ__FRAGMENT) {
       r = take_fragment(channel, &assembly, item);
       if (r != FORKQ__MORE)
         return r;
-      if (++fragments % FRAGMENTS_PER_LOOK == 0 && forkq__channel_over(channel, deadline))
-        return leave(channel, &assembly, item);
+      if (++fragments % FRAGMENTS_PER_LOOK == 0 && assembly.unkeepable == 0 &&
+          forkq__channel_over(channel, deadline) &&
+          leave(channel, &assembly, item) == FORKQ__NOTHING)
+        return FORKQ__NOTHING;
     } else {
       drop_torn(channel, &assembly);
       return take_small(channel, item);
@@ -245,7 +282,8 @@ int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *
   return r;
 }
 
-/* Takes up to `count` messages of the current packet, which is of small ones, in one step. */
+/* Takes up to `count` messages of the current packet, which is of small ones, in one step. Ends
+ * with FORKQ__GROW at an item without room. */
 static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
                     size_t *ret_taken) {
   struct forkq__channel_shared *shared = channel->shared;
@@ -254,9 +292,10 @@ static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t 
   int r = 0;
   while (taken < count && next < shared->packet.length) {
     struct forkq__frame frame = forkq__packet_frame(&shared->packet, next);
-    r = forkq__item_reserve(&items[taken], frame.size);
-    if (r < 0)
+    if (frame.size > items[taken].capacity_) {
+      r = ask_for_room(&items[taken], frame.size);
       break;
+    }
     memcpy(items[taken].memory_, frame.data, frame.size);
     forkq__item_finish(&items[taken++], frame.size);
     bytes += frame.size;
@@ -281,18 +320,27 @@ static int receive_run(struct forkq__channel *channel, forkq_item_t *items, size
   return r == 0 ? take_run(channel, items, count, ret_received) : r;
 }
 
+static int receive_runs(struct forkq__channel *channel, forkq_item_t *items, size_t count,
+                        size_t *received) {
+  int r = forkq__channel_lock_read(channel, FORKQ__NOWAIT);
+  if (r < 0)
+    return r;
+  while (*received < count && r == 0) {
+    size_t more;
+    r = receive_run(channel, items + *received, count - *received, &more);
+    *received += more;
+  }
+  forkq__channel_unlock_read(channel);
+  return r;
+}
+
 int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *items,
                                 size_t count, size_t *ret_received) {
   size_t received = 0;
-  int r = forkq__channel_lock_read(channel, FORKQ__NOWAIT);
-  if (r == 0) {
-    while (received < count && r == 0) {
-      size_t more;
-      r = receive_run(channel, items + received, count - received, &more);
-      received += more;
-    }
-    forkq__channel_unlock_read(channel);
-  }
+  int r;
+  while ((r = receive_runs(channel, items, count, &received)) == FORKQ__GROW &&
+         (r = forkq__item_grow(&items[received])) == 0)
+    ;
   *ret_received = received;
   return r == FORKQ__NOTHING ? 0 : r;
 }

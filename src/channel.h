@@ -23,9 +23,8 @@
  * it is stopped: a call that must not wait gives it this long. */
 #define FORKQ__MOMENT_MS 100
 
-/* Who waits for a lock in order to get looks up this often, because the lock's owner may be
- * stopped (its death needs no look: the kernel passes the lock on), and to see the queue
- * closed. */
+/* Who waits for a lock in order to get looks up this often, or of many one for all, because the
+ * lock's owner may be stopped. Its death needs no look: the kernel passes the lock on. */
 #define FORKQ__CHANNEL_LOOK_MS 500
 
 /* What a shutdown has made of the queue. */
@@ -63,6 +62,8 @@ struct forkq__channel_shared {
   _Atomic uint64_t getter_waits;
 
   alignas(64) struct forkq__lock turn;
+  _Atomic uint32_t turn_waiting; /* see forkq__lock_await */
+  _Atomic int64_t turn_looked;   /* see look.h */
   _Atomic uint32_t asleep;   /* the owner of the turn is in poll, or was woken from it */
   _Atomic uint32_t hastened; /* a writer has hurried because of this sleep */
   /* In forkq_wait, on a loop or with a descriptor of the queue's; or killed there: it costs
@@ -80,13 +81,17 @@ struct forkq__channel {
   struct forkq__partial_file spill;
   uint32_t max_message;
   uint32_t pipe_packets; /* that the pipe had room for when it was opened; 0: not known */
+  uint64_t pipe_identity;  /* of what the next two must be ... */
+  uint64_t event_identity; /* ... and the two after them */
   int read_fd;
   int write_fd;
   int event_fd; /* readable: look at the read-ahead packet, or at why you were called */
   int room_fd;  /* readable: look for a free slot, see slots.h */
-  _Atomic uint32_t cell; /* of this process, or FORKQ__NO_CELL */
-  bool joinable;         /* gets are counted in this process\'s cell, which it has then */
-  _Atomic bool closed;   /* whoever waits in a receive gives up soon */
+  uint32_t process_bit;            /* see forkq__lock_await */
+  struct forkq__liveness liveness; /* of this process */
+  _Atomic uint32_t cell;           /* of this process, or FORKQ__NO_CELL */
+  bool joinable;       /* gets are counted in this process's cell, which it has then */
+  _Atomic bool closed; /* whoever waits in a receive gives up soon */
 };
 
 int forkq__channel_init(struct forkq__channel_shared *shared);
@@ -110,18 +115,28 @@ void forkq__channel_unlock_write(struct forkq__channel *channel);
  * full, -EPIPE when it has no reader, or another negative errno. */
 int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet);
 
+/* Whether its descriptor is still that of the pipe: a program that closes what it does not know may
+ * have opened another with the number. */
+bool forkq__channel_has_pipe(const struct forkq__channel *channel);
+
+/* How many packets go into a pipe of that size. */
+uint32_t forkq__channel_packets_in(int pipe_bytes);
+
 /* How many packets the pipe has room for, at the least, as long as the write lock is kept. Only
  * a stranger, who has made the pipe smaller or written into it, makes that wrong. */
 uint32_t forkq__channel_room(struct forkq__channel *channel);
+
+/* The pipe had less room than it should have: it holds no more than what is there. */
+void forkq__channel_note_full(struct forkq__channel *channel);
 
 /* The message whose first packets were written, with `bytes` of it, will be sent once more from
  * its beginning: whoever reads drops these. Under the write lock. */
 void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes);
 
 /* Waits until the pipe has room or has no reader any more, or `stop_fd` is readable; or for a
- * moment, where nothing can be polled. */
+ * moment, where nothing can be polled. With `leave` a thread that is cancelled ends in it. */
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
-                              int64_t deadline);
+                              void (*leave)(void *arg), void *arg);
 
 /* Whether a getter sleeps for whom nobody has hurried yet; true to one caller a sleep. */
 bool forkq__channel_hasten(struct forkq__channel *channel);
@@ -170,8 +185,9 @@ void forkq__channel_watch_begin(struct forkq__channel *channel);
 bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event);
 void forkq__channel_watch_end(struct forkq__channel *channel);
 
-/* Makes the sleeper look up. */
+/* Makes the sleeper look up; and those threads of this process that wait for the turn. */
 void forkq__channel_poke(struct forkq__channel *channel);
+void forkq__channel_poke_own(struct forkq__channel *channel);
 
 /* Gives back what dead processes held: forkq__ledger_reap, and where that leaves a doubt, it
  * waits for the pipe's locks, a moment each, and reaps with them in hand. True if anything came

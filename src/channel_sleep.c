@@ -1,6 +1,8 @@
 /* Receiving as a call of the queue does: with its deadline, asleep or watching meanwhile. */
+#include "look.h"
 #include "os.h"
 #include "read_ahead.h"
+#include "serializer.h"
 
 /* Once a shutdown is announced nobody sleeps for longer than this: who announced it, or who was
  * to bring the last items, may have died. */
@@ -8,6 +10,10 @@
 
 void forkq__channel_poke(struct forkq__channel *channel) {
   forkq__os_event_raise(channel->event_fd);
+}
+
+void forkq__channel_poke_own(struct forkq__channel *channel) {
+  forkq__lock_hasten(&channel->shared->turn, channel->process_bit);
 }
 
 bool forkq__channel_shutting(struct forkq__channel *channel) {
@@ -43,8 +49,8 @@ static void lower_event(struct forkq__channel *channel) {
     forkq__os_event_raise(channel->event_fd);
 }
 
-static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t deadline,
-                   bool saw_event) {
+static int receive_once(struct forkq__channel *channel, forkq_item_t *item,
+                        int64_t deadline, bool saw_event) {
   int r = forkq__channel_lock_read(channel, deadline);
   if (r < 0)
     return r;
@@ -55,6 +61,16 @@ static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t d
                               atomic_load(&channel->shared->watchers)))
     lower_event(channel);
   forkq__channel_unlock_read(channel);
+  return r;
+}
+
+/* The item gets its memory without the lock. */
+static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t deadline,
+                   bool saw_event) {
+  int r;
+  while ((r = receive_once(channel, item, deadline, saw_event)) == FORKQ__GROW)
+    if ((r = forkq__item_grow(item)) < 0)
+      return r;
   return r;
 }
 
@@ -72,6 +88,17 @@ int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
   if (deadline != FORKQ__NOWAIT && all_came(channel->shared))
     return FORKQ__NOTHING;
   return receive(channel, item, deadline, false);
+}
+
+static void leave_turn(void *arg) {
+  struct forkq__channel *channel = arg;
+  atomic_store(&channel->shared->asleep, 0);
+  forkq__lock_release(&channel->shared->turn);
+}
+
+static int poll_in_turn(struct forkq__channel *channel, struct pollfd *fds, nfds_t count,
+                        int64_t deadline) {
+  return forkq__os_poll_cancellable(fds, count, deadline, leave_turn, channel);
 }
 
 static void repair_turn(void *arg) {
@@ -102,10 +129,11 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
     /* Then the event says nothing any more. */
     /* model: poll_shutting */
     if (forkq__channel_shutting(channel))
-      r = forkq__os_poll(fds, 1, forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
+      r = poll_in_turn(channel, fds, 1,
+                       forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
     else
       /* model: watch_sleep */
-      r = forkq__os_poll(fds, 2, deadline);
+      r = poll_in_turn(channel, fds, 2, deadline);
   }
   /* model: watch_over */
   atomic_store(&shared->asleep, 0);
@@ -113,12 +141,15 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
 }
 
 /* Owns the turn until a message is there. The caller has found none, so it begins with a look
- * that costs no read where there still is none. */
+ * that costs no read where there still is none. After a shutdown it does not sleep in vain: the
+ * turn goes from one to the next of many that end with it. */
 static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline) {
   for (;;) {
     if (atomic_load(&channel->closed))
       return FORKQ_ECLOSED;
+    if (forkq__channel_shutting(channel) && forkq__channel_exhausted(channel))
+      return FORKQ_ESHUTDOWN;
     int saw_event = watch(channel, deadline);
     if (saw_event < 0)
       return saw_event;
@@ -132,24 +163,33 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
   }
 }
 
+/* The owner of the turn may be stopped beside an item. */
+static int look_beside_turn(struct forkq__channel *channel, forkq_item_t *item) {
+  return all_came(channel->shared) ? FORKQ__NOTHING
+                                   : forkq__channel_receive(channel, item, FORKQ__NOWAIT);
+}
+
 int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *item,
                                 int64_t deadline) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__look look;
+  forkq__look_begin(&look, FORKQ__CHANNEL_LOOK_MS, FORKQ__CHANNEL_LOOK_MS,
+                    atomic_load(&shared->turn_waiting));
   for (;;) {
     int r =
-        forkq__lock_acquire(&channel->shared->turn,
-                            forkq__os_deadline_within(deadline, FORKQ__CHANNEL_LOOK_MS),
-                            repair_turn, channel);
+        forkq__lock_await(&shared->turn, &shared->turn_waiting, channel->process_bit,
+                          forkq__look_deadline(&look, deadline), repair_turn, channel);
     if (r == 0) {
       r = receive_in_turn(channel, item, deadline);
-      forkq__lock_release(&channel->shared->turn);
+      forkq__lock_release(&shared->turn);
       return r;
     }
     if (r != FORKQ_TIMEDOUT)
       return r;
     if (atomic_load(&channel->closed))
       return FORKQ_ECLOSED;
-    r = forkq__channel_receive(channel, item, FORKQ__NOWAIT);
-    if (r != FORKQ__NOTHING)
+    if (forkq__look_due(&look, &shared->turn_looked) &&
+        (r = look_beside_turn(channel, item)) != FORKQ__NOTHING)
       return r;
     if (forkq__channel_over(channel, deadline))
       return FORKQ_TIMEDOUT;
@@ -157,10 +197,12 @@ int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *it
 }
 
 bool forkq__channel_exhausted(struct forkq__channel *channel) {
-  switch (FORKQ__LOAD(channel->shared->shutdown)) {
+  /* model: exhausted_shut */
+  switch (atomic_load(&channel->shared->shutdown)) {
   case FORKQ__OPEN:
     return false;
   case FORKQ__DRAINING:
+    /* model: exhausted_size */
     if (forkq__ledger_size(channel->ledger) == 0)
       return true;
     forkq__channel_reap(channel);

@@ -81,7 +81,7 @@ struct forkq__witness forkq__channel_witness(struct forkq__channel *channel) {
 }
 
 static bool reap(struct forkq__channel *channel, struct forkq__witness witness) {
-  return forkq__ledger_reap(channel->ledger, channel->spill.fd, channel->cell, witness);
+  return forkq__ledger_reap(channel->ledger, &channel->liveness, channel->cell, witness);
 }
 
 /* Waits for the pipe's locks. Who has the ledger's waits for neither, so that lock may come

@@ -64,13 +64,33 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
   return n == -EAGAIN ? FORKQ__NO_ROOM : n < 0 ? (int)n : 0;
 }
 
+bool forkq__channel_has_pipe(const struct forkq__channel *channel) {
+  uint64_t identity;
+  return forkq__os_identity(channel->write_fd, &identity) == 0 &&
+         identity == channel->pipe_identity;
+}
+
+/* Each packet takes a page of the pipe, however small it is. */
+uint32_t forkq__channel_packets_in(int pipe_bytes) {
+  return (uint32_t)(pipe_bytes / forkq__os_page_size());
+}
+
 /* Each packet in the pipe has a number between the last that was read and the last that was
  * given, and a number without a packet only makes the room look smaller. */
-uint32_t forkq__channel_room(struct forkq__channel *channel) {
-  struct forkq__channel_shared *shared = channel->shared;
+static uint64_t packets_there(const struct forkq__channel_shared *shared) {
   uint64_t read_seq = FORKQ__LOAD(shared->read_seq);
-  uint64_t there = FORKQ__LOAD(shared->write_seq) - read_seq;
+  return FORKQ__LOAD(shared->write_seq) - read_seq;
+}
+
+uint32_t forkq__channel_room(struct forkq__channel *channel) {
+  uint64_t there = packets_there(channel->shared);
   return there < channel->pipe_packets ? channel->pipe_packets - (uint32_t)there : 0;
+}
+
+void forkq__channel_note_full(struct forkq__channel *channel) {
+  uint64_t there = packets_there(channel->shared);
+  if (there < channel->pipe_packets)
+    channel->pipe_packets = (uint32_t)there;
 }
 
 void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes) {
@@ -79,15 +99,17 @@ void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes) {
 }
 
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
-                              int64_t deadline) {
+                              void (*leave)(void *arg), void *arg) {
   struct pollfd fds[] = {
     { .fd = channel->write_fd, .events = POLLOUT },
     { .fd = stop_fd, .events = POLLIN },
   };
-  if (forkq__os_poll(fds, 2, deadline) < 0) {
+  int r = leave == NULL ? forkq__os_poll(fds, 2, FORKQ__FOREVER)
+                        : forkq__os_poll_cancellable(fds, 2, FORKQ__FOREVER, leave, arg);
+  if (r < 0) {
     _Atomic uint32_t nobody = 0;
     forkq__os_futex_wait(&nobody, 0,
-                         forkq__os_deadline_within(deadline, WITHOUT_POLL_MS));
+                         forkq__os_deadline_within(FORKQ__FOREVER, WITHOUT_POLL_MS));
   }
 }
 

@@ -1,6 +1,7 @@
 #include "feeder.h"
 
 #include "heap.h"
+#include "log.h"
 #include "os.h"
 
 #include <errno.h>
@@ -10,13 +11,23 @@
 /* Who waits for the write lock looks up this often to see itself abandoned. */
 #define LOOK_MS 500
 
+/* The thread ends when it had nothing to do for so long. To start one costs some 50 us. */
+#define IDLE_MS 1000
+
+/* Bytes of its stack, where the limit for stacks (RLIMIT_STACK) may be anything. A function of the
+ * program's may run on it (on_feeder_error). */
+#define STACK_SIZE ((size_t)256 * 1024)
+
+/* A thread that waits looks this often whether it was cancelled. */
+#define CANCEL_MS 100
+
 /* Puts that come less often than this are rare. */
 #define RARE_NS INT64_C(2000)
 
 int forkq__feeder_init(struct forkq__feeder *feeder) {
   forkq__outbox_init(&feeder->outbox);
   feeder->stop_fd = -1;
-  int r = uv_mutex_init(&feeder->mutex);
+  int r = forkq__mutex_init(&feeder->mutex);
   if (r < 0)
     return r;
   r = uv_cond_init(&feeder->work);
@@ -34,7 +45,7 @@ err_done:
 err_work:
   uv_cond_destroy(&feeder->work);
 err_mutex:
-  uv_mutex_destroy(&feeder->mutex);
+  forkq__mutex_fini(&feeder->mutex);
   return r;
 }
 
@@ -43,15 +54,25 @@ void forkq__feeder_fini(struct forkq__feeder *feeder) {
   uv_sem_destroy(&feeder->started);
   uv_cond_destroy(&feeder->done);
   uv_cond_destroy(&feeder->work);
-  uv_mutex_destroy(&feeder->mutex);
+  forkq__mutex_fini(&feeder->mutex);
 }
 
-void forkq__feeder_lock(struct forkq__feeder *feeder) {
-  uv_mutex_lock(&feeder->mutex);
+int forkq__feeder_lock(struct forkq__feeder *feeder, int64_t deadline) {
+  return forkq__mutex_lock(&feeder->mutex, deadline);
 }
 
 void forkq__feeder_unlock(struct forkq__feeder *feeder) {
-  uv_mutex_unlock(&feeder->mutex);
+  forkq__mutex_unlock(&feeder->mutex);
+}
+
+/* Nobody but a thread that does not come back keeps the mutex: the thread of the feeder, and who is
+ * in a call, wait for it as long as it takes. */
+static void relock(struct forkq__feeder *feeder) {
+  (void)forkq__mutex_lock(&feeder->mutex, FORKQ__FOREVER);
+}
+
+static void wait_done(struct forkq__feeder *feeder, int64_t deadline) {
+  forkq__mutex_wait(&feeder->mutex, &feeder->done, deadline);
 }
 
 /* ---- the bytes that are unsent ----------------------------------------------------------- */
@@ -60,22 +81,39 @@ bool forkq__feeder_full(struct forkq__feeder *feeder) {
   return feeder->max_bytes > 0 && atomic_load(&feeder->bytes) >= feeder->max_bytes;
 }
 
-void forkq__feeder_commit(struct forkq__feeder *feeder) {
+static void count_unsent(struct forkq__feeder *feeder, uint32_t size) {
   if (feeder->max_bytes > 0)
-    atomic_fetch_add(&feeder->bytes, feeder->outbox.open.size);
+    atomic_fetch_add(&feeder->bytes, size);
+}
+
+void forkq__feeder_commit(struct forkq__feeder *feeder) {
+  count_unsent(feeder, feeder->outbox.open.size);
   forkq__outbox_commit(&feeder->outbox);
+}
+
+void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *draft,
+                         uint32_t size) {
+  count_unsent(feeder, size);
+  forkq__outbox_join(&feeder->outbox, draft);
 }
 
 /* Who waits says so before it looks, and who makes room does so before it looks for waiters:
  * one of them sees the other. */
+static void leave_wait(void *arg) {
+  struct forkq__feeder *feeder = arg;
+  atomic_fetch_sub(&feeder->room_waiters, 1);
+}
+
 void forkq__feeder_wait_room(struct forkq__feeder *feeder, int64_t deadline) {
   uint32_t event = atomic_load(&feeder->room_event);
   atomic_fetch_add(&feeder->room_waiters, 1);
+  pthread_cleanup_push(leave_wait, feeder);
   if (forkq__feeder_full(feeder)) {
     atomic_fetch_add(&feeder->slots->waits, 1);
-    forkq__os_futex_wait(&feeder->room_event, event, deadline);
+    (void)forkq__os_futex_wait_cancellable(&feeder->room_event, event, deadline,
+                                           FORKQ__ANY_BITS);
   }
-  atomic_fetch_sub(&feeder->room_waiters, 1);
+  pthread_cleanup_pop(1);
 }
 
 void forkq__feeder_wake_putters(struct forkq__feeder *feeder) {
@@ -115,6 +153,14 @@ static void give_back(struct forkq__feeder *feeder, uint64_t items) {
 
 void forkq__feeder_withdraw(struct forkq__feeder *feeder) {
   give_back(feeder, 1);
+}
+
+void forkq__feeder_lose(struct forkq__feeder *feeder, uint64_t items) {
+  if (items == 0)
+    return;
+  forkq__log(FORKQ_LOG_ERROR, "lost %llu items: no memory", (unsigned long long)items);
+  feeder->unsent += items;
+  give_back(feeder, items);
 }
 
 /* Puts a fragmented message together again; NULL without memory for it. */
@@ -200,23 +246,64 @@ static bool stopped(struct forkq__feeder *feeder) {
   return atomic_load(&feeder->abandoned) || dropped(feeder);
 }
 
-/* 0, FORKQ__STOPPED when nothing more is to be sent, or FORKQ_EBROKEN. */
-static int lock_write(struct forkq__feeder *feeder) {
+/* A thread that waits in put_through. If it is cancelled there its message is not put; of one that
+ * has begun to be sent, readers drop the beginning. */
+struct through {
+  struct forkq__feeder *feeder;
+  struct forkq__buffer *list;
+  bool has_lock;
+};
+
+static void end_through(struct forkq__feeder *feeder, struct forkq__buffer *list) {
+  relock(feeder);
+  forkq__outbox_recycle(&feeder->outbox, list);
+  feeder->in_flight = NULL;
+  uv_cond_broadcast(&feeder->done);
+}
+
+static void cancel_through(void *arg) {
+  const struct through *through = arg;
+  if (through->has_lock)
+    forkq__channel_unlock_write(through->feeder->channel);
+  end_through(through->feeder, through->list);
+  give_back(through->feeder, 1);
+  forkq__feeder_unlock(through->feeder);
+}
+
+/* 0, FORKQ__STOPPED when nothing more is to be sent, FORKQ_EBROKEN, or -EBADF. */
+static int lock_write(struct forkq__feeder *feeder, struct through *through) {
   int r;
   do {
+    if (through != NULL)
+      forkq__os_cancellation_point(cancel_through, through);
     if (stopped(feeder))
       return FORKQ__STOPPED;
     r = forkq__channel_lock_write(feeder->channel,
                                   forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS));
   } while (r == FORKQ_TIMEDOUT);
-  return r;
+  if (r < 0 || forkq__channel_has_pipe(feeder->channel))
+    return r;
+  forkq__channel_unlock_write(feeder->channel);
+  return -EBADF;
+}
+
+/* Waits for room in the pipe. The thread of the feeder is nobody's to cancel. */
+static void wait_room(struct forkq__feeder *feeder, struct through *through,
+                      bool has_lock) {
+  struct forkq__channel *channel = feeder->channel;
+  if (through == NULL) {
+    forkq__channel_wait_room(channel, feeder->stop_fd, NULL, NULL);
+    return;
+  }
+  through->has_lock = has_lock;
+  forkq__channel_wait_room(channel, feeder->stop_fd, cancel_through, through);
 }
 
 /* Writes the packets from `first` to `last`, with nothing of anybody else's between. The
  * write lock is the caller's; while the pipe is full it is free for others, but not in the
  * middle of a message. On failure it is given up. */
 static int send_run(struct forkq__feeder *feeder, struct forkq__buffer *first,
-                    struct forkq__buffer *last) {
+                    struct forkq__buffer *last, struct through *through) {
   struct forkq__channel *channel = feeder->channel;
   for (struct forkq__buffer *b = first;;) {
     int r = forkq__channel_write(channel, &b->packet);
@@ -231,30 +318,30 @@ static int send_run(struct forkq__feeder *feeder, struct forkq__buffer *first,
       forkq__channel_unlock_write(channel);
     if (r != FORKQ__NO_ROOM)
       return r;
-    forkq__channel_wait_room(channel, feeder->stop_fd, FORKQ__FOREVER);
+    wait_room(feeder, through, keep_lock);
     if (stopped(feeder)) {
       if (keep_lock)
         forkq__channel_unlock_write(channel);
       return FORKQ__STOPPED;
     }
-    if (!keep_lock && (r = lock_write(feeder)) != 0)
+    if (!keep_lock && (r = lock_write(feeder, through)) != 0)
       return r;
   }
 }
 
 static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
   struct forkq__buffer *b = list;
-  int r = lock_write(feeder);
+  int r = lock_write(feeder, NULL);
   while (b != NULL) {
     struct forkq__buffer *last = end_of_run(b);
     if (r == 0)
-      r = send_run(feeder, b, last);
+      r = send_run(feeder, b, last, NULL);
     if (r == FORKQ__STOPPED)
       break;
     release_bytes(feeder, b, last);
     if (r < 0) {
       give_up(feeder, b, r);
-      r = lock_write(feeder);
+      r = lock_write(feeder, NULL);
     }
     b = last->next;
     if (r == 0 && b != NULL && stopped(feeder)) {
@@ -270,22 +357,20 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
 
 void forkq__feeder_await_turn(struct forkq__feeder *feeder) {
   while (feeder->in_flight != NULL)
-    uv_cond_wait(&feeder->done, &feeder->mutex);
+    wait_done(feeder, FORKQ__FOREVER);
 }
 
 int forkq__feeder_put_through(struct forkq__feeder *feeder) {
   struct forkq__buffer *list = forkq__outbox_take(&feeder->outbox);
+  struct through through = { .feeder = feeder, .list = list };
   feeder->in_flight = list;
-  uv_mutex_unlock(&feeder->mutex);
-  int r = lock_write(feeder);
+  forkq__feeder_unlock(feeder);
+  int r = lock_write(feeder, &through);
   if (r == 0)
-    r = send_run(feeder, list, end_of_run(list));
+    r = send_run(feeder, list, end_of_run(list), &through);
   if (r == 0)
     forkq__channel_unlock_write(feeder->channel);
-  uv_mutex_lock(&feeder->mutex);
-  forkq__outbox_recycle(&feeder->outbox, list);
-  feeder->in_flight = NULL;
-  uv_cond_broadcast(&feeder->done);
+  end_through(feeder, list);
   if (r < 0)
     give_back(feeder, 1);
   return r == FORKQ__STOPPED ? FORKQ_ECLOSED : r;
@@ -309,6 +394,8 @@ static struct forkq__buffer *send_here(struct forkq__feeder *feeder,
       return last;
     written += forkq__packet_payload(&b->packet);
   }
+  if (written > 0)
+    forkq__channel_note_full(channel);
   forkq__channel_unwrite(channel, written);
   return NULL;
 }
@@ -322,8 +409,10 @@ static void send_until(struct forkq__feeder *feeder, const struct forkq__buffer 
   if (outbox->head == NULL || feeder->in_flight != NULL || channel->read_fd < 0 ||
       forkq__channel_try_lock_write(channel) != 0)
     return;
-  for (struct forkq__buffer *last;
-       outbox->head != end && (last = send_here(feeder, outbox->head)) != NULL;) {
+  if (!forkq__channel_has_pipe(channel))
+    feeder->failed = -EBADF; /* the thread says so of each item */
+  for (struct forkq__buffer *last; feeder->failed == 0 && outbox->head != end &&
+                                   (last = send_here(feeder, outbox->head)) != NULL;) {
     release_bytes(feeder, outbox->head, last);
     forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox, last));
   }
@@ -384,14 +473,20 @@ int forkq__feeder_open_cell(struct forkq__feeder *feeder) {
   struct forkq__channel *channel = feeder->channel;
   if (feeder->closing || atomic_load(&feeder->abandoned))
     return FORKQ_ECLOSED;
-  if (channel->cell != FORKQ__NO_CELL)
-    return 0;
+  if (feeder->failed != 0)
+    return feeder->failed;
+  uint32_t cell = channel->cell;
+  if (cell != FORKQ__NO_CELL) {
+    bool own = forkq__ledger_owns(channel->ledger, cell, channel->liveness.tasks.owner);
+    return own ? 0 : -EBADF;
+  }
   struct forkq__witness witness = forkq__channel_witness(channel);
-  uint32_t cell;
-  int r = forkq__ledger_open(channel->ledger, channel->spill.fd, witness, &cell);
-  if (r == 0)
-    channel->cell = cell;
-  return r;
+  int r = forkq__ledger_open(channel->ledger, &channel->liveness, witness, &cell);
+  if (r < 0)
+    return r;
+  feeder->gone = forkq__slots_gone(channel->ledger);
+  channel->cell = cell;
+  return 0;
 }
 
 static void close_cell(struct forkq__feeder *feeder) {
@@ -401,51 +496,89 @@ static void close_cell(struct forkq__feeder *feeder) {
     return;
   feeder->unsent += forkq__ledger_held(channel->ledger, cell);
   channel->cell = FORKQ__NO_CELL;
-  forkq__ledger_close(channel->ledger, channel->spill.fd, cell);
+  forkq__ledger_close(channel->ledger, &channel->liveness, cell);
   forkq__slots_wake_all(feeder->slots, channel->room_fd);
 }
 
 static void close_stop(struct forkq__feeder *feeder) {
   if (feeder->stop_fd >= 0)
-    forkq__os_close(feeder->stop_fd);
+    forkq__os_close_own(feeder->stop_fd, feeder->channel->event_identity);
   feeder->stop_fd = -1;
 }
 
-static void finish(struct forkq__feeder *feeder) {
+static void let_go(struct forkq__feeder *feeder) {
+  if (feeder->leaving)
+    return;
   close_cell(feeder);
   close_stop(feeder);
   forkq__outbox_recycle(&feeder->outbox, forkq__outbox_take(&feeder->outbox));
   feeder->finished(feeder->arg);
+}
+
+static void finish(struct forkq__feeder *feeder) {
+  let_go(feeder);
   feeder->state = FORKQ__FEEDER_FINISHED;
   uv_cond_broadcast(&feeder->done);
+}
+
+/* Nobody joins a thread that ends by itself. */
+static void retire(struct forkq__feeder *feeder) {
+  feeder->state = FORKQ__FEEDER_NONE;
+  feeder->joined = true;
+  uv_cond_broadcast(&feeder->done);
+  pthread_detach(feeder->thread);
+}
+
+/* Whether there was work before the thread had been idle for too long. */
+static bool wait_for_work(struct forkq__feeder *feeder) {
+  int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, IDLE_MS);
+  while (!has_work(feeder) && forkq__os_now() < deadline) {
+    feeder->idle = true;
+    forkq__mutex_wait(&feeder->mutex, &feeder->work, deadline);
+  }
+  feeder->idle = false;
+  return has_work(feeder);
+}
+
+static void send_outbox(struct forkq__feeder *feeder) {
+  feeder->in_flight = forkq__outbox_take(&feeder->outbox);
+  give_back(feeder, 0);
+  forkq__feeder_unlock(feeder);
+  send_all(feeder, feeder->in_flight);
+  relock(feeder);
+  struct forkq__buffer *excess = forkq__outbox_keep(&feeder->outbox, feeder->in_flight);
+  feeder->in_flight = NULL;
+  if (dropped(feeder))
+    drain_if_dropped(feeder);
+  uv_cond_broadcast(&feeder->done);
+  if (excess == NULL)
+    return;
+  forkq__feeder_unlock(feeder);
+  forkq__outbox_free(excess);
+  relock(feeder);
 }
 
 static void run(void *arg) {
   struct forkq__feeder *feeder = arg;
   uv_sem_post(&feeder->started);
-  uv_mutex_lock(&feeder->mutex);
-  for (;;) {
-    while (!has_work(feeder)) {
-      feeder->idle = true;
-      uv_cond_wait(&feeder->work, &feeder->mutex);
-    }
-    feeder->idle = false;
-    if (feeder->outbox.head == NULL || atomic_load(&feeder->abandoned))
-      break;
-    feeder->in_flight = forkq__outbox_take(&feeder->outbox);
-    give_back(feeder, 0);
-    uv_mutex_unlock(&feeder->mutex);
-    send_all(feeder, feeder->in_flight);
-    uv_mutex_lock(&feeder->mutex);
-    forkq__outbox_recycle(&feeder->outbox, feeder->in_flight);
-    feeder->in_flight = NULL;
-    if (dropped(feeder)) {
-      drain_if_dropped(feeder);
-      uv_cond_broadcast(&feeder->done);
-    }
-  }
-  finish(feeder);
-  uv_mutex_unlock(&feeder->mutex);
+  relock(feeder);
+  bool work;
+  while ((work = wait_for_work(feeder)) && feeder->outbox.head != NULL &&
+         !atomic_load(&feeder->abandoned))
+    send_outbox(feeder);
+  if (work)
+    finish(feeder);
+  else
+    retire(feeder);
+  forkq__feeder_unlock(feeder);
+}
+
+/* A stack of that size may be too small for a program with much thread-local storage. */
+static int create_with_stack(struct forkq__feeder *feeder) {
+  const uv_thread_options_t options = { .flags = UV_THREAD_HAS_STACK_SIZE,
+                                        .stack_size = STACK_SIZE };
+  int r = uv_thread_create_ex(&feeder->thread, &options, run, feeder);
+  return r == UV_EINVAL ? uv_thread_create(&feeder->thread, run, feeder) : r;
 }
 
 /* No signal is ever delivered to the feeder: a handler of the program's runs on the program's
@@ -454,11 +587,14 @@ static void run(void *arg) {
  * are not safe to fork. */
 static int create_thread(struct forkq__feeder *feeder) {
   char mask[FORKQ__SIGNAL_MASK_SIZE];
+  int state;
   forkq__os_signals_block(mask);
-  int r = uv_thread_create(&feeder->thread, run, feeder);
+  int r = create_with_stack(feeder);
   forkq__os_signals_restore(mask);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   if (r == 0)
     uv_sem_wait(&feeder->started);
+  pthread_setcancelstate(state, NULL);
   return r;
 }
 
@@ -478,6 +614,8 @@ int forkq__feeder_start(struct forkq__feeder *feeder) {
   if (r < 0)
     return r == UV_EAGAIN ? FORKQ_ENOTHREAD : r;
   feeder->state = FORKQ__FEEDER_RUNNING;
+  feeder->has_run = true;
+  feeder->joined = false;
   return 0;
 }
 
@@ -489,12 +627,8 @@ void forkq__feeder_drop(struct forkq__feeder *feeder) {
   forkq__outbox_recycle(&feeder->outbox, list);
   drain_if_dropped(feeder);
   /* The thread gives up as soon as it looks, or when the draining has made room for it. */
-  for (int64_t left; feeder->in_flight != NULL;) {
-    left = deadline - forkq__os_now();
-    if (left <= 0 ||
-        uv_cond_timedwait(&feeder->done, &feeder->mutex, (uint64_t)left) != 0)
-      break;
-  }
+  while (feeder->in_flight != NULL && forkq__os_now() < deadline)
+    wait_done(feeder, deadline);
 }
 
 void forkq__feeder_stop_put_through(struct forkq__feeder *feeder) {
@@ -508,9 +642,9 @@ void forkq__feeder_close(struct forkq__feeder *feeder) {
   feeder->closing = true;
   forkq__feeder_wake_putters(feeder);
   if (feeder->state == FORKQ__FEEDER_NONE) {
-    close_cell(feeder);
-    close_stop(feeder);
-    feeder->finished(feeder->arg);
+    let_go(feeder);
+    if (feeder->has_run)
+      feeder->state = FORKQ__FEEDER_FINISHED;
   }
   uv_cond_signal(&feeder->work);
 }
@@ -523,29 +657,44 @@ void forkq__feeder_abandon(struct forkq__feeder *feeder) {
   forkq__feeder_wake_putters(feeder);
 }
 
+/* In short waits, so that a thread which is cancelled in it does not stay. Begins and ends without
+ * the mutex. */
 static int wait_finished(struct forkq__feeder *feeder, int64_t deadline) {
-  while (feeder->state == FORKQ__FEEDER_RUNNING) {
-    if (deadline == FORKQ__FOREVER) {
-      uv_cond_wait(&feeder->done, &feeder->mutex);
-      continue;
-    }
-    int64_t left = deadline - forkq__os_now();
-    if (left <= 0)
+  for (;;) {
+    int r = forkq__feeder_lock(feeder, deadline);
+    if (r < 0)
+      return r;
+    if (feeder->state == FORKQ__FEEDER_RUNNING)
+      wait_done(feeder, forkq__os_deadline_within(deadline, CANCEL_MS));
+    bool running = feeder->state == FORKQ__FEEDER_RUNNING;
+    forkq__feeder_unlock(feeder);
+    if (!running)
+      return 0;
+    if (forkq__os_now() >= deadline)
       return FORKQ_TIMEDOUT;
-    uv_cond_timedwait(&feeder->done, &feeder->mutex, (uint64_t)left);
+    forkq__os_cancellation_point(NULL, NULL);
   }
-  return 0;
+}
+
+/* Whether the thread is to be joined, which is told to one caller. */
+static bool is_to_be_joined(struct forkq__feeder *feeder) {
+  if (forkq__feeder_lock(feeder, FORKQ__FOREVER) != 0)
+    return false;
+  bool join = feeder->state == FORKQ__FEEDER_FINISHED && !feeder->joined;
+  if (join)
+    feeder->joined = true;
+  forkq__feeder_unlock(feeder);
+  return join;
 }
 
 int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline) {
-  uv_mutex_lock(&feeder->mutex);
   int r = wait_finished(feeder, deadline);
-  bool join = r == 0 && feeder->state == FORKQ__FEEDER_FINISHED && !feeder->joined;
-  if (join)
-    feeder->joined = true;
-  uv_mutex_unlock(&feeder->mutex);
-  if (join)
+  if (r == 0 && is_to_be_joined(feeder)) {
+    int state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
     uv_thread_join(&feeder->thread);
+    pthread_setcancelstate(state, NULL);
+  }
   return r;
 }
 
@@ -556,17 +705,44 @@ uint64_t forkq__feeder_unsent(struct forkq__feeder *feeder) {
   return feeder->unsent + forkq__ledger_held(channel->ledger, channel->cell);
 }
 
+uint64_t forkq__feeder_due(struct forkq__feeder *feeder) {
+  struct forkq__channel *channel = feeder->channel;
+  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
+  return FORKQ__LOAD(cell->accepted) - FORKQ__LOAD(cell->returned) -
+         atomic_load(&feeder->owed);
+}
+
+struct forkq__buffer *forkq__feeder_take_unsent(struct forkq__feeder *feeder) {
+  struct forkq__buffer *first = feeder->in_flight, *last = first;
+  while (last != NULL && last->next != NULL)
+    last = last->next;
+  struct forkq__buffer *rest = forkq__outbox_take(&feeder->outbox);
+  feeder->in_flight = NULL;
+  if (first == NULL)
+    return rest;
+  last->next = rest;
+  return first;
+}
+
+/* What the parent had put and not sent: the child's copies of it. */
+static void forget_packets(struct forkq__feeder *feeder) {
+  if (feeder->forking)
+    forkq__outbox_recycle(&feeder->outbox, forkq__feeder_take_unsent(feeder));
+  else
+    forkq__outbox_init(&feeder->outbox);
+  feeder->in_flight = NULL;
+}
+
 void forkq__feeder_forked(struct forkq__feeder *feeder) {
   /* Threads of the parent may have been waiting in these, or for the mutex, and stand in
    * their books; here nobody does. */
-  uv_mutex_init(&feeder->mutex);
+  forkq__mutex_init(&feeder->mutex);
   uv_cond_init(&feeder->work);
   uv_cond_init(&feeder->done);
-  forkq__outbox_recycle(&feeder->outbox, forkq__outbox_take(&feeder->outbox));
-  forkq__outbox_recycle(&feeder->outbox, feeder->in_flight);
-  feeder->in_flight = NULL;
+  forget_packets(feeder);
+  feeder->forking = false;
   feeder->idle = false;
-  feeder->joined = false;
+  feeder->has_run = false;
   feeder->unsent = 0;
   feeder->owed = 0;
   feeder->bytes = 0;

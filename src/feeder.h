@@ -1,22 +1,22 @@
 /* The feeder: the thread that sends what is in the outbox, and the mutex around both.
  *
- * It starts with the first put of a process. A fork leaves it in the parent, with the packets
+ * It starts with a put, and ends when there was nothing to send for a while, so that it does not
+ * keep a process that has no other thread left. A fork leaves it in the parent, with the packets
  * that the parent had; the child starts empty and with none. All functions but the first
  * three and join want the mutex held. */
 #ifndef FORKQ_FEEDER_H
 #define FORKQ_FEEDER_H
 
 #include "channel.h"
+#include "mutex.h"
 #include "outbox.h"
 #include "slots.h"
 
-#include <uv.h>
-
 struct forkq__feeder {
-  uv_mutex_t mutex; /* guards all below */
-  uv_cond_t work;   /* the feeder sleeps here */
-  uv_cond_t done;   /* ... and joiners here */
-  uv_sem_t started; /* the thread runs */
+  struct forkq__mutex mutex; /* guards all below */
+  uv_cond_t work;            /* the feeder sleeps here */
+  uv_cond_t done;            /* ... and joiners here */
+  uv_sem_t started;          /* the thread runs */
   struct forkq__outbox outbox;
   struct forkq__channel *channel;
   struct forkq__slots *slots;
@@ -32,11 +32,15 @@ struct forkq__feeder {
   _Atomic uint64_t unsent; /* items lost; without the mutex */
   uv_thread_t thread;
   enum { FORKQ__FEEDER_NONE, FORKQ__FEEDER_RUNNING, FORKQ__FEEDER_FINISHED } state;
-  bool joined;
+  bool has_run; /* some time, in this process */
+  bool joined;  /* the thread of the last time, or it needs no joining */
   bool idle;
   int64_t found_idle; /* when a put last found it so, and how many were put since */
   int64_t pushes;
-  bool closing;           /* it ends when all is sent */
+  bool closing; /* it ends when all is sent */
+  bool leaving; /* and leaves the cell and the descriptors to the kernel, at exit */
+  bool forking; /* a fork has the mutex */
+  int failed;   /* nothing can be sent any more, for this reason; or 0 */
   _Atomic bool abandoned; /* it ends at the next packet; read without the mutex */
   int stop_fd;            /* readable once it is abandoned */
   /* Called for each item that could not be sent, on the thread, without the mutex. */
@@ -50,15 +54,26 @@ struct forkq__feeder {
 int forkq__feeder_init(struct forkq__feeder *feeder);
 void forkq__feeder_fini(struct forkq__feeder *feeder);
 
-void forkq__feeder_lock(struct forkq__feeder *feeder);
+/* lock: forkq__mutex_lock's results. */
+FORKQ_MUST_CHECK int forkq__feeder_lock(struct forkq__feeder *feeder, int64_t deadline);
 void forkq__feeder_unlock(struct forkq__feeder *feeder);
 
 /* Makes sure that this process has a cell in the ledger: 0, FORKQ_ECLOSED, FORKQ_ETOOMANY,
- * FORKQ_EBROKEN, or FORKQ_TIMEDOUT if the ledger cannot be had within a moment. */
+ * FORKQ_EBROKEN, a negative errno, or FORKQ_TIMEDOUT if the ledger cannot be had within a
+ * moment. -EBADF: the process has closed the queue's descriptors. */
 int forkq__feeder_open_cell(struct forkq__feeder *feeder);
 
 /* Makes sure that there is a feeder, and a cell: also FORKQ_ENOTHREAD, -EMFILE. */
 int forkq__feeder_start(struct forkq__feeder *feeder);
+
+/* Whether that is so already. */
+static inline bool forkq__feeder_runs(struct forkq__feeder *feeder) {
+  struct forkq__channel *channel = feeder->channel;
+  return feeder->state == FORKQ__FEEDER_RUNNING && !feeder->closing &&
+         !feeder->abandoned && feeder->failed == 0 &&
+         forkq__ledger_owns(channel->ledger, channel->cell,
+                            channel->liveness.tasks.owner);
+}
 
 /* For a queue without a feeder: makes sure that this process has a cell, and can be stopped in
  * put_through. Errors of open_cell, or -EMFILE. */
@@ -69,7 +84,7 @@ int forkq__feeder_open(struct forkq__feeder *feeder);
  * FORKQ_EBROKEN, or the errno of the write; the message is then not sent. */
 int forkq__feeder_put_through(struct forkq__feeder *feeder);
 
-/* Waits until no other thread is in put_through. */
+/* Waits until no other thread is in put_through; the mutex is free meanwhile. */
 void forkq__feeder_await_turn(struct forkq__feeder *feeder);
 
 /* Ends it, for good. */
@@ -81,11 +96,24 @@ bool forkq__feeder_full(struct forkq__feeder *feeder);
 void forkq__feeder_wait_room(struct forkq__feeder *feeder, int64_t deadline);
 void forkq__feeder_wake_putters(struct forkq__feeder *feeder);
 
-/* Commits the message that is open in the outbox. */
+/* Commits the message that is open in the outbox, or takes over one of `size` bytes that was
+ * drafted. */
 void forkq__feeder_commit(struct forkq__feeder *feeder);
+void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *draft,
+                         uint32_t size);
+
+/* The packets that are not known to be sent, in their order, as a list that is the caller's: those
+ * that the thread had in its hands may be. In the child of a fork that had the mutex. */
+struct forkq__buffer *forkq__feeder_take_unsent(struct forkq__feeder *feeder);
+
+/* How many messages the cell's process will have sent when all are that are put. */
+uint64_t forkq__feeder_due(struct forkq__feeder *feeder);
 
 /* An item for which a slot was taken is not put after all. */
 void forkq__feeder_withdraw(struct forkq__feeder *feeder);
+
+/* So many are lost that this process was to send. */
+void forkq__feeder_lose(struct forkq__feeder *feeder, uint64_t items);
 
 /* Something was committed: sends it right here if `direct` and a getter sleeps, or else wakes
  * the feeder, unless it is awake. */
@@ -107,8 +135,8 @@ int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline);
 /* Items put and not yet sent; after the end, those that never were. */
 uint64_t forkq__feeder_unsent(struct forkq__feeder *feeder);
 
-/* In the child of a fork, whose parent held the mutex across it. A feeder that was closing
- * stays closed. The mutex is free then. */
+/* In the child of a fork. A feeder that was closing stays closed. The mutex is free then. Where the
+ * fork did not have it, what was put may be in the middle of a change: that memory is lost. */
 void forkq__feeder_forked(struct forkq__feeder *feeder);
 
 #endif

@@ -20,7 +20,9 @@ int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) 
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
   const struct forkq__channel *channel = &queue->channel;
-  forkq__feeder_lock(&queue->feeder);
+  int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
   forkq_handover_t handover = { .fds = { channel->read_fd, channel->write_fd,
                                          channel->event_fd, channel->room_fd,
                                          channel->spill.fd } };

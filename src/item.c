@@ -24,6 +24,12 @@ int forkq__item_reserve(forkq_item_t *item, size_t size) {
   return 0;
 }
 
+int forkq__item_grow(forkq_item_t *item) {
+  size_t size = item->size;
+  forkq__item_clear(item);
+  return forkq__item_reserve(item, size);
+}
+
 void forkq__item_finish(forkq_item_t *item, size_t size) {
   item->data = item->memory_;
   item->size = size;

@@ -3,14 +3,16 @@
 #include "log.h"
 #include "os.h"
 
-#include <errno.h>
 #include <forkq/base.h>
+#include <unistd.h>
 
 enum state {
   FREE, /* nobody's, or claimed by a process that died in ledger_open */
-  USED,
+  USED = FORKQ__CELL_USED,
   /* Its process is dead, but what became of its last write or read is not known yet. */
-  DEAD
+  DEAD,
+  /* Its process is gone and all is settled but its tasks, which a child of its may still do. */
+  TASKS
 };
 
 /* Who holds the lock does so for microseconds, unless it is stopped. Nobody waits longer for
@@ -41,7 +43,7 @@ static void end_loss(struct forkq__ledger *ledger) {
 /* After the death of an owner of the lock: the sums are made anew from their parts. */
 static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
-  uint64_t returned = 0, done = 0, abandoned = 0;
+  uint64_t returned = 0, done = FORKQ__LOAD(ledger->others.done), abandoned = 0;
   atomic_fetch_add(&ledger->recoveries, 1);
   end_loss(ledger);
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
@@ -116,9 +118,19 @@ static bool finish_write(struct forkq__cell *cell, uint32_t index,
   return arrived >= 0;
 }
 
+/* Settles the tasks of a process that is gone: the state of its cell from now on. */
+static enum state settle_tasks(struct forkq__ledger *ledger,
+                               const struct forkq__liveness *liveness, uint32_t index) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  if (at_work_on(cell) > 0 && forkq__liveness_tasks_live(liveness, index))
+    return TASKS;
+  abandon(ledger, cell);
+  return FREE;
+}
+
 /* Settles the account of a dead process, as far as that can be done now. */
-static void settle(struct forkq__ledger *ledger, uint32_t index,
-                   struct forkq__witness witness) {
+static void settle(struct forkq__ledger *ledger, const struct forkq__liveness *liveness,
+                   uint32_t index, struct forkq__witness witness) {
   struct forkq__cell *cell = &ledger->cells[index];
   bool settled = witness.reads_settled(witness.arg);
   bool known = finish_write(cell, index, witness);
@@ -130,10 +142,9 @@ static void settle(struct forkq__ledger *ledger, uint32_t index,
     add(&cell->returned, &ledger->returned, lost);
     end_loss(ledger);
   }
-  if (settled)
-    abandon(ledger, cell);
   /* model: settle_state */
-  FORKQ__STORE(cell->state, known && settled ? FREE : DEAD);
+  FORKQ__STORE(cell->state,
+               known && settled ? settle_tasks(ledger, liveness, index) : DEAD);
 }
 
 /* The slot that the dead process was just taking, see forkq__slots_try_take: taken it is if
@@ -156,41 +167,104 @@ static bool has_account(struct forkq__cell *cell) {
          FORKQ__LOAD(cell->state) == DEAD;
 }
 
+static void settle_dead(struct forkq__ledger *ledger,
+                        const struct forkq__liveness *liveness, uint32_t index,
+                        struct forkq__witness witness) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  if (FORKQ__LOAD(cell->state) == USED)
+    atomic_fetch_add(&ledger->recoveries, 1);
+  /* model: finish_take_look */
+  finish_take(cell, index, FORKQ__LOAD(ledger->word));
+  uint64_t was_returned = FORKQ__LOAD(cell->returned);
+  settle(ledger, liveness, index, witness);
+  if (FORKQ__LOAD(cell->returned) != was_returned)
+    forkq__log(FORKQ_LOG_WARNING, "lost %llu items of a process that died",
+               (unsigned long long)(FORKQ__LOAD(cell->returned) - was_returned));
+}
+
 /* Settles with the dead: with all of them, or only with those who may hold something, which
- * saves a system call for each of the others. */
-static void reap_locked(struct forkq__ledger *ledger, int fd, uint32_t own,
+ * saves the system calls for each of the others. */
+static void reap_locked(struct forkq__ledger *ledger,
+                        const struct forkq__liveness *liveness, uint32_t own,
                         struct forkq__witness witness, bool all) {
+  uint64_t number = FORKQ__LOAD(ledger->reaps_begun) + 1;
+  FORKQ__STORE(ledger->reaps_begun, number);
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
     struct forkq__cell *cell = &ledger->cells[i];
-    if (FORKQ__LOAD(cell->state) == FREE || (!all && !has_account(cell)) ||
-        forkq__ledger_alive(fd, own, i))
-      continue;
-    if (FORKQ__LOAD(cell->state) == USED)
-      atomic_fetch_add(&ledger->recoveries, 1);
-    /* model: finish_take_look */
-    finish_take(cell, i, FORKQ__LOAD(ledger->word));
-    uint64_t was_returned = FORKQ__LOAD(cell->returned);
-    settle(ledger, i, witness);
-    if (FORKQ__LOAD(cell->returned) != was_returned)
-      forkq__log(FORKQ_LOG_WARNING, "lost %llu items of a process that died",
-                 (unsigned long long)(FORKQ__LOAD(cell->returned) - was_returned));
+    uint32_t state = FORKQ__LOAD(cell->state);
+    if (state == TASKS)
+      FORKQ__STORE(cell->state, settle_tasks(ledger, liveness, i));
+    else if (state != FREE && i != liveness->spared && (all || has_account(cell)) &&
+             !forkq__ledger_alive(ledger, liveness, own, i))
+      settle_dead(ledger, liveness, i, witness);
   }
+  FORKQ__STORE(ledger->reaps_ended, number);
 }
 
-bool forkq__ledger_alive(int fd, uint32_t own, uint32_t cell) {
-  /* Where the kernel cannot say, nobody is taken for dead. */
-  return cell == own || forkq__os_life_taken_by_other(fd, cell) != 0;
+bool forkq__ledger_alive(struct forkq__ledger *ledger,
+                         const struct forkq__liveness *liveness, uint32_t own,
+                         uint32_t cell) {
+  return cell == own ||
+         forkq__liveness_lives(liveness, cell, FORKQ__LOAD(ledger->cells[cell].pid));
 }
 
-bool forkq__ledger_reap(struct forkq__ledger *ledger, int fd, uint32_t own,
+bool forkq__ledger_reap(struct forkq__ledger *ledger,
+                        const struct forkq__liveness *liveness, uint32_t own,
                         struct forkq__witness witness) {
   /* What the repair of the lock brings back counts, too. */
   uint64_t before = FORKQ__LOAD(ledger->returned);
+  uint64_t begun = FORKQ__LOAD(ledger->reaps_begun);
   if (acquire(ledger) != 0)
     return false;
-  reap_locked(ledger, fd, own, witness, false);
+  /* One that has begun since then and has ended has seen all that this one would. */
+  if (FORKQ__LOAD(ledger->reaps_ended) <= begun)
+    reap_locked(ledger, liveness, own, witness, false);
   forkq__lock_release(&ledger->lock);
   return FORKQ__LOAD(ledger->returned) != before;
+}
+
+static bool is_open(struct forkq__ledger *ledger, const struct forkq__estate *estate) {
+  struct forkq__cell *cell = &ledger->cells[estate->cell];
+  uint32_t state = FORKQ__LOAD(cell->state);
+  return FORKQ__LOAD(cell->owners) == estate->owner && (state == USED || state == DEAD) &&
+         (int64_t)(estate->due - FORKQ__LOAD(cell->sent)) > 0;
+}
+
+static int take_over_locked(struct forkq__ledger *ledger,
+                            const struct forkq__liveness *liveness,
+                            const struct forkq__estate *estate,
+                            struct forkq__witness witness,
+                            void (*take_over)(void *arg, uint64_t count), void *arg) {
+  uint32_t index = estate->cell;
+  struct forkq__cell *cell = &ledger->cells[index];
+  if (!is_open(ledger, estate))
+    return FORKQ__NOTHING;
+  if (forkq__ledger_alive(ledger, liveness, FORKQ__NO_CELL, index) ||
+      !finish_write(cell, index, witness))
+    return FORKQ__BUSY;
+  finish_take(cell, index, FORKQ__LOAD(ledger->word));
+  int64_t count = (int64_t)(estate->due - FORKQ__LOAD(cell->sent));
+  if (count > 0) {
+    /* The new slots first: a death in between leaves both to be given back. */
+    take_over(arg, (uint64_t)count);
+    add(&cell->returned, &ledger->returned, (uint64_t)count);
+  }
+  settle_dead(ledger, liveness, index, witness);
+  return count > 0 ? 0 : FORKQ__NOTHING;
+}
+
+int forkq__ledger_take_over(struct forkq__ledger *ledger,
+                            const struct forkq__liveness *liveness,
+                            const struct forkq__estate *estate,
+                            struct forkq__witness witness,
+                            void (*take_over)(void *arg, uint64_t count), void *arg) {
+  if (!is_open(ledger, estate))
+    return FORKQ__NOTHING;
+  if (acquire(ledger) != 0)
+    return FORKQ__BUSY;
+  int r = take_over_locked(ledger, liveness, estate, witness, take_over, arg);
+  forkq__lock_release(&ledger->lock);
+  return r;
 }
 
 bool forkq__ledger_in_doubt(struct forkq__ledger *ledger) {
@@ -200,53 +274,85 @@ bool forkq__ledger_in_doubt(struct forkq__ledger *ledger) {
   return false;
 }
 
-static int claim(struct forkq__ledger *ledger, int fd, uint32_t *ret_cell) {
+/* Makes a cell that was never used accessible. */
+static int reserve_cell(struct forkq__ledger *ledger,
+                        const struct forkq__liveness *liveness, uint32_t index) {
+  if (index < FORKQ__LOAD(ledger->cells_used))
+    return 0;
+  struct forkq__cell *cell = &ledger->cells[index];
+  int64_t offset = (const char *)cell - (const char *)liveness->base;
+  return forkq__os_memory_back(liveness->memory_fd, offset, sizeof *cell);
+}
+
+static void begin_ownership(struct forkq__ledger *ledger, uint32_t index) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  FORKQ__STORE(cell->sent_bytes,
+               FORKQ__LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
+  FORKQ__STORE(cell->pid, (uint32_t)getpid());
+  /* model: claim_owners */
+  FORKQ__STORE(cell->owners, FORKQ__LOAD(cell->owners) + 1);
+  /* model: claim_used */
+  FORKQ__STORE(cell->state, USED);
+  if (index >= FORKQ__LOAD(ledger->cells_used))
+    /* model: claim_cells_used */
+    FORKQ__STORE(ledger->cells_used, index + 1);
+}
+
+/* A cell whose lock is another's is passed over: the kernel frees the robust locks of a dying
+ * process before the locks on its files, and as much later as its memory takes to be given back.
+ * So it may have died right here, and have the lock on a free cell still. */
+static int claim(struct forkq__ledger *ledger, struct forkq__liveness *liveness,
+                 uint32_t *ret_cell) {
   for (uint32_t i = 0; i < FORKQ__CELLS_MAX; i++) {
-    struct forkq__cell *cell = &ledger->cells[i];
-    if (FORKQ__LOAD(cell->state) != FREE)
-      continue;
-    /* model: claim_life */
-    int r = forkq__os_life_take(fd, i);
+    int r = reserve_cell(ledger, liveness, i);
     if (r < 0)
       return r;
-    FORKQ__STORE(cell->sent_bytes,
-                 FORKQ__LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
-    /* model: claim_owners */
-    FORKQ__STORE(cell->owners, FORKQ__LOAD(cell->owners) + 1);
-    /* model: claim_used */
-    FORKQ__STORE(cell->state, USED);
-    if (i >= FORKQ__LOAD(ledger->cells_used))
-      /* model: claim_cells_used */
-      FORKQ__STORE(ledger->cells_used, i + 1);
+    if (FORKQ__LOAD(ledger->cells[i].state) != FREE)
+      continue;
+    /* model: claim_life */
+    r = forkq__liveness_take(liveness, i);
+    if (r == FORKQ__BUSY)
+      continue;
+    if (r < 0)
+      return r;
+    begin_ownership(ledger, i);
     *ret_cell = i;
     return 0;
   }
   return FORKQ_ETOOMANY;
 }
 
-int forkq__ledger_open(struct forkq__ledger *ledger, int fd,
+int forkq__ledger_open(struct forkq__ledger *ledger, struct forkq__liveness *liveness,
                        struct forkq__witness witness, uint32_t *ret_cell) {
-  int r = acquire(ledger);
+  int r = forkq__liveness_prepare(liveness);
+  if (r == 0)
+    r = acquire(ledger);
   if (r < 0)
     return r;
-  reap_locked(ledger, fd, FORKQ__NO_CELL, witness, true);
-  r = claim(ledger, fd, ret_cell);
+  reap_locked(ledger, liveness, FORKQ__NO_CELL, witness, true);
+  r = claim(ledger, liveness, ret_cell);
+  if (r == 0) {
+    liveness->tasks.cell = *ret_cell;
+    liveness->tasks.owner = FORKQ__LOAD(ledger->cells[*ret_cell].owners);
+  }
   forkq__lock_release(&ledger->lock);
   return r;
 }
 
-void forkq__ledger_close(struct forkq__ledger *ledger, int fd, uint32_t index) {
+void forkq__ledger_close(struct forkq__ledger *ledger, struct forkq__liveness *liveness,
+                         uint32_t index) {
   struct forkq__cell *cell = &ledger->cells[index];
   if (acquire(ledger) != 0) {
-    forkq__os_life_drop(fd, index);
+    forkq__liveness_drop(liveness, index);
     return;
   }
-  add(&cell->returned, &ledger->returned, held(cell));
-  abandon(ledger, cell);
-  /* model: close_state */
-  FORKQ__STORE(cell->state, FREE);
+  if (forkq__ledger_owns(ledger, index, liveness->tasks.owner)) {
+    add(&cell->returned, &ledger->returned, held(cell));
+    /* model: close_state */
+    FORKQ__STORE(cell->state, settle_tasks(ledger, liveness, index));
+  }
   /* model: close_life */
-  forkq__os_life_drop(fd, index);
+  forkq__liveness_drop(liveness, index);
   forkq__lock_release(&ledger->lock);
 }
 
@@ -258,15 +364,37 @@ bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint64_t 
   return true;
 }
 
-int forkq__ledger_task_done(struct forkq__ledger *ledger, uint32_t index) {
-  struct forkq__cell *cell = &ledger->cells[index];
+uint64_t forkq__ledger_at_work(struct forkq__ledger *ledger, uint32_t cell) {
+  return at_work_on(&ledger->cells[cell]);
+}
+
+/* The cell that these tasks are booked in, if any of them is not done. */
+static struct forkq__cell *cell_of_tasks(struct forkq__ledger *ledger,
+                                         const struct forkq__tasks *tasks) {
+  struct forkq__cell *cell = &ledger->cells[tasks->cell];
+  bool same = tasks->cell < FORKQ__LOAD(ledger->cells_used) &&
+              FORKQ__LOAD(cell->owners) == tasks->owner &&
+              FORKQ__LOAD(cell->state) != FREE;
+  return same && at_work_on(cell) > 0 ? cell : NULL;
+}
+
+static struct forkq__cell *to_be_booked_in(struct forkq__ledger *ledger,
+                                           const struct forkq__liveness *liveness) {
+  struct forkq__cell *cell = cell_of_tasks(ledger, &liveness->tasks);
+  if (cell == NULL)
+    cell = cell_of_tasks(ledger, &liveness->inherited);
+  return cell != NULL ? cell : &ledger->others;
+}
+
+int forkq__ledger_task_done(struct forkq__ledger *ledger,
+                            const struct forkq__liveness *liveness) {
   int r = forkq__lock_acquire(&ledger->lock, FORKQ__FOREVER, repair, ledger);
   if (r < 0)
     return r;
   if (forkq__ledger_unfinished(ledger) == 0)
     r = FORKQ_ETASKDONE;
   else
-    add(&cell->done, &ledger->done, 1);
+    add(&to_be_booked_in(ledger, liveness)->done, &ledger->done, 1);
   forkq__lock_release(&ledger->lock);
   return r;
 }

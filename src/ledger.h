@@ -16,11 +16,15 @@
  * on, and `abandoned` when it dies. `dropped` are items that nobody got: torn messages and
  * what an immediate shutdown threw away.
  *
- * That a process lives is said by a record lock that it holds on its cell's byte of the
- * shared memory's descriptor: the kernel drops it with the process, and nothing else does. */
+ * A process that is not at work on any task may say task_done for another: for the parent that
+ * forked it (liveness.h), or for nobody in particular, which is booked under `others`. What a
+ * process got and has not done when it goes stays in its cell as long as such a child lives.
+ *
+ * The memory of the cells is reserved as they come into use. */
 #ifndef FORKQ_LEDGER_H
 #define FORKQ_LEDGER_H
 
+#include "liveness.h"
 #include "lock.h"
 
 #include <stdalign.h>
@@ -62,11 +66,15 @@ struct forkq__cell {
   _Atomic uint64_t abandoned;
   _Atomic uint32_t state;
   _Atomic uint32_t owners; /* how many there have been */
+  _Atomic uint32_t pid;    /* of the owner */
 };
 
 struct forkq__ledger {
   alignas(64) struct forkq__lock lock;
-  _Atomic uint32_t cells_used;           /* cells ever used; guarded by lock */
+  _Atomic uint32_t cells_used; /* cells ever used; guarded by lock */
+  /* How many reaps were begun, and the number of the last that ended; guarded by lock. */
+  _Atomic uint64_t reaps_begun;
+  _Atomic uint64_t reaps_ended;
   alignas(64) _Atomic uint64_t returned; /* sums of the cells'; guarded by lock */
   _Atomic uint64_t done;
   _Atomic uint64_t abandoned;
@@ -80,6 +88,8 @@ struct forkq__ledger {
   alignas(64) _Atomic uint64_t taken; /* written under the channel's read lock */
   _Atomic uint64_t dropped;           /* of these, what nobody got; with task_done only */
   alignas(64) _Atomic uint64_t word;  /* with a maxsize: see slots.c */
+  struct forkq__cell
+      others; /* only `done`: by processes without a cell; guarded by lock */
   struct forkq__cell cells[FORKQ__CELLS_MAX];
 };
 
@@ -97,34 +107,70 @@ struct forkq__witness {
 
 int forkq__ledger_init(struct forkq__ledger *ledger);
 
-/* A cell for this process, which stays alive in the ledger's eyes until close or its death.
- * `fd` is the shared memory's. 0, FORKQ_ETOOMANY, FORKQ_EBROKEN, a negative errno, or
- * FORKQ_TIMEDOUT when somebody keeps the lock for longer than a moment. */
-int forkq__ledger_open(struct forkq__ledger *ledger, int fd,
+/* A cell for this process, which stays alive in the ledger's eyes until close or its death. 0,
+ * FORKQ_ETOOMANY, FORKQ_EBROKEN, a negative errno, or FORKQ_TIMEDOUT when somebody keeps the lock
+ * for longer than a moment. */
+int forkq__ledger_open(struct forkq__ledger *ledger, struct forkq__liveness *liveness,
                        struct forkq__witness witness, uint32_t *ret_cell);
 
 /* Gives the cell up, and back what it holds. If somebody keeps the lock for longer than a
  * moment, that is left to those who find the owner dead; drops its life in any case. */
-void forkq__ledger_close(struct forkq__ledger *ledger, int fd, uint32_t cell);
+void forkq__ledger_close(struct forkq__ledger *ledger, struct forkq__liveness *liveness,
+                         uint32_t cell);
 
 /* Gives back `count` items that the cell's process has accepted and will not send. False if
  * somebody keeps the lock for longer than a moment: then it is to be tried again. */
 bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint64_t count);
 
-/* Gives back what dead processes held. `own` is the caller's cell or FORKQ__NO_CELL. Costs a
- * system call for each other process with something in its outbox. True if anything came
- * back. */
-bool forkq__ledger_reap(struct forkq__ledger *ledger, int fd, uint32_t own,
+/* Gives back what dead processes held. `own` is the caller's cell or FORKQ__NO_CELL. Costs two
+ * system calls for each other process with something in its outbox; but of many that ask at the
+ * same time one does it for all. True if anything came back. */
+bool forkq__ledger_reap(struct forkq__ledger *ledger,
+                        const struct forkq__liveness *liveness, uint32_t own,
                         struct forkq__witness witness);
+
+/* Of a dead process, of which the caller has the items: it was the `owner` of `cell`, and would have
+ * sent `due` messages in all. `take_over` is called, with the lock, with the number of those that it
+ * has not sent, and takes slots for them; then its account is settled. 0; FORKQ__NOTHING if there is
+ * nothing to be taken over, now and ever; FORKQ__BUSY if it lives, or what it has sent is not known,
+ * or the lock cannot be had: then it is to be tried again. */
+struct forkq__estate {
+  uint32_t cell;
+  uint32_t owner;
+  uint64_t due;
+};
+int forkq__ledger_take_over(struct forkq__ledger *ledger,
+                            const struct forkq__liveness *liveness,
+                            const struct forkq__estate *estate,
+                            struct forkq__witness witness,
+                            void (*take_over)(void *arg, uint64_t count), void *arg);
 
 /* Whether a reap has left something open about a dead process, as its witness did not know. */
 bool forkq__ledger_in_doubt(struct forkq__ledger *ledger);
 
 /* Whether the process of a cell lives. */
-bool forkq__ledger_alive(int fd, uint32_t own, uint32_t cell);
+bool forkq__ledger_alive(struct forkq__ledger *ledger,
+                         const struct forkq__liveness *liveness, uint32_t own,
+                         uint32_t cell);
 
-/* One task of this process's is done: 0, or FORKQ_ETASKDONE if there is none to be done. */
-int forkq__ledger_task_done(struct forkq__ledger *ledger, uint32_t cell);
+/* A cell whose process lives has this state. */
+#define FORKQ__CELL_USED 1u
+
+/* Whether the process that had this cell as the so manieth owner has it still. Somebody may have
+ * taken it for dead, if it has closed what shows that it lives. */
+static inline bool forkq__ledger_owns(struct forkq__ledger *ledger, uint32_t cell,
+                                      uint32_t owner) {
+  return FORKQ__LOAD(ledger->cells[cell].owners) == owner &&
+         FORKQ__LOAD(ledger->cells[cell].state) == FORKQ__CELL_USED;
+}
+
+/* Tasks that a cell's process has got and not done. */
+uint64_t forkq__ledger_at_work(struct forkq__ledger *ledger, uint32_t cell);
+
+/* One task is done: of this process, or of the one that forked it, or of whom it may be. 0, or
+ * FORKQ_ETASKDONE if there is none to be done. */
+int forkq__ledger_task_done(struct forkq__ledger *ledger,
+                            const struct forkq__liveness *liveness);
 
 /* Tasks not done yet. */
 uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger);

@@ -1,38 +1,92 @@
+#define _GNU_SOURCE
 #include "lifecycle.h"
 
-#include <pthread.h>
-#include <stdbool.h>
+#include "mutex.h"
+#include "os.h"
+
+#include <sched.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <uv.h>
 
-static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t exit_done = PTHREAD_COND_INITIALIZER;
+/* How long a fork waits for locks, all together, and exit for the registry. */
+#define FORK_MS 100
+
+static struct forkq__mutex registry_lock = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+static uv_cond_t exit_done = PTHREAD_COND_INITIALIZER;
 static struct forkq__life registry = { .next = &registry, .previous = &registry };
 static uv_once_t handlers_once = UV_ONCE_INIT;
 static bool fork_handlers, exit_handler; /* installed */
-static unsigned forks;
 
-static void before_fork(void) {
-  pthread_mutex_lock(&registry_lock);
-  for (struct forkq__life *l = registry.next; l != &registry; l = l->next)
-    l->ops->before_fork(l);
-}
+/* Two words in a page that the kernel clears in a child (madvise(2), MADV_WIPEONFORK): the mark,
+ * and whether a thread has begun to put the child right. Where there is no such page, our fork
+ * handler alone tells a child. */
+static _Atomic unsigned no_page[2] = { 1, 0 };
+_Atomic unsigned *forkq__life_mark = no_page;
+static unsigned forks = 1; /* inherited from the nearest forebear that was put right */
 
-static void after_fork_parent(void) {
-  for (struct forkq__life *l = registry.previous; l != &registry; l = l->previous)
-    l->ops->after_fork_parent(l);
-  pthread_mutex_unlock(&registry_lock);
-}
+/* A fork in a handler may come in the middle of another of the same thread. Of each the lowest
+ * bit says whether it has the registry. */
+static _Thread_local unsigned forks_holding;
 
-static void after_fork_child(void) {
-  forks++;
-  for (struct forkq__life *l = registry.previous; l != &registry; l = l->previous) {
+/* A fork may come at any time: the links to the next are always whole, those to the previous are
+ * made anew. */
+static void put_right(void) {
+  forkq__mutex_init(&registry_lock);
+  uv_cond_init(&exit_done);
+  forks_holding = 0;
+  struct forkq__life *previous = &registry;
+  for (struct forkq__life *l = registry.next; l != &registry; l = l->next) {
+    l->previous = previous;
+    previous = l;
     l->exiting = false; /* the thread that does is not here */
     l->ops->after_fork_child(l);
   }
-  pthread_cond_init(&exit_done, NULL);
-  pthread_mutex_unlock(&registry_lock);
+  registry.previous = previous;
+}
+
+unsigned forkq__life_forked(void) {
+  if (atomic_exchange(&forkq__life_mark[1], 1) == 0) {
+    put_right();
+    atomic_store(forkq__life_mark, ++forks);
+  }
+  unsigned mark;
+  while ((mark = atomic_load(forkq__life_mark)) == 0)
+    sched_yield();
+  return mark;
+}
+
+/* A child that has not been put right has nothing that another fork would have to wait for. */
+static bool hold_for_fork(int64_t deadline) {
+  return atomic_load(forkq__life_mark) != 0 &&
+         forkq__mutex_lock(&registry_lock, deadline) == 0;
+}
+
+static void before_fork(void) {
+  int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, FORK_MS);
+  bool held = hold_for_fork(deadline);
+  forks_holding = forks_holding << 1 | held;
+  if (!held)
+    return;
+  for (struct forkq__life *l = registry.next; l != &registry; l = l->next)
+    l->ops->before_fork(l, deadline);
+}
+
+static void after_fork_parent(void) {
+  bool held = forks_holding & 1;
+  forks_holding >>= 1;
+  if (!held)
+    return;
+  for (struct forkq__life *l = registry.previous; l != &registry; l = l->previous)
+    l->ops->after_fork_parent(l);
+  forkq__mutex_unlock(&registry_lock);
+}
+
+static void after_fork_child(void) {
+  if (forkq__life_mark == no_page) {
+    atomic_store(&no_page[1], 0);
+    atomic_store(&no_page[0], 0);
+  }
+  (void)forkq__life_forks();
 }
 
 /* With the registry locked. */
@@ -43,20 +97,35 @@ static struct forkq__life *newest_not_exited(void) {
   return NULL;
 }
 
+static bool hold_for_exit(void) {
+  return forkq__mutex_lock(&registry_lock,
+                           forkq__os_deadline_within(FORKQ__FOREVER, FORK_MS)) == 0;
+}
+
 /* The newest first, as CPython runs its finalizers. Each stays registered meanwhile: other
- * threads may still fork. */
+ * threads may still fork. A child that was never put right has used nothing. */
 static void at_exit(void) {
   struct forkq__life *life;
-  pthread_mutex_lock(&registry_lock);
+  if (atomic_load(forkq__life_mark) == 0 || !hold_for_exit())
+    return;
   while ((life = newest_not_exited()) != NULL) {
     life->exited = life->exiting = true;
-    pthread_mutex_unlock(&registry_lock);
+    forkq__mutex_unlock(&registry_lock);
     life->ops->at_exit(life);
-    pthread_mutex_lock(&registry_lock);
+    if (!hold_for_exit())
+      return;
     life->exiting = false;
-    pthread_cond_broadcast(&exit_done);
+    uv_cond_broadcast(&exit_done);
   }
-  pthread_mutex_unlock(&registry_lock);
+  forkq__mutex_unlock(&registry_lock);
+}
+
+static void make_page(void) {
+  void *page = forkq__os_wiped_page();
+  if (page == NULL)
+    return;
+  forkq__life_mark = page;
+  atomic_store(forkq__life_mark, forks);
 }
 
 /* Each at most once: what is installed stays. */
@@ -67,24 +136,27 @@ static void install_handlers(void) {
     exit_handler = atexit(at_exit) == 0;
 }
 
+static void first(void) {
+  make_page();
+  install_handlers();
+}
+
 int forkq__life_hold(void) {
-  uv_once(&handlers_once, install_handlers);
-  pthread_mutex_lock(&registry_lock);
+  uv_once(&handlers_once, first);
+  (void)forkq__life_forks();
+  int r = forkq__mutex_lock(&registry_lock, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
   if (!exit_handler) /* there was no memory for it; there may be now */
     install_handlers();
   if (exit_handler)
     return 0;
-  pthread_mutex_unlock(&registry_lock);
+  forkq__mutex_unlock(&registry_lock);
   return UV_ENOMEM;
 }
 
-unsigned forkq__life_forks(void) {
-  uv_once(&handlers_once, install_handlers);
-  return forks;
-}
-
 void forkq__life_let_go(void) {
-  pthread_mutex_unlock(&registry_lock);
+  forkq__mutex_unlock(&registry_lock);
 }
 
 void forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *ops) {
@@ -92,17 +164,20 @@ void forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *o
   life->exited = life->exiting = false;
   life->next = &registry;
   life->previous = registry.previous;
+  atomic_thread_fence(memory_order_release);
   life->previous->next = life;
   registry.previous = life;
 }
 
 void forkq__life_end(struct forkq__life *life) {
-  pthread_mutex_lock(&registry_lock);
-  while (life->exiting)
-    pthread_cond_wait(&exit_done, &registry_lock);
+  /* In a fork handler of the program's this thread has it already. */
+  bool locked = forkq__mutex_lock(&registry_lock, FORKQ__FOREVER) == 0;
+  while (locked && life->exiting)
+    forkq__mutex_wait(&registry_lock, &exit_done, FORKQ__FOREVER);
   life->previous->next = life->next;
   life->next->previous = life->previous;
-  pthread_mutex_unlock(&registry_lock);
+  if (locked)
+    forkq__mutex_unlock(&registry_lock);
 }
 
 bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void *arg),

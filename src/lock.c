@@ -5,40 +5,13 @@
 #include "os.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdbool.h>
-#include <time.h>
 
 /* A wake-up can be lost with a waiter that is killed on its way, if a third thread takes the
  * lock meanwhile: the kernel then sees an owner, and the owner no waiter (seen with glibc
  * 2.36). So nobody sleeps longer than this without looking. */
 #define LOOK_MS 100
-
-#if defined(__SANITIZE_THREAD__)
-#  define UNDER_TSAN 1
-#elif defined(__has_feature)
-#  if __has_feature(thread_sanitizer)
-#    define UNDER_TSAN 1
-#  endif
-#endif
-
-#ifdef UNDER_TSAN
-#  include <sanitizer/tsan_interface.h>
-#endif
-
-/* ThreadSanitizer (gcc 12, clang 14) does not know pthread_mutex_clocklock: it is told. */
-static int clocklock(pthread_mutex_t *mutex, int64_t deadline) {
-  struct timespec at = forkq__os_timespec(deadline);
-#ifdef UNDER_TSAN
-  __tsan_mutex_pre_lock(mutex, __tsan_mutex_try_lock);
-#endif
-  int r = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &at);
-#ifdef UNDER_TSAN
-  bool got = r == 0 || r == EOWNERDEAD;
-  __tsan_mutex_post_lock(
-      mutex, __tsan_mutex_try_lock | (got ? 0 : __tsan_mutex_try_lock_failed), 0);
-#endif
-  return r;
-}
 
 int forkq__lock_init(struct forkq__lock *lock) {
   pthread_mutexattr_t attr;
@@ -50,6 +23,57 @@ int forkq__lock_init(struct forkq__lock *lock) {
   r = pthread_mutex_init(&lock->mutex, &attr);
   pthread_mutexattr_destroy(&attr);
   return -r;
+}
+
+/* A robust mutex's word has the owner's thread, and whether somebody waits: the kernel reads it so
+ * when the owner dies (Documentation/locking/robust-futex-ABI.rst). */
+static _Atomic uint32_t *word_of(struct forkq__lock *lock) {
+  return (_Atomic uint32_t *)&lock->mutex.__data.__lock;
+}
+
+/* The thread that the C library takes the caller for: it stands in a mutex that it has. */
+static bool is_known_thread(struct forkq__lock *lock) {
+  pthread_mutex_lock(&lock->mutex);
+  bool known =
+      (atomic_load(word_of(lock)) & FUTEX_TID_MASK) == (uint32_t)forkq__os_thread();
+  pthread_mutex_unlock(&lock->mutex);
+  return known;
+}
+
+static void *lock_and_end(void *lock) {
+  pthread_mutex_lock(&((struct forkq__lock *)lock)->mutex);
+  return NULL;
+}
+
+/* Where the kernel does not say whether it has the thread's list of locks: ends with one. */
+static bool is_freed_at_end(struct forkq__lock *lock) {
+  pthread_t thread;
+  int state;
+  if (pthread_create(&thread, NULL, lock_and_end, lock) != 0)
+    return true; /* it cannot be tried; nothing says that it does not work */
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  pthread_join(thread, NULL);
+  pthread_setcancelstate(state, NULL);
+  int r = pthread_mutex_trylock(&lock->mutex);
+  if (r == EOWNERDEAD)
+    pthread_mutex_consistent(&lock->mutex);
+  if (r == EOWNERDEAD || r == 0)
+    pthread_mutex_unlock(&lock->mutex);
+  return r == EOWNERDEAD;
+}
+
+int forkq__lock_check(void) {
+  struct forkq__lock lock;
+  int r = forkq__lock_init(&lock);
+  if (r < 0)
+    return r;
+  int registered = forkq__os_has_robust_list();
+  if (!is_known_thread(&lock))
+    r = FORKQ_ENAMESPACE;
+  else if (registered == 0 || (registered < 0 && !is_freed_at_end(&lock)))
+    r = FORKQ_ENOROBUST;
+  pthread_mutex_destroy(&lock.mutex);
+  return r;
 }
 
 /* The result of a pthread lock call as ours, after the repair if one is due. */
@@ -77,8 +101,54 @@ int forkq__lock_acquire(struct forkq__lock *lock, int64_t deadline,
                         forkq__repair_fn repair, void *arg) {
   int r = pthread_mutex_trylock(&lock->mutex);
   while (r == EBUSY || (r == ETIMEDOUT && forkq__os_now() < deadline))
-    r = clocklock(&lock->mutex, forkq__os_deadline_within(deadline, LOOK_MS));
+    r = forkq__os_clocklock(&lock->mutex, forkq__os_deadline_within(deadline, LOOK_MS));
   return settle(lock, r, repair, arg);
+}
+
+/* pthread_mutex_lock(3) would do, but that a thread of this process could not be called back from
+ * it. Until it is free, or might be. */
+static int sleep_until_free(struct forkq__lock *lock, uint32_t bits, int64_t deadline) {
+  _Atomic uint32_t *word = word_of(lock);
+  uint32_t seen = atomic_load(word);
+  if ((seen & FUTEX_TID_MASK) == 0)
+    return 0;
+  if (!(seen & FUTEX_WAITERS) &&
+      !atomic_compare_exchange_strong(word, &seen, seen | FUTEX_WAITERS))
+    return 0;
+  return forkq__os_futex_wait_cancellable(word, seen | FUTEX_WAITERS, deadline, bits);
+}
+
+static void leave_wait(void *waiting) {
+  atomic_fetch_sub((_Atomic uint32_t *)waiting, 1);
+}
+
+static int wait_until_free(struct forkq__lock *lock, _Atomic uint32_t *waiting,
+                           uint32_t bits, int64_t deadline) {
+  int r;
+  atomic_fetch_add(waiting, 1);
+  pthread_cleanup_push(leave_wait, waiting);
+  r = sleep_until_free(lock, bits, deadline);
+  pthread_cleanup_pop(1);
+  return r;
+}
+
+int forkq__lock_await(struct forkq__lock *lock, _Atomic uint32_t *waiting, uint32_t bits,
+                      int64_t deadline, forkq__repair_fn repair, void *arg) {
+  int r = pthread_mutex_trylock(&lock->mutex);
+  if (r == EBUSY) {
+    (void)wait_until_free(lock, waiting, bits, deadline);
+    r = pthread_mutex_trylock(&lock->mutex);
+  }
+  if (r == EBUSY)
+    return FORKQ_TIMEDOUT;
+  /* Those who wait for a word that somebody else had meanwhile are told of this one's end. */
+  if ((r == 0 || r == EOWNERDEAD) && atomic_load(waiting) > 0)
+    atomic_fetch_or(word_of(lock), FUTEX_WAITERS);
+  return settle(lock, r, repair, arg);
+}
+
+void forkq__lock_hasten(struct forkq__lock *lock, uint32_t bits) {
+  forkq__os_futex_wake_some(word_of(lock), bits);
 }
 
 int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg) {

@@ -4,14 +4,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <forkq/base.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -42,6 +45,15 @@
     done_;                                                                               \
   })
 
+/* Anonymous files of one kind share a device, on which their inodes are unique. */
+static uint64_t identity_of(const struct stat *status) {
+  return (uint64_t)status->st_dev << 48 ^ (uint64_t)status->st_ino;
+}
+
+int64_t forkq__os_page_size(void) {
+  return sysconf(_SC_PAGESIZE);
+}
+
 int64_t forkq__os_now(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -71,6 +83,10 @@ int forkq__os_close(int fd) {
 }
 
 void forkq__os_cancellation_point(void (*leave)(void *arg), void *arg) {
+  if (leave == NULL) {
+    pthread_testcancel();
+    return;
+  }
   pthread_cleanup_push(leave, arg);
   pthread_testcancel();
   pthread_cleanup_pop(0);
@@ -96,15 +112,16 @@ static int both_above_stdio(int fds[2]) {
   return r;
 }
 
-/* Bytes of packets that a pipe should hold. With the kernel's 64 KiB the two sides keep waiting
- * for each other; beyond 512 KiB nothing more was gained. */
-#define PIPE_BYTES (512 * 1024)
-#define PIPE_BYTES_LEAST (128 * 1024)
+/* Packets that a pipe should hold, each of which takes a page of it. With the kernel's 16 the two
+ * sides keep waiting for each other; beyond 128 nothing more was gained. */
+#define PIPE_PACKETS 128
+#define PIPE_PACKETS_LEAST 32
 
 /* A user without privileges may have only so much (pipe(7)): then it is less, or stays. */
 static void enlarge_pipe(int fd) {
-  for (int bytes = PIPE_BYTES; bytes >= PIPE_BYTES_LEAST; bytes /= 2)
-    if (fcntl(fd, F_SETPIPE_SZ, bytes) >= 0)
+  int64_t page = forkq__os_page_size();
+  for (int packets = PIPE_PACKETS; packets >= PIPE_PACKETS_LEAST; packets /= 2)
+    if (fcntl(fd, F_SETPIPE_SZ, (int)(packets * page)) >= 0)
       return;
 }
 
@@ -139,17 +156,14 @@ struct timespec forkq__os_timespec(int64_t ns) {
   return (struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = ns % NS_PER_S };
 }
 
-int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
+static int poll_until(struct pollfd *fds, nfds_t count, int64_t deadline) {
   for (;;) {
     struct timespec left = { 0, 0 };
     if (deadline != FORKQ__FOREVER && deadline != FORKQ__NOWAIT) {
       int64_t ns = deadline - forkq__os_now();
       left = forkq__os_timespec(ns > 0 ? ns : 0);
     }
-    int state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
     int r = ppoll(fds, count, deadline == FORKQ__FOREVER ? NULL : &left, NULL);
-    pthread_setcancelstate(state, NULL);
     if (r >= 0)
       return r;
     if (errno != EINTR)
@@ -157,18 +171,38 @@ int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
   }
 }
 
+int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  int r = poll_until(fds, count, deadline);
+  pthread_setcancelstate(state, NULL);
+  return r;
+}
+
+int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline,
+                               void (*leave)(void *arg), void *arg) {
+  int r;
+  pthread_cleanup_push(leave, arg);
+  r = poll_until(fds, count, deadline);
+  pthread_cleanup_pop(0);
+  return r;
+}
+
 int forkq__os_event_create(void) {
   return above_stdio(RETRY(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
 }
 
+/* Fails only with EAGAIN, at 2^64-2 raises: readable it is all the same. What is no eventfd any
+ * more, because the program has closed it and opened a file with its number, is left alone. */
 void forkq__os_event_raise(int fd) {
-  /* Fails only with EAGAIN, at 2^64-2 raises: readable it is all the same. */
-  (void)UNCANCELLED(eventfd_write(fd, 1));
+  if (forkq__os_is_anonymous(fd))
+    (void)UNCANCELLED(eventfd_write(fd, 1));
 }
 
 void forkq__os_event_lower(int fd) {
   eventfd_t count;
-  (void)UNCANCELLED(eventfd_read(fd, &count));
+  if (forkq__os_is_anonymous(fd))
+    (void)UNCANCELLED(eventfd_read(fd, &count));
 }
 
 int forkq__os_poll_set_create(const int *fds, int count) {
@@ -190,18 +224,37 @@ int forkq__os_duplicate(int fd) {
   return RETRY(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
 }
 
-int forkq__os_memory_create(const char *name, size_t size) {
+/* The largest file that the process may make. To go beyond is a SIGXFSZ, which kills. */
+static int64_t file_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur > INT64_MAX)
+    return INT64_MAX;
+  return (int64_t)limit.rlim_cur;
+}
+
+static int set_size(int fd, size_t size, int64_t more) {
+  int64_t limit = file_limit();
+  if ((int64_t)size > limit)
+    return -EFBIG;
+  int64_t whole = limit - (int64_t)size < more ? limit : (int64_t)size + more;
+  int r = RETRY(ftruncate(fd, whole));
+  return r < 0 ? r : RETRY(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL));
+}
+
+int forkq__os_memory_create(const char *name, size_t size, int64_t more) {
   int fd = above_stdio(RETRY(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)));
   if (fd < 0)
     return fd;
-  int r = RETRY(ftruncate(fd, (off_t)size));
-  if (r == 0)
-    r = RETRY(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL));
+  int r = set_size(fd, size, more);
   if (r < 0) {
     forkq__os_close(fd);
     return r;
   }
   return fd;
+}
+
+int forkq__os_memory_back(int fd, int64_t offset, size_t size) {
+  return UNCANCELLED(fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, (off_t)size));
 }
 
 int forkq__os_memory_map(int fd, size_t size, void **ret_memory) {
@@ -227,20 +280,44 @@ int forkq__os_memory_read(int fd, void *data, size_t size, int64_t offset) {
   return 0;
 }
 
+/* The part that a write of `size` bytes at `offset` falls into, in whole pages. */
+struct window {
+  int64_t offset;
+  size_t size;
+};
+
+static struct window window_of(int64_t offset, size_t size) {
+  int64_t page = forkq__os_page_size();
+  int64_t begin = offset - offset % page;
+  return (struct window){ begin, (size_t)(offset - begin) + size };
+}
+
+/* By a mapping: pwrite(2) is bound to RLIMIT_FSIZE, and beyond it a SIGXFSZ, even within the size
+ * that the file has. */
 int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset) {
-  for (size_t done = 0; done < size;) {
-    ssize_t n = UNCANCELLED(
-        pwrite(fd, (const char *)data + done, size - done, offset + (off_t)done));
-    if (n < 0)
-      return (int)n;
-    done += (size_t)n;
-  }
+  struct stat status;
+  struct window window = window_of(offset, size);
+  if (fstat(fd, &status) != 0)
+    return -errno;
+  if (offset > status.st_size || (int64_t)size > status.st_size - offset)
+    return -EFBIG;
+  int r = forkq__os_memory_back(fd, window.offset, window.size);
+  if (r < 0)
+    return r;
+  char *memory = mmap(NULL, window.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                      (off_t)window.offset);
+  if (memory == MAP_FAILED)
+    return -errno;
+  memcpy(memory + (offset - window.offset), data, size);
+  munmap(memory, window.size);
   return 0;
 }
 
-void forkq__os_memory_release(int fd, int64_t offset, int64_t size) {
-  (void)UNCANCELLED(
-      fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size));
+void forkq__os_memory_release(int fd, int64_t offset) {
+  struct stat status;
+  if (fstat(fd, &status) == 0 && status.st_size > offset)
+    (void)UNCANCELLED(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+                                status.st_size - offset));
 }
 
 static struct flock life_lock(short type, int64_t byte) {
@@ -250,32 +327,148 @@ static struct flock life_lock(short type, int64_t byte) {
   return lock;
 }
 
-int forkq__os_life_take(int fd, int64_t byte) {
-  struct flock lock = life_lock(F_WRLCK, byte);
-  return RETRY(fcntl(fd, F_SETLK, &lock));
+int forkq__os_open_again(int fd) {
+  char path[sizeof "/proc/self/fd/-2147483648"];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  return above_stdio(UNCANCELLED(open(path, O_RDWR | O_CLOEXEC)));
 }
 
-int forkq__os_life_drop(int fd, int64_t byte) {
+int forkq__os_life_take(int fd, int64_t byte, bool own_description) {
+  struct flock lock = life_lock(F_WRLCK, byte);
+  int r = RETRY(fcntl(fd, own_description ? F_OFD_SETLK : F_SETLK, &lock));
+  return r == -EAGAIN || r == -EACCES ? FORKQ__BUSY : r;
+}
+
+int forkq__os_life_drop(int fd, int64_t byte, bool own_description) {
   struct flock lock = life_lock(F_UNLCK, byte);
-  return RETRY(fcntl(fd, F_SETLK, &lock));
+  return RETRY(fcntl(fd, own_description ? F_OFD_SETLK : F_SETLK, &lock));
 }
 
-int forkq__os_life_taken_by_other(int fd, int64_t byte) {
+int forkq__os_life_taken(int fd, int64_t byte) {
   struct flock lock = life_lock(F_WRLCK, byte);
-  int r = RETRY(fcntl(fd, F_GETLK, &lock));
+  int r = RETRY(fcntl(fd, F_OFD_GETLK, &lock));
   return r < 0 ? r : lock.l_type != F_UNLCK;
 }
 
-int forkq__os_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline) {
+bool forkq__os_process_gone(pid_t pid) {
+  return kill(pid, 0) != 0 && errno == ESRCH;
+}
+
+/* The kernel tells it without /proc since Linux 6.11. The headers of Debian 12 are older. */
+#ifndef PIDFD_GET_PID_NAMESPACE
+#  define PIDFD_GET_PID_NAMESPACE _IO(0xff, 5)
+#endif
+
+static uint64_t namespace_by_pidfd(void) {
+  uint64_t identity = 0;
+  int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+  if (self < 0)
+    return 0;
+  int space = ioctl(self, PIDFD_GET_PID_NAMESPACE, 0);
+  if (space >= 0) {
+    (void)forkq__os_identity(space, &identity);
+    forkq__os_close(space);
+  }
+  forkq__os_close(self);
+  return identity;
+}
+
+uint64_t forkq__os_pid_namespace(void) {
+  struct stat status;
+  if (stat("/proc/self/ns/pid", &status) == 0)
+    return identity_of(&status);
+  return namespace_by_pidfd();
+}
+
+bool forkq__os_parent_is_outside(void) {
+  return getppid() == 0;
+}
+
+pid_t forkq__os_thread(void) {
+  return (pid_t)syscall(SYS_gettid);
+}
+
+int forkq__os_has_robust_list(void) {
+  void *head = NULL;
+  size_t size;
+  return syscall(SYS_get_robust_list, 0, &head, &size) < 0 ? -errno : head != NULL;
+}
+
+void *forkq__os_wiped_page(void) {
+  size_t size = (size_t)forkq__os_page_size();
+  void *page =
+      mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED)
+    return NULL;
+  if (madvise(page, size, MADV_WIPEONFORK) == 0)
+    return page;
+  munmap(page, size);
+  return NULL;
+}
+
+/* FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC (futex(2)). */
+static long futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline,
+                       uint32_t bits) {
   struct timespec at = forkq__os_timespec(deadline);
-  /* FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC (futex(2)). */
-  long r = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected,
-                   deadline == FORKQ__FOREVER ? NULL : &at, NULL, FUTEX_BITSET_MATCH_ANY);
+  return syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected,
+                 deadline == FORKQ__FOREVER ? NULL : &at, NULL, bits);
+}
+
+int forkq__os_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline) {
+  long r = futex_wait(word, expected, deadline, FORKQ__ANY_BITS);
   return r == -1 && errno == ETIMEDOUT ? -ETIMEDOUT : 0;
+}
+
+/* As libc does around its own cancellation points. It has nothing to clean up: the compiler would
+ * not see that it is left here, only that its callers are. */
+int __attribute__((noinline))
+forkq__os_futex_wait_cancellable(_Atomic uint32_t *word, uint32_t expected,
+                                 int64_t deadline, uint32_t bits) {
+  int type;
+  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+  long r = futex_wait(word, expected, deadline, bits);
+  int error = errno;
+  pthread_setcanceltype(type, NULL);
+  return r == -1 && error == ETIMEDOUT ? -ETIMEDOUT : 0;
 }
 
 void forkq__os_futex_wake(_Atomic uint32_t *word, int count) {
   syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+}
+
+void forkq__os_futex_wake_some(_Atomic uint32_t *word, uint32_t bits) {
+  syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, bits);
+}
+
+uint32_t forkq__os_process_bit(void) {
+  return UINT32_C(1) << (getpid() % 32);
+}
+
+#if defined(__SANITIZE_THREAD__)
+#  define UNDER_TSAN 1
+#elif defined(__has_feature)
+#  if __has_feature(thread_sanitizer)
+#    define UNDER_TSAN 1
+#  endif
+#endif
+
+#ifdef UNDER_TSAN
+#  include <sanitizer/tsan_interface.h>
+#endif
+
+/* ThreadSanitizer (gcc 12, clang 14) does not know pthread_mutex_clocklock: it is told. */
+int forkq__os_clocklock(pthread_mutex_t *mutex, int64_t deadline) {
+  struct timespec at = forkq__os_timespec(deadline);
+#ifdef UNDER_TSAN
+  __tsan_mutex_pre_lock(mutex, __tsan_mutex_try_lock);
+#endif
+  int r = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &at);
+#ifdef UNDER_TSAN
+  bool got = r == 0 || r == EOWNERDEAD;
+  __tsan_mutex_post_lock(
+      mutex, __tsan_mutex_try_lock | (got ? 0 : __tsan_mutex_try_lock_failed), 0);
+#endif
+  return r;
 }
 
 void forkq__os_signals_block(void *ret_old_mask) {
@@ -452,9 +645,14 @@ int forkq__os_identity(int fd, uint64_t *ret_identity) {
   struct stat status;
   if (fstat(fd, &status) != 0)
     return -errno;
-  /* Anonymous files of one kind share a device, on which their inodes are unique. */
-  *ret_identity = (uint64_t)status.st_dev << 48 ^ (uint64_t)status.st_ino;
+  *ret_identity = identity_of(&status);
   return 0;
+}
+
+void forkq__os_close_own(int fd, uint64_t identity) {
+  uint64_t now;
+  if (forkq__os_identity(fd, &now) == 0 && now == identity)
+    forkq__os_close(fd);
 }
 
 int forkq__os_access(int fd) {

@@ -1,12 +1,13 @@
 /* The operating system: every system call that forkq makes, and nothing else.
  *
  * Each returns 0 or a result, or a negative errno. EINTR is handled here and nowhere else; no
- * function but the one that says so is a cancellation point; every descriptor made here is
+ * function but those that say so is a cancellation point; every descriptor made here is
  * close-on-exec, and its number is above those of the standard streams. */
 #ifndef FORKQ_OS_H
 #define FORKQ_OS_H
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +24,7 @@ enum {
   FORKQ__BUSY = -21003,    /* the lock is somebody else's */
   FORKQ__MORE = -21004,    /* more of it is to come */
   FORKQ__STOPPED = -21005, /* nothing more is to be sent */
+  FORKQ__GROW = -21006,    /* the item has no room for it */
 };
 
 /* A deadline is a time on CLOCK_MONOTONIC in nanoseconds. */
@@ -30,6 +32,9 @@ enum {
 #define FORKQ__NOWAIT INT64_C(0)
 
 int64_t forkq__os_now(void);
+
+/* Bytes of a page, of memory and of a pipe. */
+int64_t forkq__os_page_size(void);
 
 /* The deadline of a timeout as the public functions take it: -1, 0 or milliseconds. */
 int64_t forkq__os_deadline(int timeout_ms);
@@ -40,10 +45,15 @@ int64_t forkq__os_deadline_within(int64_t deadline, int ms);
 /* For the pthread calls that take an absolute time. */
 struct timespec forkq__os_timespec(int64_t ns);
 
-/* Ends the thread here if it was cancelled (pthread_cancel(3)), after a call of `leave`. */
+/* Ends the thread here if it was cancelled (pthread_cancel(3)), after a call of `leave`, which may
+ * be NULL. */
 void forkq__os_cancellation_point(void (*leave)(void *arg), void *arg);
 
 int forkq__os_close(int fd);
+
+/* Closes the descriptor if it is still that file's, by its identity (below): a program may have
+ * closed it, and opened another with its number. */
+void forkq__os_close_own(int fd, uint64_t identity);
 
 /* A pipe that keeps packets: one write of at most PIPE_BUF is one read. Not blocking. */
 int forkq__os_packet_pipe(int fds[2]);
@@ -55,8 +65,11 @@ int forkq__os_pipe_capacity(int fd);
 ssize_t forkq__os_read(int fd, void *data, size_t size);
 ssize_t forkq__os_write(int fd, const void *data, size_t size);
 
-/* poll(2) with a deadline, which a signal does not move. Number of ready descriptors. */
+/* poll(2) with a deadline, which a signal does not move. Number of ready descriptors. cancellable:
+ * a thread that is cancelled in it ends there, after a call of `leave`. */
 int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
+int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline,
+                               void (*leave)(void *arg), void *arg);
 
 /* An eventfd that does not block: raise makes it readable, lower makes it not. */
 int forkq__os_event_create(void);
@@ -68,29 +81,64 @@ void forkq__os_event_lower(int fd);
 int forkq__os_poll_set_create(const int *fds, int count);
 int forkq__os_duplicate(int fd);
 
-/* Anonymous shared memory of a fixed size: it can grow behind `size`, but never shrink, so
- * that no process with the descriptor can make another one fault. */
-int forkq__os_memory_create(const char *name, size_t size);
+/* Anonymous shared memory: `size` bytes, and behind them up to `more`, as far as the process may
+ * make it so large (RLIMIT_FSIZE). It never shrinks, so that no process with the descriptor can
+ * make another one fault; -EFBIG if not even `size` may be had. None of it is there yet: back
+ * reserves a part, after which no access to it can fail (no SIGBUS); 0, -ENOSPC, -ENOMEM. */
+int forkq__os_memory_create(const char *name, size_t size, int64_t more);
+int forkq__os_memory_back(int fd, int64_t offset, size_t size);
 int forkq__os_memory_map(int fd, size_t size, void **ret_memory);
 void forkq__os_memory_unmap(void *memory, size_t size);
 
-/* Whole-range read, write and release of shared memory behind its mapped part. */
+/* Whole-range read, write and release of shared memory behind its mapped part. write: -EFBIG
+ * behind its end, -ENOSPC or -ENOMEM where there is no memory. release: to the end of it. */
 int forkq__os_memory_read(int fd, void *data, size_t size, int64_t offset);
 int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset);
-void forkq__os_memory_release(int fd, int64_t offset, int64_t size);
+void forkq__os_memory_release(int fd, int64_t offset);
 
-/* A record lock on one byte of a file, which the kernel drops when the process ends, also
- * while it is a zombie, and which a fork does not inherit (fcntl(2), F_SETLK). It says that
- * its process lives. Note: any close of any descriptor of that file in the process drops it.
- * taken_by_other: 1, 0 or a negative errno; one's own lock does not count. */
-int forkq__os_life_take(int fd, int64_t byte);
-int forkq__os_life_drop(int fd, int64_t byte);
-int forkq__os_life_taken_by_other(int fd, int64_t byte);
+/* A lock on one byte of the memory's file, which says that a process lives. It belongs to an open
+ * file description that `forkq__os_open_again` made, whatever happens to other descriptors of the
+ * file: the kernel drops it when the last copy of that descriptor closes, so when the process
+ * ends, also while it is a zombie, and at its exec; but a child inherits a copy, which it has to
+ * close (fcntl(2), F_OFD_SETLK). Where there is no /proc, open_again is -ENOENT or so, and the
+ * lock is the process's own (F_SETLK), which the closing of any descriptor of the file drops.
+ * take: FORKQ__BUSY where another has it. taken: 1, 0 or a negative errno; a lock by means of
+ * `fd` itself does not count. */
+int forkq__os_open_again(int fd);
+int forkq__os_life_take(int fd, int64_t byte, bool own_description);
+int forkq__os_life_drop(int fd, int64_t byte, bool own_description);
+int forkq__os_life_taken(int fd, int64_t byte);
+
+/* Whether no process has this number, not even a zombie. */
+bool forkq__os_process_gone(pid_t pid);
+
+/* Which PID namespace the process is in, as a number; 0: cannot be told. */
+uint64_t forkq__os_pid_namespace(void);
+
+/* Whether its parent is outside its PID namespace, so far as that can be told. */
+bool forkq__os_parent_is_outside(void);
+
+/* The calling thread's number; and whether the kernel has its list of robust locks
+ * (get_robust_list(2)): 1, 0 or a negative errno. */
+pid_t forkq__os_thread(void);
+int forkq__os_has_robust_list(void);
+
+/* Memory that is all zero in a child of the process, however it was made; or NULL. */
+void *forkq__os_wiped_page(void);
 
 /* Waits while *word is `expected`, until a wake or the deadline. The word may be shared by
- * processes. Returns 0 (look again) or -ETIMEDOUT. */
+ * processes. Returns 0 (look again) or -ETIMEDOUT. cancellable: a thread that is cancelled in it ends
+ * there; `bits` says which of those that wait are woken by wake_some, wake wakes any. */
 int forkq__os_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline);
+int forkq__os_futex_wait_cancellable(_Atomic uint32_t *word, uint32_t expected,
+                                     int64_t deadline, uint32_t bits);
 void forkq__os_futex_wake(_Atomic uint32_t *word, int count);
+void forkq__os_futex_wake_some(_Atomic uint32_t *word, uint32_t bits);
+#define FORKQ__ANY_BITS UINT32_MAX
+uint32_t forkq__os_process_bit(void); /* one that few other processes have */
+
+/* pthread_mutex_clocklock(3) on CLOCK_MONOTONIC, with its results. */
+int forkq__os_clocklock(pthread_mutex_t *mutex, int64_t deadline);
 
 /* Blocks every signal for the calling thread, and puts back what was there. */
 void forkq__os_signals_block(void *ret_old_mask);

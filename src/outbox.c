@@ -21,7 +21,7 @@ void forkq__outbox_init(struct forkq__outbox *outbox) {
   memset(outbox, 0, sizeof *outbox);
 }
 
-static void free_list(struct forkq__buffer *list) {
+void forkq__outbox_free(struct forkq__buffer *list) {
   while (list != NULL) {
     struct forkq__buffer *next = list->next;
     forkq__free(list);
@@ -30,8 +30,8 @@ static void free_list(struct forkq__buffer *list) {
 }
 
 void forkq__outbox_fini(struct forkq__outbox *outbox) {
-  free_list(outbox->head);
-  free_list(outbox->spare);
+  forkq__outbox_free(outbox->head);
+  forkq__outbox_free(outbox->spare);
   forkq__outbox_init(outbox);
 }
 
@@ -63,18 +63,27 @@ static void free_unneeded(struct forkq__outbox *outbox) {
   outbox->recycled = 0;
 }
 
-void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *list) {
+static void add_spare(struct forkq__outbox *outbox, struct forkq__buffer *buffer) {
+  buffer->next = outbox->spare;
+  outbox->spare = buffer;
+  outbox->spares++;
+}
+
+struct forkq__buffer *forkq__outbox_keep(struct forkq__outbox *outbox,
+                                         struct forkq__buffer *list) {
   if (outbox->recycled >= SPARES_PERIOD)
     free_unneeded(outbox);
   while (list != NULL && outbox->spares < SPARES_MAX) {
     struct forkq__buffer *next = list->next;
-    list->next = outbox->spare;
-    outbox->spare = list;
-    outbox->spares++;
+    add_spare(outbox, list);
     outbox->recycled++;
     list = next;
   }
-  free_list(list);
+  return list;
+}
+
+void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *list) {
+  forkq__outbox_free(forkq__outbox_keep(outbox, list));
 }
 
 struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
@@ -196,6 +205,15 @@ static bool fragmented(const struct forkq__outbox *outbox) {
   return outbox->open.first != NULL && outbox->open.first != outbox->open.last;
 }
 
+static void link_at_end(struct forkq__outbox *outbox, struct forkq__buffer *first,
+                        struct forkq__buffer *last) {
+  if (outbox->tail != NULL)
+    outbox->tail->next = first;
+  else
+    outbox->head = first;
+  outbox->tail = last;
+}
+
 void forkq__outbox_commit(struct forkq__outbox *outbox) {
   struct forkq__packet *packet = &outbox->open.last->packet;
   if (fragmented(outbox)) {
@@ -206,13 +224,8 @@ void forkq__outbox_commit(struct forkq__outbox *outbox) {
     packet->frames++;
     packet->length = (uint16_t)outbox->open.end;
   }
-  if (outbox->open.first == NULL)
-    return;
-  if (outbox->tail != NULL)
-    outbox->tail->next = outbox->open.first;
-  else
-    outbox->head = outbox->open.first;
-  outbox->tail = outbox->open.last;
+  if (outbox->open.first != NULL)
+    link_at_end(outbox, outbox->open.first, outbox->open.last);
 }
 
 void forkq__outbox_rollback(struct forkq__outbox *outbox) {
@@ -239,4 +252,94 @@ int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, voi
   }
   uint32_t offset = outbox->open.start + FORKQ__FRAME_HEAD;
   return visit(arg, frame_bytes(outbox->open.last, offset), outbox->open.end - offset);
+}
+
+void forkq__outbox_lend(struct forkq__outbox *outbox, struct forkq__outbox *draft,
+                        uint32_t count) {
+  while (count-- > 0 && outbox->spare != NULL)
+    add_spare(draft, take_spare(outbox));
+}
+
+/* Whether the draft, a small message, can be copied behind others into the last packet. */
+static bool fits_in_tail(const struct forkq__outbox *outbox,
+                         const struct forkq__packet *draft) {
+  return tail_has_room(outbox) && !(draft->flags & FORKQ__FRAGMENT) &&
+         outbox->tail->packet.length + (draft->length - FORKQ__PACKET_HEAD) <=
+             FORKQ__PACKET_END;
+}
+
+static void copy_to_tail(struct forkq__outbox *outbox, struct forkq__buffer *draft) {
+  struct forkq__packet *tail = &outbox->tail->packet;
+  uint32_t size = draft->packet.length - FORKQ__PACKET_HEAD;
+  memcpy(frame_bytes(outbox->tail, tail->length), frame_bytes(draft, FORKQ__PACKET_HEAD),
+         size);
+  tail->length = (uint16_t)(tail->length + size);
+  tail->frames++;
+}
+
+void forkq__outbox_join(struct forkq__outbox *outbox, struct forkq__outbox *draft) {
+  struct forkq__buffer *first = draft->head;
+  if (fits_in_tail(outbox, &first->packet)) {
+    copy_to_tail(outbox, first);
+    add_spare(draft, first);
+  } else {
+    link_at_end(outbox, first, draft->tail);
+    if (draft->spare == NULL)
+      forkq__outbox_lend(outbox, draft, 1);
+  }
+  while (draft->spares > 1)
+    add_spare(outbox, take_spare(draft));
+  draft->head = draft->tail = NULL;
+}
+
+/* ---- copying ----------------------------------------------------------------------------- */
+
+uint64_t forkq__outbox_count(const struct forkq__buffer *list) {
+  uint64_t count = 0;
+  for (const struct forkq__buffer *b = list; b != NULL; b = b->next)
+    count += forkq__packet_messages(&b->packet);
+  return count;
+}
+
+/* Begins a message where it is the first piece of one, and ends it where it is the last. */
+static int copy_frame(struct forkq__outbox *outbox, struct forkq__frame frame, bool first,
+                      bool last) {
+  int r = first ? forkq__outbox_begin(outbox, UINT32_MAX) : 0;
+  if (r == 0)
+    r = forkq__outbox_append(outbox, frame.data, frame.size);
+  if (r < 0)
+    forkq__outbox_rollback(outbox);
+  else if (last)
+    forkq__outbox_commit(outbox);
+  return r;
+}
+
+/* The frames of one packet; *skip and *copied count whole messages. */
+static int copy_packet(struct forkq__outbox *outbox, const struct forkq__packet *packet,
+                       uint64_t *skip, uint64_t *copied) {
+  bool fragment = packet->flags & FORKQ__FRAGMENT;
+  bool first = !fragment || packet->flags & FORKQ__FIRST;
+  bool last = !fragment || packet->flags & FORKQ__LAST;
+  for (uint32_t at = FORKQ__PACKET_HEAD; at < packet->length;) {
+    struct forkq__frame frame = forkq__packet_frame(packet, at);
+    at = frame.next;
+    if (*skip > 0) {
+      *skip -= last;
+      continue;
+    }
+    int r = copy_frame(outbox, frame, first, last);
+    if (r < 0)
+      return r;
+    *copied += last;
+  }
+  return 0;
+}
+
+int forkq__outbox_copy(struct forkq__outbox *outbox, const struct forkq__buffer *list,
+                       uint64_t skip, uint64_t *ret_copied) {
+  int r = 0;
+  *ret_copied = 0;
+  for (const struct forkq__buffer *b = list; b != NULL && r == 0; b = b->next)
+    r = copy_packet(outbox, &b->packet, &skip, ret_copied);
+  return r;
 }

@@ -54,6 +54,12 @@ const uint8_t *forkq__outbox_whole(struct forkq__outbox *outbox);
 typedef int (*forkq__visit_fn)(void *arg, const void *data, size_t size);
 int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, void *arg);
 
+/* Messages in a list of packets; and copies all but the first `skip` of them to the end of the
+ * outbox: 0 or -ENOMEM, *ret_copied says how many. */
+uint64_t forkq__outbox_count(const struct forkq__buffer *list);
+int forkq__outbox_copy(struct forkq__outbox *outbox, const struct forkq__buffer *list,
+                       uint64_t skip, uint64_t *ret_copied);
+
 /* The first packets of the deque, up to `last`, as a list that is the caller's. */
 struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
                                         struct forkq__buffer *last);
@@ -61,7 +67,18 @@ struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
 /* All packets in the deque, as a list that is the caller's. */
 struct forkq__buffer *forkq__outbox_take(struct forkq__outbox *outbox);
 
-/* A list of packets to use again. */
+/* A list of packets to use again. What is too much is freed. keep: it is returned instead, for
+ * forkq__outbox_free, which may take a while for a large message. */
 void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *list);
+struct forkq__buffer *forkq__outbox_keep(struct forkq__outbox *outbox,
+                                         struct forkq__buffer *list);
+void forkq__outbox_free(struct forkq__buffer *list);
+
+/* A message can be written into an outbox of its own, the draft, which has none at first: so that
+ * nobody else has to wait meanwhile. lend gives the draft up to `count` spare packets; join takes
+ * over its message, at the end, and gives back all spare packets but one. */
+void forkq__outbox_lend(struct forkq__outbox *outbox, struct forkq__outbox *draft,
+                        uint32_t count);
+void forkq__outbox_join(struct forkq__outbox *outbox, struct forkq__outbox *draft);
 
 #endif

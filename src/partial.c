@@ -2,6 +2,8 @@
 
 #include "os.h"
 
+#include <errno.h>
+
 static uint64_t mark_of(uint32_t have, uint64_t seq) {
   return (uint64_t)have << 32 | (uint32_t)seq;
 }
@@ -10,9 +12,25 @@ static uint32_t have(struct forkq__partial *partial) {
   return (uint32_t)(atomic_load(&partial->mark) >> 32);
 }
 
+static bool is_ours(struct forkq__partial_file file) {
+  uint64_t identity;
+  return forkq__os_identity(file.fd, &identity) == 0 && identity == file.identity;
+}
+
+static int write_at(struct forkq__partial_file file, const void *data, uint32_t size,
+                    uint32_t begin) {
+  return is_ours(file) ? forkq__os_memory_write(file.fd, data, size, file.offset + begin)
+                       : -EBADF;
+}
+
+static void release(struct forkq__partial_file file) {
+  if (is_ours(file))
+    forkq__os_memory_release(file.fd, file.offset);
+}
+
 int forkq__partial_keep(struct forkq__partial *partial, struct forkq__partial_file file,
                         const struct forkq__assembly *assembly, const void *data) {
-  int r = forkq__os_memory_write(file.fd, data, assembly->have, file.offset);
+  int r = write_at(file, data, assembly->have, 0);
   if (r < 0)
     return r;
   atomic_store(&partial->total, assembly->total);
@@ -39,7 +57,7 @@ struct forkq__assembly forkq__partial_kept(struct forkq__partial *partial, uint6
 int forkq__partial_append(struct forkq__partial *partial, struct forkq__partial_file file,
                           uint64_t seq, const void *data, uint32_t size) {
   uint32_t before = have(partial);
-  int r = forkq__os_memory_write(file.fd, data, size, file.offset + before);
+  int r = write_at(file, data, size, before);
   if (r == 0)
     /* model: partial_append */
     atomic_store(&partial->mark, mark_of(before + size, seq));
@@ -55,5 +73,11 @@ void forkq__partial_drop(struct forkq__partial *partial,
                          struct forkq__partial_file file) {
   /* model: partial_drop */
   if (atomic_exchange(&partial->cell, 0) != 0)
-    forkq__os_memory_release(file.fd, file.offset, have(partial));
+    release(file);
+}
+
+void forkq__partial_repair(struct forkq__partial *partial,
+                           struct forkq__partial_file file) {
+  if (atomic_load(&partial->cell) == 0)
+    release(file);
 }

@@ -21,6 +21,8 @@ struct forkq__partial {
 /* Where the bytes are. */
 struct forkq__partial_file {
   int fd;
+  uint64_t
+      identity; /* what the descriptor must be: it may have been closed and used again */
   int64_t offset;
 };
 
@@ -31,7 +33,8 @@ struct forkq__assembly {
   uint32_t owner; /* of that cell: the how manieth */
   uint32_t total;
   uint32_t have;
-  uint64_t seq; /* of its last fragment so far */
+  uint64_t seq;   /* of its last fragment so far */
+  int unkeepable; /* it could not be kept, for this reason; or 0 */
 };
 
 /* Keeps `data`, the bytes of an assembly; 0 or a negative errno, and then there is none. */
@@ -50,5 +53,10 @@ int forkq__partial_read(struct forkq__partial *partial, struct forkq__partial_fi
                         void *data);
 
 void forkq__partial_drop(struct forkq__partial *partial, struct forkq__partial_file file);
+
+/* After the death of a reader: gives back what it may have left of one that it was keeping, or
+ * dropping. */
+void forkq__partial_repair(struct forkq__partial *partial,
+                           struct forkq__partial_file file);
 
 #endif

@@ -1,18 +1,23 @@
 #include "queue.h"
 
+#include "look.h"
 #include "os.h"
 #include "serializer.h"
 
+#include <pthread.h>
 #include <string.h>
 
 /* A putter that is kept waiting looks for slots of the dead after the first of these, and then
- * ever more rarely, down to the last. A wake-up can die with whom it woke, so it looks for
- * free slots as well. */
+ * ever more rarely, down to the last, or of many one for all. A wake-up can die with whom it woke,
+ * so each looks for free slots as well. */
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 
 /* How long a get that does not wait gives this process's own feeder. */
 #define OWN_MS 100
+
+/* The small messages of a batch that are packed before other threads have the mutex, in bytes. */
+#define RUN_BYTES (256 * 1024)
 
 /* ---- putting ----------------------------------------------------------------------------- */
 
@@ -36,8 +41,7 @@ static int check_packed(struct forkq__outbox *outbox) {
 }
 
 /* Writes the message into the open frame of the outbox. */
-static int pack(forkq_queue_t *queue, const struct forkq__source *source) {
-  struct forkq__outbox *outbox = &queue->feeder.outbox;
+static int pack(struct forkq__outbox *outbox, const struct forkq__source *source) {
   int r = forkq__source_write(source, outbox, write_to_outbox);
   if (outbox->open.error != 0)
     return outbox->open.error;
@@ -48,6 +52,7 @@ bool forkq__queue_reap(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
   if (queue->channel.spill.fd < 0 || queue->channel.read_fd < 0)
     return false;
+  (void)forkq__queue_take_over(queue); /* before its items would be given back */
   bool taken = forkq__channel_settle_reads(&queue->channel);
   if (!forkq__channel_reap(&queue->channel) && !taken)
     return false;
@@ -55,106 +60,281 @@ bool forkq__queue_reap(forkq_queue_t *queue) {
   return true;
 }
 
-static bool take_slot(forkq_queue_t *queue) {
-  struct forkq__segment *segment = queue->segment;
-  return forkq__slots_try_take(&segment->slots, &segment->ledger, queue->channel.cell,
-                               &queue->feeder.gone);
+static bool is_shut(forkq_queue_t *queue) {
+  return atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN;
 }
 
-/* 0, FORKQ__NOTHING while there is no slot, or why there will be none. The feeder runs. */
-static int try_next_slot(forkq_queue_t *queue) {
-  if (atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN)
+/* A slot of a queue that is not shut down: 0, FORKQ__NOTHING while there is none, or
+ * FORKQ_ESHUTDOWN. A getter or joiner that saw the shutdown may have gone without this slot's
+ * item, if it was taken after it. */
+static int take_slot(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  if (!forkq__slots_try_take(&segment->slots, &segment->ledger, queue->channel.cell,
+                             &queue->feeder.gone))
+    return FORKQ__NOTHING;
+  /* model: put_shut */
+  if (!is_shut(queue))
+    return 0;
+  forkq__feeder_withdraw(&queue->feeder);
+  return FORKQ_ESHUTDOWN;
+}
+
+/* The same, after a look for slots of the dead if need be. The feeder runs. */
+static int try_next_slot(forkq_queue_t *queue, bool reap) {
+  /* model: put_open */
+  if (is_shut(queue))
     return FORKQ_ESHUTDOWN;
   if (forkq__feeder_full(&queue->feeder))
     return FORKQ__NOTHING;
-  return take_slot(queue) || (forkq__queue_reap(queue) && take_slot(queue))
-             ? 0
-             : FORKQ__NOTHING;
+  int r = take_slot(queue);
+  if (r == FORKQ__NOTHING && reap && forkq__queue_reap(queue))
+    r = take_slot(queue);
+  return r;
 }
 
-static int try_slot(forkq_queue_t *queue) {
+/* Whether the process can put: 0, FORKQ__NOTHING if that is to be tried again, or why not. */
+static int open_for_put(forkq_queue_t *queue) {
+  if (forkq__feeder_runs(&queue->feeder))
+    return 0;
   int r = queue->simple ? forkq__feeder_open(&queue->feeder)
                         : forkq__feeder_start(&queue->feeder);
-  if (r < 0) /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock */
-    return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
-  return try_next_slot(queue);
+  /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock. */
+  return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
 
-/* Waits for what a put lacks, without the mutex. */
+static int try_slot(forkq_queue_t *queue, bool reap) {
+  int r = open_for_put(queue);
+  return r < 0 ? r : try_next_slot(queue, reap);
+}
+
+static void drop_draft(void *arg) {
+  (void)arg;
+  forkq__source_drop_draft();
+}
+
+/* Waits for what a put lacks. A thread that is cancelled here has put nothing. */
 static void wait_for_change(forkq_queue_t *queue, int64_t deadline) {
   struct forkq__segment *segment = queue->segment;
-  forkq__feeder_unlock(&queue->feeder);
+  pthread_cleanup_push(drop_draft, NULL);
   if (forkq__feeder_full(&queue->feeder))
     forkq__feeder_wait_room(&queue->feeder, deadline);
   else
     forkq__slots_wait(&segment->slots, &segment->ledger, deadline);
-  forkq__feeder_lock(&queue->feeder);
+  pthread_cleanup_pop(0);
 }
 
-/* Takes a slot, waiting for it without the mutex, which it comes and goes with. */
-static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
+/* Takes the mutex. */
+static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
+  int r = forkq__feeder_lock(&queue->feeder, deadline);
+  return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_FULL : r;
+}
+
+/* Takes the mutex and a slot, for which it waits without the mutex; neither if it fails. */
+static int lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
   struct forkq__segment *segment = queue->segment;
-  bool waited = false;
-  int look_ms = FIRST_LOOK_MS;
-  int r;
-  while ((r = try_slot(queue)) == FORKQ__NOTHING) {
+  struct forkq__look look;
+  bool waited = false, reap = true;
+  for (;;) {
+    int r = lock_to_put(queue, deadline);
+    if (r < 0)
+      return r;
+    r = try_slot(queue, reap);
+    if (r == 0)
+      break;
+    forkq__feeder_unlock(&queue->feeder);
+    if (r != FORKQ__NOTHING)
+      return r;
     if (deadline == FORKQ__NOWAIT)
       return FORKQ_FULL;
     if (waited && forkq__os_now() >= deadline)
       return FORKQ_TIMEDOUT;
-    wait_for_change(queue, forkq__os_deadline_within(deadline, look_ms));
+    if (!waited)
+      forkq__look_begin(&look, FIRST_LOOK_MS, LAST_LOOK_MS,
+                        atomic_load(&segment->slots.waiters));
     waited = true;
-    look_ms = look_ms * 2 < LAST_LOOK_MS ? look_ms * 2 : LAST_LOOK_MS;
+    wait_for_change(queue, forkq__look_deadline(&look, deadline));
+    reap = forkq__look_due(&look, &segment->slots.looked);
   }
   /* Others may have been passed over for this wake-up. */
   if (waited && !forkq__slots_full(&segment->slots, &segment->ledger))
     forkq__slots_freed(&segment->slots, queue->channel.room_fd);
-  return r;
+  return 0;
 }
 
-/* With the feeder's mutex, and a slot, which is given back if it fails. */
-static int put_in_slot(forkq_queue_t *queue, const struct forkq__source *source) {
-  struct forkq__outbox *outbox = &queue->feeder.outbox;
-  int r = forkq__outbox_begin(outbox, queue->channel.max_message);
-  if (r == 0)
-    r = pack(queue, source);
+/* With the mutex: a message of this size was accepted. */
+static void count_bytes(forkq_queue_t *queue, uint32_t size) {
   uint32_t cell = queue->channel.cell;
+  _Atomic uint64_t *bytes = &queue->segment->ledger.cells[cell].accepted_bytes;
+  atomic_store_explicit(bytes, atomic_load(bytes) + size, memory_order_release);
+}
+
+/* What is packed while other threads wait for the mutex is one frame at most. */
+static uint32_t limit_in_place(const forkq_queue_t *queue) {
+  uint32_t most = queue->channel.max_message;
+  return most < FORKQ__FRAME_MAX ? most : FORKQ__FRAME_MAX;
+}
+
+/* With the mutex, and a slot, which is given back if it fails. FORKQ_ETOOBIG: it may be for here
+ * alone. */
+static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source) {
+  struct forkq__outbox *outbox = &queue->feeder.outbox;
+  int r = forkq__outbox_begin(outbox, limit_in_place(queue));
+  if (r == 0)
+    r = pack(outbox, source);
   if (r < 0) {
     forkq__outbox_rollback(outbox);
     forkq__feeder_withdraw(&queue->feeder);
     return r;
   }
-  _Atomic uint64_t *bytes = &queue->segment->ledger.cells[cell].accepted_bytes;
-  atomic_store_explicit(bytes, atomic_load(bytes) + outbox->open.size,
-                        memory_order_release);
+  count_bytes(queue, outbox->open.size);
   forkq__feeder_commit(&queue->feeder);
   return 0;
 }
 
-static int check_timeout(int timeout_ms) {
-  if (timeout_ms < -1)
-    return FORKQ_ETIMEOUT;
-  return forkq__queue_packing_here() ? FORKQ_EPACKING : 0;
+static bool is_full(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  return forkq__feeder_full(&queue->feeder) ||
+         forkq__slots_full(&segment->slots, &segment->ledger);
+}
+
+/* Looks for slots of the dead before it says that the queue is full. */
+static int check_room_now(forkq_queue_t *queue) {
+  if (!is_full(queue))
+    return 0;
+  int r = lock_to_put(queue, FORKQ__NOWAIT);
+  if (r < 0)
+    return r;
+  forkq__queue_reap(queue);
+  forkq__feeder_unlock(&queue->feeder);
+  return is_full(queue) ? FORKQ_FULL : 0;
+}
+
+/* Why a message need not be packed, as it could not be put; or 0. */
+static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *source,
+                              int64_t deadline) {
+  if (atomic_load(&queue->channel.closed))
+    return FORKQ_ECLOSED;
+  if (is_shut(queue))
+    return FORKQ_ESHUTDOWN;
+  if (source->size > queue->channel.max_message)
+    return FORKQ_ETOOBIG;
+  return deadline == FORKQ__NOWAIT ? check_room_now(queue) : 0;
+}
+
+/* Packets that the draft will need, as far as that is known. */
+static uint32_t packets_of(forkq_queue_t *queue, const struct forkq__source *source) {
+  return source->data == NULL ? queue->drafted_packets
+                              : (uint32_t)(source->size / FORKQ__FRAME_MAX) + 1;
+}
+
+/* One the thread has. */
+static int lend_packets(forkq_queue_t *queue, struct forkq__outbox *draft, uint32_t count,
+                        int64_t deadline) {
+  if (count <= 1)
+    return 0;
+  int r = lock_to_put(queue, deadline);
+  if (r < 0)
+    return r;
+  forkq__outbox_lend(&queue->feeder.outbox, draft, count);
+  forkq__feeder_unlock(&queue->feeder);
+  return 0;
+}
+
+/* Packs the message while nobody has to wait: the program's function may take its time, or leave by
+ * longjmp, and a large message takes as long as it takes. */
+static int write_draft(forkq_queue_t *queue, const struct forkq__source *source,
+                       struct forkq__outbox *draft, int64_t deadline) {
+  int r = check_before_draft(queue, source, deadline);
+  if (r == 0)
+    r = lend_packets(queue, draft, packets_of(queue, source), deadline);
+  if (r == 0)
+    r = forkq__outbox_begin(draft, queue->channel.max_message);
+  if (r < 0)
+    return r;
+  r = pack(draft, source);
+  if (r < 0)
+    forkq__outbox_rollback(draft);
+  else
+    forkq__outbox_commit(draft);
+  return r;
+}
+
+/* With the mutex and a slot. */
+static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
+                        const struct forkq__source *source) {
+  uint32_t size = draft->open.size;
+  if (source->data == NULL)
+    queue->drafted_packets = size / FORKQ__FRAME_MAX + 1;
+  count_bytes(queue, size);
+  forkq__feeder_adopt(&queue->feeder, draft, size);
+}
+
+/* Sends the draft before it returns, when it is the thread's turn. The slot is gone with the cell
+ * if the queue was closed meanwhile. */
+static int put_through(forkq_queue_t *queue, struct forkq__outbox *draft,
+                       const struct forkq__source *source) {
+  struct forkq__feeder *feeder = &queue->feeder;
+  forkq__feeder_await_turn(feeder);
+  if (feeder->closing || atomic_load(&feeder->abandoned)) {
+    if (queue->channel.cell != FORKQ__NO_CELL)
+      forkq__feeder_withdraw(feeder);
+    drop_draft(NULL);
+    return FORKQ_ECLOSED;
+  }
+  adopt_draft(queue, draft, source);
+  return forkq__feeder_put_through(feeder);
+}
+
+static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
+                       int64_t deadline) {
+  struct forkq__outbox *draft = forkq__source_draft();
+  int r = write_draft(queue, source, draft, deadline);
+  if (r == 0)
+    r = lock_with_slot(queue, deadline);
+  if (r < 0) {
+    drop_draft(NULL);
+    return r;
+  }
+  if (queue->simple) {
+    r = put_through(queue, draft, source);
+  } else {
+    adopt_draft(queue, draft, source);
+    forkq__feeder_push(&queue->feeder, queue->direct_write);
+  }
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+static bool to_be_drafted(const forkq_queue_t *queue,
+                          const struct forkq__source *source) {
+  return source->pack != NULL || source->size > FORKQ__FRAME_MAX || queue->simple;
+}
+
+static int check_call(forkq_queue_t *queue, int timeout_ms) {
+  return timeout_ms < -1 ? FORKQ_ETIMEOUT : forkq__queue_check(queue);
+}
+
+/* FORKQ_ETOOBIG: an object that is too large for it. */
+static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
+                      int64_t deadline) {
+  int r = lock_with_slot(queue, deadline);
+  if (r < 0)
+    return r;
+  r = put_in_place(queue, source);
+  if (r == 0)
+    forkq__feeder_push(&queue->feeder, queue->direct_write);
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
 }
 
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms) {
-  int r = check_timeout(timeout_ms);
+  int r = check_call(queue, timeout_ms);
   if (r < 0)
     return r;
   int64_t deadline = forkq__os_deadline(timeout_ms);
-  forkq__feeder_lock(&queue->feeder);
-  if (queue->simple)
-    forkq__feeder_await_turn(&queue->feeder);
-  r = wait_for_slot(queue, deadline);
-  if (r == 0)
-    r = put_in_slot(queue, source);
-  if (r == 0 && queue->simple)
-    r = forkq__feeder_put_through(&queue->feeder);
-  else if (r == 0)
-    forkq__feeder_push(&queue->feeder, queue->direct_write);
-  forkq__feeder_unlock(&queue->feeder);
-  return r;
+  r = to_be_drafted(queue, source) ? FORKQ_ETOOBIG : put_locked(queue, source, deadline);
+  return r == FORKQ_ETOOBIG ? put_drafted(queue, source, deadline) : r;
 }
 
 int forkq_queue_put(forkq_queue_t *queue, const msgpack_object *object, int timeout_ms) {
@@ -206,39 +386,60 @@ static int source_in_batch(const struct batch *batch, size_t n,
     return FORKQ_ENULL;
   ret_source->data = batch->messages[n].data;
   ret_source->size = batch->messages[n].size;
-  return forkq__scan(ret_source->data, ret_source->size, NULL);
+  return forkq__scan(ret_source->data, batch->messages[n].size, NULL);
 }
 
-/* The mutex is kept from the first to the last: the feeder that runs for the first runs for
- * all. Returns why it ended before the last. */
-static int put_batch(forkq_queue_t *queue, const struct batch *batch,
-                     struct forkq__source *source, int64_t deadline, size_t *ret_put) {
-  size_t n = 0;
-  int r = wait_for_slot(queue, deadline);
-  while (r == 0 && (r = put_in_slot(queue, source)) == 0 && ++n < batch->count) {
-    r = source_in_batch(batch, n, source);
-    if (r == 0)
-      r = try_next_slot(queue);
+/* Puts the small messages from number *n on, of which `source` is the first, and counts them: up to
+ * a large one, or as many as other threads can wait for. Returns why it ended before. */
+static int put_run(forkq_queue_t *queue, const struct batch *batch,
+                   struct forkq__source *source, int64_t deadline, size_t *n) {
+  uint64_t bytes = 0;
+  int r = lock_with_slot(queue, deadline);
+  if (r < 0)
+    return r;
+  while ((r = put_in_place(queue, source)) == 0) {
+    bytes += queue->feeder.outbox.open.size;
+    if (++*n == batch->count || bytes >= RUN_BYTES ||
+        (r = source_in_batch(batch, *n, source)) < 0 || to_be_drafted(queue, source) ||
+        (r = try_next_slot(queue, true)) < 0)
+      break;
   }
-  *ret_put = n;
+  forkq__feeder_push(&queue->feeder, queue->direct_write);
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+/* Returns why it ended before the last. */
+static int put_batch(forkq_queue_t *queue, const struct batch *batch, int64_t deadline,
+                     size_t *n) {
+  int r = 0;
+  while (r == 0 && *n < batch->count) {
+    struct forkq__source source;
+    r = source_in_batch(batch, *n, &source);
+    if (r < 0)
+      break;
+    r = FORKQ_ETOOBIG;
+    if (!to_be_drafted(queue, &source))
+      r = put_run(queue, batch, &source, deadline, n);
+    if (*n > 0)
+      deadline = FORKQ__NOWAIT; /* only the first is waited for */
+    if (r == FORKQ_ETOOBIG) {
+      r = source_in_batch(batch, *n, &source);
+      if (r == 0)
+        r = put_drafted(queue, &source, deadline);
+      *n += r == 0;
+    }
+    deadline = FORKQ__NOWAIT;
+  }
   return r;
 }
 
 static int put_many(forkq_queue_t *queue, const struct batch *batch, int timeout_ms,
                     size_t *ret_put) {
-  struct forkq__source source;
   size_t n = 0;
-  int r = check_timeout(timeout_ms);
-  if (r == 0 && batch->count > 0)
-    r = source_in_batch(batch, 0, &source);
-  if (r == 0 && batch->count > 0) {
-    int64_t deadline = forkq__os_deadline(timeout_ms);
-    forkq__feeder_lock(&queue->feeder);
-    r = put_batch(queue, batch, &source, deadline, &n);
-    if (n > 0)
-      forkq__feeder_push(&queue->feeder, queue->direct_write);
-    forkq__feeder_unlock(&queue->feeder);
-  }
+  int r = check_call(queue, timeout_ms);
+  if (r == 0)
+    r = put_batch(queue, batch, forkq__os_deadline(timeout_ms), &n);
   if (n == 0 && r < 0)
     return r;
   *ret_put = n;
@@ -267,7 +468,9 @@ int forkq_queue_put_many_packed(forkq_queue_t *queue, const forkq_bytes_t *messa
  * is full: then something is there. */
 void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
   struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
-  forkq__feeder_lock(&queue->feeder);
+  if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
+    return;
+  (void)forkq__queue_take_over(queue);
   forkq__feeder_send_now(&queue->feeder);
   bool more = queue->feeder.in_flight != NULL || queue->feeder.outbox.head != NULL;
   forkq__feeder_unlock(&queue->feeder);
@@ -282,11 +485,18 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   if (!queue->channel.joinable || queue->channel.cell != FORKQ__NO_CELL)
     return r;
   do {
-    forkq__feeder_lock(&queue->feeder);
-    r = forkq__feeder_open_cell(&queue->feeder);
-    forkq__feeder_unlock(&queue->feeder);
+    r = forkq__feeder_lock(&queue->feeder, deadline);
+    if (r == 0) {
+      r = forkq__feeder_open_cell(&queue->feeder);
+      forkq__feeder_unlock(&queue->feeder);
+    }
   } while (r == FORKQ_TIMEDOUT && forkq__os_now() < deadline);
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : r;
+}
+
+/* Whether this process may have items that are not sent. */
+static bool may_have_own(const forkq_queue_t *queue) {
+  return queue->channel.cell != FORKQ__NO_CELL || queue->inherited.packets != NULL;
 }
 
 /* What is there: 0, FORKQ__NOTHING, or FORKQ_ESHUTDOWN when nothing will ever be. */
@@ -297,7 +507,9 @@ static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadl
   if (atomic_load(&queue->segment->channel.shutdown) == FORKQ__DROPPED)
     return FORKQ_ESHUTDOWN;
   r = forkq__channel_receive(&queue->channel, item, deadline);
-  if (r == FORKQ__NOTHING && queue->channel.cell != FORKQ__NO_CELL) {
+  if (r == FORKQ__NOTHING && may_have_own(queue)) {
+    if (atomic_load(&queue->channel.closed))
+      return FORKQ_ECLOSED;
     forkq__queue_send_own(queue, deadline);
     r = forkq__channel_receive(&queue->channel, item, deadline);
   }
@@ -306,26 +518,31 @@ static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadl
              : r;
 }
 
-static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
-  int r = receive_ready(queue, item, deadline);
-  if (r != FORKQ__NOTHING)
-    return r;
-  if (deadline == FORKQ__NOWAIT)
-    return FORKQ_EMPTY;
-  return forkq__channel_receive_wait(&queue->channel, item, deadline);
+/* The gets that this thread is in: none or one, but for a handler that interrupted it. */
+static _Thread_local int getting FORKQ__TLS;
+
+bool forkq__queue_getting_here(void) {
+  return getting > 0;
 }
 
 int forkq__queue_enter_get(forkq_queue_t *queue) {
   atomic_fetch_add(&queue->getters, 1);
-  if (!atomic_load(&queue->channel.closed))
+  if (!atomic_load(&queue->channel.closed)) {
+    getting++;
     return 0;
+  }
   atomic_fetch_sub(&queue->getters, 1);
   return FORKQ_ECLOSED;
 }
 
 void forkq__queue_leave_get(forkq_queue_t *queue) {
+  getting--;
   forkq__slots_freed(&queue->segment->slots, queue->channel.room_fd);
   atomic_fetch_sub(&queue->getters, 1);
+}
+
+static void leave_get(void *queue) {
+  forkq__queue_leave_get(queue);
 }
 
 int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
@@ -338,11 +555,35 @@ int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t dead
   return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
 
+/* A thread that is cancelled while it waits has left the get. */
+static int receive_wait(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  int r;
+  pthread_cleanup_push(leave_get, queue);
+  r = forkq__channel_receive_wait(&queue->channel, item, deadline);
+  pthread_cleanup_pop(0);
+  return r;
+}
+
+/* A process that is heir to items looks up from its sleep until it is not. */
+static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  for (;;) {
+    int r = receive_ready(queue, item, deadline);
+    if (r != FORKQ__NOTHING)
+      return r;
+    if (deadline == FORKQ__NOWAIT)
+      return FORKQ_EMPTY;
+    int64_t until = forkq__queue_inherited_deadline(queue, deadline);
+    r = receive_wait(queue, item, until);
+    if (r != FORKQ_TIMEDOUT || until == deadline)
+      return r;
+  }
+}
+
 static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
   if (queue == NULL || item == NULL)
     return FORKQ_ENULL;
   forkq__item_clear(item);
-  int r = check_timeout(timeout_ms);
+  int r = check_call(queue, timeout_ms);
   if (r == 0)
     r = forkq__queue_enter_get(queue);
   if (r < 0)
@@ -369,7 +610,7 @@ static int get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
                     int timeout_ms, size_t *ret_got) {
   for (size_t i = 0; i < count; i++)
     forkq__item_clear(&items[i]);
-  int r = check_timeout(timeout_ms);
+  int r = check_call(queue, timeout_ms);
   if (r == 0)
     r = forkq__queue_enter_get(queue);
   if (r < 0)
@@ -412,9 +653,9 @@ int forkq_queue_get_many_packed(forkq_queue_t *queue, forkq_item_t *items, size_
 
 /* Before numbers are told, the dead are taken out of them. */
 static void reap_unlocked(forkq_queue_t *queue) {
-  if (forkq__queue_packing_here())
+  if (forkq__queue_check(queue) < 0 ||
+      forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
     return;
-  forkq__feeder_lock(&queue->feeder);
   forkq__queue_reap(queue);
   forkq__feeder_unlock(&queue->feeder);
 }
@@ -428,8 +669,10 @@ int64_t forkq_queue_qsize(forkq_queue_t *queue) {
   return maxsize > 0 && size > maxsize ? maxsize : size;
 }
 
+/* Where the mutex cannot be had, nobody has found out that it is over. */
 static bool finished(forkq_queue_t *queue) {
-  forkq__feeder_lock(&queue->feeder);
+  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+    return false;
   bool is = queue->feeder.state == FORKQ__FEEDER_FINISHED;
   forkq__feeder_unlock(&queue->feeder);
   return is;
@@ -438,8 +681,9 @@ static bool finished(forkq_queue_t *queue) {
 int forkq_queue_empty(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
-  if (forkq__queue_packing_here())
-    return FORKQ_EPACKING;
+  int r = forkq__queue_check(queue);
+  if (r < 0)
+    return r;
   if (atomic_load(&queue->channel.closed) && finished(queue))
     return FORKQ_ECLOSED;
   return forkq_queue_qsize(queue) == 0;

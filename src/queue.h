@@ -27,14 +27,22 @@ struct forkq_queue {
   struct forkq__feeder feeder;
   forkq_feeder_error_fn on_feeder_error;
   void *on_feeder_error_arg;
-  uint64_t identity; /* of the shared memory */
-  int poll_set;      /* of pipe and event, or -1; see forkq_queue_fileno */
-  bool observed;     /* the program has that descriptor */
+  _Atomic unsigned arrived; /* the process for which this was found out, by its forks: */
+  int refusal;              /* why it cannot use the queue, or 0 */
+  int poll_set;             /* of pipe and event, or -1; see forkq_queue_fileno */
+  bool observed;            /* the program has that descriptor */
   struct forkq__follower *followers;
   bool direct_write;
-  bool
-      simple; /* puts go through to the pipe on the caller's thread; there is no feeder */
+  bool simple;              /* a put sends on the caller's thread; there is no feeder */
+  uint32_t drafted_packets; /* that the last packing function filled */
   _Atomic bool join_cancelled;
+  /* Of the process that forked this one: see queue_inherit.c. With the feeder's mutex. */
+  struct {
+    struct forkq__buffer *packets;
+    struct forkq__estate estate;
+    int64_t look_at;
+  } inherited;
+  uint64_t due;                    /* before a fork: see forkq__feeder_due */
   _Atomic int getters;             /* threads of this process in a get */
   _Atomic uint64_t abandoned_seen; /* tasks that joins of this process have reported */
 };
@@ -47,8 +55,16 @@ forkq_queue_t *forkq__queue_of(const struct forkq__life *life);
 int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
                        const forkq_queue_options_t *options);
 
-/* Whether the calling thread is in a packing function of the user's. */
-bool forkq__queue_packing_here(void);
+/* Thread-local variables of a few bytes have a place that needs no call to be found, also where the
+ * library is loaded later. */
+#define FORKQ__TLS __attribute__((tls_model("initial-exec")))
+
+/* Whether the calling thread is in a packing function of the user's: it was, and is still. */
+extern _Thread_local bool forkq__packing FORKQ__TLS;
+bool forkq__still_packing(void);
+static inline bool forkq__queue_packing_here(void) {
+  return forkq__packing && forkq__still_packing();
+}
 
 /* What is put: one of an object, bytes, a function. */
 struct forkq__source {
@@ -59,6 +75,11 @@ struct forkq__source {
   void *arg;
 };
 
+/* Where this thread writes what it is going to put, before it has a lock of the queue's; and gives
+ * up what it has written. */
+struct forkq__outbox *forkq__source_draft(void);
+void forkq__source_drop_draft(void);
+
 /* Packs it with `write`, which returns other than 0 to stop, as msgpack-c wants it: 0,
  * FORKQ_EBADOBJECT or FORKQ_ETOODEEP of an object, FORKQ_EPACK, or other than 0 if stopped. What
  * a function wrote is not checked. */
@@ -67,6 +88,17 @@ int forkq__source_write(const struct forkq__source *source, void *sink,
 
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms);
+
+/* Whether a call of a queue's can be made: 0, FORKQ_EPACKING, or why not in this process
+ * (FORKQ_ENAMESPACE, FORKQ_ENOROBUST), which its first call finds out. */
+int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks);
+static inline int forkq__queue_check(forkq_queue_t *queue) {
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  unsigned forks = forkq__life_forks();
+  bool known = atomic_load_explicit(&queue->arrived, memory_order_acquire) == forks;
+  return known ? queue->refusal : forkq__queue_find_refusal(queue, forks);
+}
 
 /* Gets an item that is there, its bytes only: FORKQ__NOTHING if none is, or it cannot be had until
  * the deadline, because a reader is stopped or the item is still being sent; else the errors of
@@ -107,12 +139,26 @@ void forkq__queue_unfollow(forkq_queue_t *queue, struct forkq__follower *followe
 /* With the feeder's mutex. */
 void forkq__queue_tell_followers(forkq_queue_t *queue);
 
+/* Whether this thread is in a get of any queue, as when a signal handler has interrupted it. */
+bool forkq__queue_getting_here(void);
+
+/* What a parent had put and not sent. Before its fork it notes how much that is; then the child is
+ * heir to it, in case that the parent does not send it. take_over: if the parent is dead, the child
+ * sends it; whether there was any. With the feeder's mutex. deadline: that of a wait, earlier while
+ * the child is to look whether the parent lives. */
+void forkq__queue_note_due(forkq_queue_t *queue);
+void forkq__queue_inherit(forkq_queue_t *queue);
+bool forkq__queue_take_over(forkq_queue_t *queue);
+int64_t forkq__queue_inherited_deadline(forkq_queue_t *queue, int64_t deadline);
+void forkq__queue_drop_inherited(forkq_queue_t *queue);
+
 /* Takes back what the dead held. With the feeder's mutex, which keeps the descriptors open. */
 bool forkq__queue_reap(forkq_queue_t *queue);
 
 /* Those that are still open; with the feeder's mutex, or before anybody else knows the
- * queue. */
+ * queue. The memory's stays open with task_done, until close_memory. */
 void forkq__queue_close_descriptors(forkq_queue_t *queue);
+void forkq__queue_close_memory(forkq_queue_t *queue);
 
 /* The memory and descriptors of a queue that nothing runs on. */
 void forkq__queue_free(forkq_queue_t *queue);

@@ -32,6 +32,7 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   struct forkq__channel *channel = &queue->channel;
   no_descriptors(channel);
   queue->poll_set = -1;
+  forkq__liveness_init(&channel->liveness);
   channel->cell = FORKQ__NO_CELL;
   queue->direct_write = !options->no_direct_write;
   queue->feeder.max_bytes = options->outbox_max_bytes;
@@ -49,14 +50,22 @@ static int start(forkq_queue_t *queue) {
   channel->spill.offset = (int64_t)sizeof *segment;
   channel->max_message = (uint32_t)segment->max_message;
   channel->joinable = segment->joinable != 0;
+  channel->pipe_identity = segment->pipe_identity;
+  channel->process_bit = forkq__os_process_bit();
   int capacity = forkq__os_pipe_capacity(channel->write_fd);
-  channel->pipe_packets = capacity > 0 ? (uint32_t)capacity / FORKQ__PACKET_SIZE : 0;
+  channel->pipe_packets = capacity > 0 ? forkq__channel_packets_in(capacity) : 0;
+  channel->spill.identity = channel->liveness.identity;
+  channel->liveness.memory_fd = channel->spill.fd;
+  channel->liveness.base = segment;
+  channel->liveness.joinable = channel->joinable;
   queue->feeder.channel = channel;
   queue->feeder.slots = &segment->slots;
   queue->feeder.lost = feeder_lost;
   queue->feeder.finished = feeder_finished;
   queue->feeder.arg = queue;
-  int r = forkq__feeder_init(&queue->feeder);
+  int r = forkq__os_identity(channel->event_fd, &channel->event_identity);
+  if (r == 0)
+    r = forkq__feeder_init(&queue->feeder);
   if (r == 0)
     forkq__life_begin(&queue->life, &forkq__queue_life_ops);
   return r;
@@ -77,7 +86,7 @@ static int make_descriptors(forkq_queue_t *queue) {
   if (channel->room_fd < 0)
     return channel->room_fd;
   r = forkq__os_identity(channel->read_fd, &queue->segment->pipe_identity);
-  return r < 0 ? r : forkq__os_identity(channel->spill.fd, &queue->identity);
+  return r < 0 ? r : forkq__os_identity(channel->spill.fd, &channel->liveness.identity);
 }
 
 /* With the registry held, as adopt. */
@@ -91,8 +100,22 @@ static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
   if (segment->max_message == 0)
     segment->max_message = FORKQ_MESSAGE_MAX;
   segment->joinable = options->joinable != 0;
-  r = make_descriptors(queue);
+  segment->pid_namespace = forkq__os_pid_namespace();
+  r = forkq__lock_check();
+  if (r == 0)
+    r = make_descriptors(queue);
   return r < 0 ? r : start(queue);
+}
+
+/* Of a queue that was not made after all, and whose descriptors nobody else knows. */
+static void close_new(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  const int fds[] = { channel->read_fd, channel->write_fd, channel->event_fd,
+                      channel->room_fd, channel->spill.fd };
+  for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+    if (fds[i] >= 0)
+      forkq__os_close(fds[i]);
+  no_descriptors(channel);
 }
 
 static int check_options(const forkq_queue_options_t *options) {
@@ -115,7 +138,8 @@ int forkq_queue_create_with(forkq_queue_t **ret_queue,
   if (r == 0) {
     r = create(queue, options);
     if (r < 0)
-      forkq__queue_close_descriptors(queue);
+      close_new(queue);
+    queue->arrived = forkq__life_forks();
     forkq__life_let_go();
   }
   if (r < 0)
@@ -143,16 +167,16 @@ int forkq_joinable_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
 
 static bool is_same(const struct forkq__life *life, const void *identity) {
   return life->ops == &forkq__queue_life_ops &&
-         forkq__queue_of(life)->identity == *(const uint64_t *)identity;
+         forkq__queue_of(life)->channel.liveness.identity == *(const uint64_t *)identity;
 }
 
 /* The segment of the descriptor, if it is one and the pipe belongs to it. */
 static int adopt_segment(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
   uint64_t read_end = 0, write_end = 0;
-  int r = forkq__os_identity(fds[4], &queue->identity);
-  /* A process's life is one record lock: with two handles, the end of one would look like
-   * the end of the process. */
-  if (r == 0 && forkq__life_any(is_same, &queue->identity))
+  uint64_t *identity = &queue->channel.liveness.identity;
+  int r = forkq__os_identity(fds[4], identity);
+  /* A process puts in one order, from one outbox. */
+  if (r == 0 && forkq__life_any(is_same, identity))
     return FORKQ_ETWICE;
   if (r == 0)
     r = forkq__segment_open(&queue->segment, fds[4]);
@@ -189,8 +213,20 @@ static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_
   return 0;
 }
 
+/* Whether this process is in the PID namespace of the one that made the queue, as far as both are
+ * known. */
+static int check_namespace(const forkq_queue_t *queue) {
+  uint64_t here = forkq__os_pid_namespace();
+  bool same = here != 0 && here == queue->segment->pid_namespace;
+  return same ? 0 : FORKQ_ENAMESPACE;
+}
+
 static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
   int r = adopt_segment(queue, fds);
+  if (r == 0)
+    r = check_namespace(queue);
+  if (r == 0)
+    r = forkq__lock_check();
   if (r == 0)
     r = adopt_descriptors(queue, fds);
   return r == 0 ? start(queue) : r;
@@ -210,6 +246,7 @@ int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_F
   r = forkq__life_hold();
   if (r == 0) {
     r = adopt(queue, fds);
+    queue->arrived = forkq__life_forks();
     forkq__life_let_go();
   }
   if (r < 0) {

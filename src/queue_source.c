@@ -1,14 +1,76 @@
 /* What is put, and packing it. */
+#define _GNU_SOURCE
 #include "queue.h"
 
 #include "serializer.h"
 
-/* This thread is in a packing function of the user's, and so may have a queue's mutex. Then it
- * may take no other: two threads could each hold what the other wants, or a fork both. */
-static _Thread_local bool packing_now;
+#include <pthread.h>
+#include <unwind.h>
 
-bool forkq__queue_packing_here(void) {
-  return packing_now;
+/* A packing function of the program's runs on this thread, and writes into this draft. It may use
+ * no queue meanwhile.
+ *
+ * A function that returns, is cancelled or throws a C++ exception ends that. One that leaves by
+ * longjmp does not, and is noticed by the next call on the thread. */
+_Thread_local bool forkq__packing FORKQ__TLS;
+static _Thread_local struct forkq__outbox draft FORKQ__TLS;
+
+static pthread_key_t draft_key;
+static pthread_once_t draft_once = PTHREAD_ONCE_INIT;
+static bool has_draft_key;
+
+static void free_draft(void *outbox) {
+  forkq__outbox_fini(outbox);
+}
+
+static void make_draft_key(void) {
+  has_draft_key = pthread_key_create(&draft_key, free_draft) == 0;
+}
+
+/* A packet stays with the thread from draft to draft, until it ends. */
+struct forkq__outbox *forkq__source_draft(void) {
+  if (draft.spare == NULL) {
+    pthread_once(&draft_once, make_draft_key);
+    if (has_draft_key)
+      (void)pthread_setspecific(draft_key, &draft);
+  }
+  return &draft;
+}
+
+void forkq__source_drop_draft(void) {
+  forkq__outbox_fini(&draft);
+}
+
+static void end_packing(void *arg) {
+  (void)arg;
+  forkq__packing = false;
+  forkq__source_drop_draft();
+}
+
+static __attribute__((noinline)) int run_function(const struct forkq__source *source,
+                                                  msgpack_packer *packer) {
+  int r;
+  forkq__packing = true;
+  pthread_cleanup_push(end_packing, NULL);
+  r = source->pack(packer, source->arg);
+  pthread_cleanup_pop(0);
+  forkq__packing = false;
+  return r != 0 ? FORKQ_EPACK : 0;
+}
+
+static _Unwind_Reason_Code is_run_function(struct _Unwind_Context *frame, void *arg) {
+  bool *found = arg;
+  *found = _Unwind_GetRegionStart(frame) == (uintptr_t)run_function;
+  return *found ? _URC_NORMAL_STOP : _URC_NO_REASON;
+}
+
+/* Whether a call of run_function is still on the stack. */
+bool forkq__still_packing(void) {
+  bool found = false;
+  _Unwind_Backtrace(is_run_function, &found);
+  if (!found)
+    end_packing(NULL);
+  return found;
 }
 
 int forkq__source_write(const struct forkq__source *source, void *sink,
@@ -17,10 +79,6 @@ int forkq__source_write(const struct forkq__source *source, void *sink,
     return write(sink, source->data, source->size);
   msgpack_packer packer;
   msgpack_packer_init(&packer, sink, write);
-  if (source->pack == NULL)
-    return forkq__pack(&packer, source->object);
-  packing_now = true;
-  int r = source->pack(&packer, source->arg);
-  packing_now = false;
-  return r != 0 ? FORKQ_EPACK : 0;
+  return source->pack != NULL ? run_function(source, &packer)
+                              : forkq__pack(&packer, source->object);
 }

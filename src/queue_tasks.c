@@ -1,8 +1,10 @@
 #include "queue.h"
 
+#include "look.h"
 #include "os.h"
 
 #include <limits.h>
+#include <pthread.h>
 
 /* Who joins looks after a while, and then ever more rarely, whether processes died at their
  * tasks: their death wakes nobody. */
@@ -22,57 +24,63 @@ int forkq_queue_task_done(forkq_queue_t *queue) {
     return FORKQ_ENULL;
   if (!queue->channel.joinable)
     return FORKQ_ENOTJOINABLE;
-  if (forkq__queue_packing_here())
-    return FORKQ_EPACKING;
+  int r = forkq__queue_check(queue);
+  if (r < 0)
+    return r;
   struct forkq__segment *segment = queue->segment;
-  uint32_t cell = FORKQ__NO_CELL;
-  int r;
-  do {
-    forkq__feeder_lock(&queue->feeder);
-    r = forkq__feeder_open_cell(&queue->feeder);
-    cell = queue->channel.cell;
-    forkq__feeder_unlock(&queue->feeder);
-  } while (r == FORKQ_TIMEDOUT);
-  if (r == 0)
-    r = forkq__ledger_task_done(&segment->ledger, cell);
+  r = forkq__ledger_task_done(&segment->ledger, &queue->channel.liveness);
   if (r == 0 && atomic_load(&segment->joiners) > 0 &&
       forkq__ledger_unfinished(&segment->ledger) == 0)
     forkq__queue_wake_joiners(queue);
   return r;
 }
 
-static bool all_done(forkq_queue_t *queue) {
+/* Where the mutex cannot be had, the next look does it. */
+static void reap(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
-  if (forkq__ledger_unfinished(&segment->ledger) == 0)
-    return true;
-  forkq__feeder_lock(&queue->feeder);
+  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+    return;
   forkq__queue_reap(queue);
   /* Who dropped the items may have died at it. */
   if (atomic_load(&segment->channel.shutdown) == FORKQ__DROPPED &&
       queue->channel.read_fd >= 0)
     forkq__channel_drain(&queue->channel);
   forkq__feeder_unlock(&queue->feeder);
-  return forkq__ledger_unfinished(&segment->ledger) == 0;
+}
+
+static void leave_join(void *arg) {
+  struct forkq__segment *segment = arg;
+  atomic_fetch_sub(&segment->joiners, 1);
+}
+
+static int wait_in_join(forkq_queue_t *queue, int64_t deadline) {
+  struct forkq__segment *segment = queue->segment;
+  struct forkq__look look;
+  bool look_now = true;
+  forkq__look_begin(&look, FIRST_LOOK_MS, LAST_LOOK_MS, atomic_load(&segment->joiners));
+  for (;;) {
+    uint32_t event = atomic_load(&segment->joined_event);
+    if (forkq__ledger_unfinished(&segment->ledger) == 0)
+      return 0;
+    if (look_now)
+      reap(queue);
+    if (look_now && forkq__ledger_unfinished(&segment->ledger) == 0)
+      return 0;
+    if (forkq__os_now() >= deadline)
+      return FORKQ_TIMEDOUT;
+    (void)forkq__os_futex_wait_cancellable(&segment->joined_event, event,
+                                           forkq__look_deadline(&look, deadline),
+                                           FORKQ__ANY_BITS);
+    look_now = forkq__look_due(&look, &segment->join_looked);
+  }
 }
 
 static int wait_all_done(forkq_queue_t *queue, int64_t deadline) {
-  struct forkq__segment *segment = queue->segment;
-  int look_ms = FIRST_LOOK_MS;
-  int r = 0;
-  atomic_fetch_add(&segment->joiners, 1);
-  for (;;) {
-    uint32_t event = atomic_load(&segment->joined_event);
-    if (all_done(queue))
-      break;
-    if (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline) {
-      r = FORKQ_TIMEDOUT;
-      break;
-    }
-    forkq__os_futex_wait(&segment->joined_event, event,
-                         forkq__os_deadline_within(deadline, look_ms));
-    look_ms = look_ms * 2 < LAST_LOOK_MS ? look_ms * 2 : LAST_LOOK_MS;
-  }
-  atomic_fetch_sub(&segment->joiners, 1);
+  int r;
+  atomic_fetch_add(&queue->segment->joiners, 1);
+  pthread_cleanup_push(leave_join, queue->segment);
+  r = wait_in_join(queue, deadline);
+  pthread_cleanup_pop(1);
   return r;
 }
 
@@ -83,9 +91,9 @@ int forkq_queue_join(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_abandon
     return FORKQ_ETIMEOUT;
   if (!queue->channel.joinable)
     return FORKQ_ENOTJOINABLE;
-  if (forkq__queue_packing_here())
-    return FORKQ_EPACKING;
-  int r = wait_all_done(queue, forkq__os_deadline(timeout_ms));
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = wait_all_done(queue, forkq__os_deadline(timeout_ms));
   if (r < 0)
     return r;
   uint64_t abandoned = atomic_load(&queue->segment->ledger.abandoned);

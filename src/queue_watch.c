@@ -5,7 +5,9 @@
 #include "os.h"
 
 int forkq__queue_watch_begin(forkq_queue_t *queue) {
-  int r = forkq__queue_packing_here() ? FORKQ_EPACKING : forkq__queue_enter_get(queue);
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = forkq__queue_enter_get(queue);
   if (r < 0)
     return r;
   forkq__channel_watch_begin(&queue->channel);
@@ -47,8 +49,10 @@ static int poll_set(forkq_queue_t *queue) {
 }
 
 int forkq__queue_watch_items(forkq_queue_t *queue) {
-  forkq__feeder_lock(&queue->feeder);
-  int r = queue->channel.read_fd < 0 ? FORKQ_ECLOSED : 0;
+  int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  r = queue->channel.read_fd < 0 ? FORKQ_ECLOSED : 0;
   if (r == 0)
     forkq__channel_watch_begin(&queue->channel);
   forkq__feeder_unlock(&queue->feeder);
@@ -79,10 +83,12 @@ void forkq__queue_observing_forked(forkq_queue_t *queue) {
 int forkq_queue_fileno(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
-  if (forkq__queue_packing_here())
-    return FORKQ_EPACKING;
-  forkq__feeder_lock(&queue->feeder);
-  int r = poll_set(queue);
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  r = poll_set(queue);
   if (r >= 0)
     begin_observing(queue);
   forkq__feeder_unlock(&queue->feeder);
@@ -91,8 +97,12 @@ int forkq_queue_fileno(forkq_queue_t *queue) {
 
 int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
                                    int *ret_room_fd) {
-  forkq__feeder_lock(&queue->feeder);
-  int r = poll_set(queue);
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  r = poll_set(queue);
   int items = r < 0 ? r : forkq__os_duplicate(r);
   int room = items < 0 ? items : forkq__os_duplicate(queue->channel.room_fd);
   forkq__feeder_unlock(&queue->feeder);
@@ -106,21 +116,25 @@ int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
   return 0;
 }
 
+/* These two come from the thread of a loop. In a fork handler of the program's it may have the
+ * mutex already, and so it may go on. */
 void forkq__queue_follow(forkq_queue_t *queue, struct forkq__follower *follower) {
-  forkq__feeder_lock(&queue->feeder);
+  bool locked = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER) == 0;
   follower->next = queue->followers;
   queue->followers = follower;
-  forkq__feeder_unlock(&queue->feeder);
+  if (locked)
+    forkq__feeder_unlock(&queue->feeder);
 }
 
 void forkq__queue_unfollow(forkq_queue_t *queue, struct forkq__follower *follower) {
-  forkq__feeder_lock(&queue->feeder);
+  bool locked = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER) == 0;
   struct forkq__follower **at = &queue->followers;
   while (*at != NULL && *at != follower)
     at = &(*at)->next;
   if (*at != NULL)
     *at = follower->next;
-  forkq__feeder_unlock(&queue->feeder);
+  if (locked)
+    forkq__feeder_unlock(&queue->feeder);
 }
 
 void forkq__queue_tell_followers(forkq_queue_t *queue) {

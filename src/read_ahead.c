@@ -36,7 +36,7 @@ static void accept_packet(struct forkq__channel *channel) {
 static bool acceptable(struct forkq__channel *channel, size_t size) {
   struct forkq__channel_shared *shared = channel->shared;
   return forkq__packet_valid(&shared->packet, size) &&
-         shared->packet.cell < FORKQ__CELLS_MAX &&
+         shared->packet.cell < FORKQ__LOAD(channel->ledger->cells_used) &&
          shared->packet.seq > FORKQ__LOAD(shared->read_seq) &&
          shared->packet.seq <=
              FORKQ__LOAD(shared->write_seq); /* or it is not one of ours */
@@ -83,6 +83,7 @@ static void repair_read(void *arg) {
   /* model: repair_raised */
   FORKQ__STORE(shared->raised, 0);
   repair_take(channel);
+  forkq__partial_repair(&shared->partial, channel->spill);
   if (offset == 0) {
     if (FORKQ__LOAD(shared->loading) &&
         acceptable(channel, packet->length + FORKQ__PACKET_TAIL))
@@ -217,6 +218,7 @@ int forkq__channel_try_lock_read(struct forkq__channel *channel) {
   return forkq__lock_try(&channel->shared->read_lock, repair_read, channel);
 }
 
+/* Looks from time to time whether the queue is closed: who closes it waits for this. */
 int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
   struct forkq__lock *lock = &channel->shared->read_lock;
   int r = forkq__channel_try_lock_read(channel);
@@ -225,7 +227,10 @@ int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
   deadline = deadline == FORKQ__NOWAIT
                  ? forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MOMENT_MS)
                  : forkq__os_deadline_within(deadline, FORKQ__CHANNEL_LOOK_MS);
-  r = forkq__lock_acquire(lock, deadline, repair_read, channel);
+  do {
+    int64_t look = forkq__os_deadline_within(deadline, FORKQ__MOMENT_MS);
+    r = forkq__lock_acquire(lock, look, repair_read, channel);
+  } while (r == FORKQ_TIMEDOUT && !forkq__channel_over(channel, deadline));
   return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
 

@@ -89,10 +89,13 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
 
 int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd) {
   void *memory;
-  int fd = forkq__os_memory_create("forkq", sizeof(struct forkq__segment));
+  int fd =
+      forkq__os_memory_create("forkq", sizeof(struct forkq__segment), FORKQ_MESSAGE_MAX);
   if (fd < 0)
     return fd;
-  int r = forkq__os_memory_map(fd, sizeof(struct forkq__segment), &memory);
+  int r = forkq__os_memory_back(fd, 0, offsetof(struct forkq__segment, ledger.cells));
+  if (r == 0)
+    r = forkq__os_memory_map(fd, sizeof(struct forkq__segment), &memory);
   if (r < 0)
     goto err_close;
   r = init(memory);

@@ -1,8 +1,9 @@
 /* The shared segment: the map of the memory that the processes of one queue share.
  *
  * Anonymous memory (memfd_create(2)) of fixed size, known only by its descriptor: it goes
- * with the last process that has it. Behind the mapped part lies a partial message, if there
- * is one (partial.h). */
+ * with the last process that has it. Behind the mapped part there is room for a partial message
+ * (partial.h). Memory is reserved before it is written, so that nobody meets a SIGBUS where the
+ * system has none left: here all but the ledger's cells, which are as they come into use. */
 #ifndef FORKQ_SEGMENT_H
 #define FORKQ_SEGMENT_H
 
@@ -23,11 +24,13 @@ struct forkq__segment_head {
 struct forkq__segment {
   struct forkq__segment_head head;
   uint64_t pipe_identity; /* of the pipe that belongs to it */
+  uint64_t pid_namespace; /* of the process that made it; 0: not known */
   uint64_t max_message;
   uint32_t joinable;
   /* Those in join sleep on `event`, which changes when the last task is done. */
   alignas(64) _Atomic uint32_t joined_event;
   _Atomic uint32_t joiners;
+  _Atomic int64_t join_looked; /* see look.h */
   struct forkq__slots slots;
   struct forkq__channel_shared channel;
   struct forkq__ledger ledger;

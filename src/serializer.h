@@ -37,10 +37,12 @@ int forkq__scan(const void *data, size_t size, uint64_t *ret_elements);
 int forkq__pack(msgpack_packer *packer, const msgpack_object *object);
 
 /* Item memory. reserve: room for `size` bytes in all, keeping what is there; 0 or -ENOMEM.
+ * grow: for item->size bytes, which are to be received; afterwards it holds nothing.
  * finish: gives item->data and item->size the `size` bytes at its memory.
  * unpack: validates them and unpacks them into item->object; 0, FORKQ_EBADFRAME, -ENOMEM.
  * clear: no object, no data; the memory is kept for the next message. */
 int forkq__item_reserve(forkq_item_t *item, size_t size);
+int forkq__item_grow(forkq_item_t *item);
 void forkq__item_finish(forkq_item_t *item, size_t size);
 int forkq__item_unpack(forkq_item_t *item);
 void forkq__item_clear(forkq_item_t *item);

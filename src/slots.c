@@ -3,6 +3,7 @@
 #include "os.h"
 
 #include <limits.h>
+#include <pthread.h>
 
 /* With a limit, the number of items ever accepted stands in one shared word beside the cell
  * that accepted the last one: count << FORKQ__CELL_BITS | (cell + 1). A take is one
@@ -16,7 +17,7 @@ _Static_assert(FORKQ__CELLS_MAX < 1 << FORKQ__CELL_BITS, "a cell + 1 fits");
 /* Getters store `taken`, then look for waiters (slots_freed); putters say that they wait, then
  * look at `taken` (slots_wait). So that one of them sees the other, there is a fence between
  * the getter's two, and the putter's are sequentially consistent. */
-static uint64_t gone_now(struct forkq__ledger *ledger) {
+uint64_t forkq__slots_gone(struct forkq__ledger *ledger) {
   return atomic_load(&ledger->taken) + atomic_load(&ledger->returned);
 }
 
@@ -40,6 +41,7 @@ static void confirm(struct forkq__ledger *ledger, uint64_t word) {
     ;
 }
 
+/* Without `gone` it takes one that there may not be. */
 static bool take_limited(struct forkq__slots *slots, struct forkq__ledger *ledger,
                          uint32_t index, uint64_t *gone) {
   struct forkq__cell *cell = &ledger->cells[index];
@@ -51,9 +53,9 @@ static bool take_limited(struct forkq__slots *slots, struct forkq__ledger *ledge
   uint64_t next;
   do {
     uint64_t count = word >> FORKQ__CELL_BITS;
-    if (!room(slots, count, *gone)) {
+    if (gone != NULL && !room(slots, count, *gone)) {
       /* model: take_gone */
-      *gone = gone_now(ledger);
+      *gone = forkq__slots_gone(ledger);
       if (!room(slots, count, *gone)) {
         /* model: take_none */
         atomic_store_explicit(&cell->try_count, 0, memory_order_release);
@@ -68,27 +70,48 @@ static bool take_limited(struct forkq__slots *slots, struct forkq__ledger *ledge
     /* model: take_swap */
   } while (!atomic_compare_exchange_weak(&ledger->word, &word, next));
   /* model: take_accepted */
-  atomic_store_explicit(&cell->accepted, base + 1, memory_order_release);
+  atomic_store(&cell->accepted, base + 1);
   /* model: take_over */
   atomic_store_explicit(&cell->try_count, 0, memory_order_release);
   return true;
 }
 
-bool forkq__slots_try_take(struct forkq__slots *slots, struct forkq__ledger *ledger,
-                           uint32_t cell, uint64_t *gone) {
-  if (slots->maxsize > 0)
-    return take_limited(slots, ledger, cell, gone);
+static bool take_unlimited(struct forkq__ledger *ledger, uint32_t cell) {
   _Atomic uint64_t *accepted = &ledger->cells[cell].accepted;
   uint64_t base = atomic_load_explicit(accepted, memory_order_relaxed);
-  atomic_store_explicit(accepted, base + 1, memory_order_release);
+  atomic_store(accepted, base + 1);
   return true;
+}
+
+bool forkq__slots_try_take(struct forkq__slots *slots, struct forkq__ledger *ledger,
+                           uint32_t cell, uint64_t *gone) {
+  return slots->maxsize > 0 ? take_limited(slots, ledger, cell, gone)
+                            : take_unlimited(ledger, cell);
+}
+
+void forkq__slots_take_over(struct forkq__slots *slots, struct forkq__ledger *ledger,
+                            uint32_t cell) {
+  if (slots->maxsize > 0)
+    (void)take_limited(slots, ledger, cell, NULL);
+  else
+    (void)take_unlimited(ledger, cell);
 }
 
 bool forkq__slots_full(struct forkq__slots *slots, struct forkq__ledger *ledger) {
   if (slots->maxsize <= 0)
     return false;
-  uint64_t gone = gone_now(ledger);
+  uint64_t gone = forkq__slots_gone(ledger);
   return !room(slots, atomic_load(&ledger->word) >> FORKQ__CELL_BITS, gone);
+}
+
+/* Awake: whatever wake-up was on its way, here or to somebody who died, is over. A thread that was
+ * cancelled may have been woken for a slot that it does not take. */
+static void leave_wait(void *arg) {
+  struct forkq__slots *slots = arg;
+  /* model: wait_over */
+  atomic_store(&slots->waking, 0);
+  /* model: wait_leaves */
+  atomic_fetch_sub(&slots->waiters, 1);
 }
 
 void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
@@ -97,17 +120,15 @@ void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
   uint32_t event = atomic_load(&slots->event);
   /* model: wait_waiters */
   atomic_fetch_add(&slots->waiters, 1);
+  pthread_cleanup_push(leave_wait, slots);
   atomic_fetch_add(&slots->waits, 1);
-  /* Awake: whatever wake-up was on its way, here or to somebody who died, is over. */
   /* model: wait_awake */
   atomic_store(&slots->waking, 0);
   if (forkq__slots_full(slots, ledger))
     /* model: wait_sleep */
-    forkq__os_futex_wait(&slots->event, event, deadline);
-  /* model: wait_over */
-  atomic_store(&slots->waking, 0);
-  /* model: wait_leaves */
-  atomic_fetch_sub(&slots->waiters, 1);
+    (void)forkq__os_futex_wait_cancellable(&slots->event, event, deadline,
+                                           FORKQ__ANY_BITS);
+  pthread_cleanup_pop(1);
 }
 
 void forkq__slots_tell_watchers(struct forkq__slots *slots, int room_fd) {

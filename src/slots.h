@@ -13,19 +13,33 @@ struct forkq__slots {
   _Atomic uint32_t waking; /* one is on its way: no need to wake another */
   /* Loops on which a put waits, or that were killed there: it costs them an event. */
   _Atomic uint32_t watchers;
+  _Atomic int64_t looked; /* when a putter that waits last did, see look.h */
 };
 
+/* Items that have left. */
+uint64_t forkq__slots_gone(struct forkq__ledger *ledger);
+
 /* Takes a slot for an item of the cell's process, if there is one. Calls for one cell come
- * one at a time. `gone` is the caller's own memory of how many items have left, 0 at first:
- * it saves looking at a line that getters write. */
+ * one at a time. `gone` is the caller's own memory of how many items have left, as slots_gone
+ * says it: it saves looking at a line that getters write.
+ *
+ * Who has taken one looks whether the queue was shut down meanwhile, and who shuts it down does so
+ * before it looks at what was taken. The store here and that load are sequentially consistent, so
+ * that one of them sees the other. */
 bool forkq__slots_try_take(struct forkq__slots *slots, struct forkq__ledger *ledger,
                            uint32_t cell, uint64_t *gone);
+
+/* Takes a slot whether or not there is one, for an item that had one in another's name and will give
+ * it back. */
+void forkq__slots_take_over(struct forkq__slots *slots, struct forkq__ledger *ledger,
+                            uint32_t cell);
 
 /* Whether a take would fail. */
 bool forkq__slots_full(struct forkq__slots *slots, struct forkq__ledger *ledger);
 
 /* Waits until there may be a slot, or the deadline. A wake-up can die with the process that
- * it woke, and so can the process that owed it: the caller looks again now and then. */
+ * it woke, and so can the process that owed it: the caller looks again now and then. A cancellation
+ * point. */
 void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
                        int64_t deadline);
 

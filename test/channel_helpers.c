@@ -20,7 +20,8 @@ static int fds_before;
 uint32_t open_cell(void) {
   struct forkq__witness witness = forkq__channel_witness(&channel);
   uint32_t cell = FORKQ__NO_CELL;
-  if (forkq__ledger_open(ledger, channel.spill.fd, witness, &cell) != 0)
+  forkq__liveness_forked(&channel.liveness, false); /* in a child; else it has none */
+  if (forkq__ledger_open(ledger, &channel.liveness, witness, &cell) != 0)
     abort();
   channel.cell = cell;
   return cell;
@@ -36,10 +37,18 @@ static void set_up(void) {
   channel.write_fd = pipe[1];
   channel.event_fd = forkq__os_event_create();
   channel.spill.offset = (int64_t)sizeof *segment;
+  forkq__liveness_init(&channel.liveness);
+  channel.liveness.memory_fd = channel.spill.fd;
+  channel.liveness.base = segment;
+  ck_assert_int_eq(forkq__os_identity(channel.spill.fd, &channel.liveness.identity), 0);
   channel.shared = shared = &segment->channel;
   channel.ledger = ledger = &segment->ledger;
   channel.max_message = FORKQ_MESSAGE_MAX;
+  channel.spill.identity = channel.liveness.identity;
+  channel.pipe_packets = forkq__channel_packets_in(forkq__os_pipe_capacity(pipe[1]));
+  channel.process_bit = FORKQ__ANY_BITS;
   open_cell();
+  ledger->cells_used = STRANGER + 1; /* as if others had used cells before */
   flag = support_shared(4 * sizeof *flag);
 }
 
@@ -49,6 +58,7 @@ static void tear_down(void) {
     close(channel.read_fd);
   close(channel.write_fd);
   close(channel.event_fd);
+  forkq__liveness_end(&channel.liveness);
   close(channel.spill.fd);
   forkq__segment_unmap(segment);
   ck_assert_int_eq(support_open_fds(), fds_before);
@@ -81,7 +91,7 @@ void free_packets(struct forkq__buffer *list) {
 void write_packet(struct forkq__packet *packet) {
   int r;
   while ((r = forkq__channel_write(&channel, packet)) == FORKQ__NO_ROOM)
-    forkq__channel_wait_room(&channel, -1, FORKQ__FOREVER);
+    forkq__channel_wait_room(&channel, -1, NULL, NULL);
   if (r != 0)
     abort();
 }
@@ -189,7 +199,7 @@ void write_raw(const void *data, size_t size) {
 
 void reap(void) {
   struct forkq__witness witness = forkq__channel_witness(&channel);
-  forkq__ledger_reap(ledger, channel.spill.fd, channel.cell, witness);
+  forkq__ledger_reap(ledger, &channel.liveness, channel.cell, witness);
 }
 
 uint64_t wire_sent(void) {

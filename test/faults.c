@@ -59,6 +59,7 @@ const char *faults_name(enum fault_call call) {
     [FAULT_EVENTFD] = "eventfd",
     [FAULT_EVENTFD_READ] = "eventfd_read",
     [FAULT_EVENTFD_WRITE] = "eventfd_write",
+    [FAULT_OPEN] = "open",
     [FAULT_MEMFD] = "memfd_create",
     [FAULT_FTRUNCATE] = "ftruncate",
     [FAULT_SEALS] = "fcntl (seals)",
@@ -81,7 +82,7 @@ const char *faults_name(enum fault_call call) {
     [FAULT_GETSOCKOPT] = "getsockopt",
     [FAULT_SENDMSG] = "sendmsg",
     [FAULT_RECVMSG] = "recvmsg",
-    [FAULT_THREAD] = "uv_thread_create",
+    [FAULT_THREAD] = "uv_thread_create_ex",
     [FAULT_MUTEX_INIT] = "uv_mutex_init",
     [FAULT_COND_INIT] = "uv_cond_init",
     [FAULT_SEM_INIT] = "uv_sem_init",
@@ -210,6 +211,12 @@ void *__wrap_mmap64(void *at, size_t size, int access, int flags, int fd,
                            : __real_mmap64(at, size, access, flags, fd, offset);
 }
 
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...) {
+  return fails(FAULT_OPEN) ? -1 : __real_open64(path, flags);
+}
+
 /* Linux gives the number back whatever close returns. */
 int __real_close(int fd);
 int __wrap_close(int fd);
@@ -232,7 +239,8 @@ int __wrap_fcntl64(int fd, int command, ...) {
   bool fail;
   switch (command) {
   case F_SETLK:
-  case F_GETLK:
+  case F_OFD_SETLK:
+  case F_OFD_GETLK:
     fail = fails(FAULT_RECORD_LOCK);
     break;
   case F_ADD_SEALS:
@@ -369,8 +377,10 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags) {
     return error != 0 ? sign error : __real_##name arguments;                            \
   }
 
-WRAP_RESULT(FAULT_THREAD, -, uv_thread_create,
-            (uv_thread_t * thread, uv_thread_cb run, void *arg), (thread, run, arg))
+WRAP_RESULT(FAULT_THREAD, -, uv_thread_create_ex,
+            (uv_thread_t * thread, const uv_thread_options_t *options, uv_thread_cb run,
+             void *arg),
+            (thread, options, run, arg))
 WRAP_RESULT(FAULT_MUTEX_INIT, -, uv_mutex_init, (uv_mutex_t * mutex), (mutex))
 WRAP_RESULT(FAULT_COND_INIT, -, uv_cond_init, (uv_cond_t * cond), (cond))
 WRAP_RESULT(FAULT_SEM_INIT, -, uv_sem_init, (uv_sem_t * sem, unsigned value),

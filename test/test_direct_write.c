@@ -1,5 +1,6 @@
 /* What the putting thread writes into the pipe itself. */
 #define _GNU_SOURCE
+#include "os.h"
 #include "queue.h"
 #include "queue_helpers.h"
 
@@ -38,7 +39,7 @@ static void stop_counting(void) {
 /* Its thread has nothing to do, and will sleep until it is woken. */
 static void until_the_feeder_is_idle(void) {
   for (bool idle = false; !idle; sched_yield()) {
-    forkq__feeder_lock(&queue->feeder);
+    ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER), 0);
     idle = queue->feeder.idle;
     forkq__feeder_unlock(&queue->feeder);
   }

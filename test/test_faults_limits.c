@@ -146,7 +146,7 @@ static void little_memory(void *arg) {
   CHILD_MUST(forkq_queue_create(&queue, 0) == -ENOMEM);
   no_limit(RLIMIT_AS);
   CHILD_MUST(forkq_queue_create(&queue, 0) == 0);
-  limit(RLIMIT_AS, address_space() + 1024 * 1024);
+  limit(RLIMIT_AS, address_space() + 64 * 1024);
   CHILD_MUST(forkq_queue_put(queue, &one, 0) == FORKQ_ENOTHREAD);
   no_limit(RLIMIT_AS);
   works(queue);

@@ -213,8 +213,21 @@ START_TEST(join_after_close) {
   ck_assert_int_eq(support_wait(worker), 0);
   ck_assert_int_eq(forkq_queue_close(queue), 0);
   ck_assert_int_eq(forkq_queue_join_thread(queue, 5000, NULL), 0);
-  ck_assert_int_eq(done(), FORKQ_ECLOSED);
+  ck_assert_int_eq(done(), FORKQ_ETASKDONE);
   assert_joined(0);
+}
+END_TEST
+
+/* The last task of a worker that has no more use for the queue. */
+START_TEST(task_done_after_close) {
+  ck_assert_int_eq(put(1, -1), 0);
+  ck_assert_int_eq(get(5000), 1);
+  ck_assert_int_eq(forkq_queue_close(queue), 0);
+  ck_assert_int_eq(forkq_queue_join_thread(queue, 5000, NULL), 0);
+  ck_assert_int_eq(forkq_queue_join(queue, 0, NULL), FORKQ_TIMEDOUT);
+  ck_assert_int_eq(done(), 0);
+  assert_joined(0);
+  ck_assert_int_eq(done(), FORKQ_ETASKDONE);
 }
 END_TEST
 
@@ -647,6 +660,7 @@ int main(void) {
   tcase_add_test(tcase, several_join_at_once);
   tcase_add_test(tcase, another_process_than_the_getter_may_say_done);
   tcase_add_test(tcase, join_after_close);
+  tcase_add_test(tcase, task_done_after_close);
   tcase_add_test(tcase, a_worker_killed_between_get_and_task_done);
   tcase_add_test(tcase, a_worker_that_ends_normally_without_task_done);
   tcase_add_test(tcase, a_worker_killed_during_the_join);

@@ -1,6 +1,7 @@
 /* The ledger: what each process holds, and what comes back when it dies. */
 #define _GNU_SOURCE
 #include "ledger.h"
+#include "ledger_helpers.h"
 #include "os.h"
 #include "support.h"
 
@@ -10,10 +11,10 @@
 #include <unistd.h>
 
 /* The states of a cell, as ledger.c has them. */
-enum { FREE, USED, DEAD };
+enum { FREE, USED, DEAD, TASKS };
 
 static struct forkq__ledger *ledger;
-static int fd;
+static struct forkq__liveness liveness;
 static _Atomic int *flags; /* what children say, and what they wait for */
 
 /* The channel's part: whether the packet that a dead process was writing came. */
@@ -33,22 +34,17 @@ static bool reads_settled(void *arg) {
 static const struct forkq__witness witness = { give_verdict, reads_settled, &verdict };
 
 static void set_up(void) {
-  void *memory;
-  fd = forkq__os_memory_create("test", sizeof *ledger);
-  ck_assert_int_ge(fd, 0);
-  ck_assert_int_eq(forkq__os_memory_map(fd, sizeof *ledger, &memory), 0);
-  ledger = memory;
+  ledger = make_memory(&liveness, sizeof *ledger);
   ck_assert_int_eq(forkq__ledger_init(ledger), 0);
   flags = support_shared(16 * sizeof *flags);
 }
 
 static void tear_down(void) {
-  forkq__os_memory_unmap(ledger, sizeof *ledger);
-  close(fd);
+  drop_memory(&liveness, sizeof *ledger);
 }
 
 static bool reap(void) {
-  return forkq__ledger_reap(ledger, fd, FORKQ__NO_CELL, witness);
+  return forkq__ledger_reap(ledger, &liveness, FORKQ__NO_CELL, witness);
 }
 
 /* ---- children with a cell ---------------------------------------------------------- */
@@ -65,7 +61,7 @@ struct account {
 static void keep_account(void *arg) {
   const struct account *account = arg;
   uint32_t index;
-  CHILD_MUST(forkq__ledger_open(ledger, fd, witness, &index) == 0);
+  CHILD_MUST(forkq__ledger_open(ledger, &liveness, witness, &index) == 0);
   CHILD_MUST(index == account->cell);
   struct forkq__cell *cell = &ledger->cells[index];
   atomic_fetch_add(&cell->accepted, account->accepted);
@@ -91,7 +87,7 @@ START_TEST(each_process_has_a_cell_of_its_own) {
   for (uint32_t i = 0; i < 3; i++)
     children[i] = start((struct account){ .cell = i });
   for (uint32_t i = 0; i < 3; i++)
-    ck_assert(forkq__ledger_alive(fd, FORKQ__NO_CELL, i));
+    ck_assert(forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, i));
   for (uint32_t i = 0; i < 3; i++)
     support_kill_and_wait(children[i]);
 }
@@ -100,9 +96,10 @@ END_TEST
 START_TEST(a_cell_is_used_again_and_again) {
   uint32_t index = 77;
   for (int i = 1; i <= 10000; i++) {
-    support_assert(forkq__ledger_open(ledger, fd, witness, &index) == 0 && index == 0);
+    support_assert(forkq__ledger_open(ledger, &liveness, witness, &index) == 0 &&
+                   index == 0);
     support_assert(ledger->cells[0].owners == (uint32_t)i);
-    forkq__ledger_close(ledger, fd, index);
+    forkq__ledger_close(ledger, &liveness, index);
   }
   ck_assert_uint_eq(ledger->cells_used, 1);
 }
@@ -121,12 +118,12 @@ END_TEST
 START_TEST(a_closed_cell_is_no_longer_alive_and_its_items_come_back) {
   pid_t child = start((struct account){ .cell = 0, .accepted = 1 });
   uint32_t index;
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
   ck_assert_uint_eq(index, 1);
   ledger->cells[1].accepted = 10;
   ledger->cells[1].sent = 4;
-  forkq__ledger_close(ledger, fd, index);
-  ck_assert(!forkq__ledger_alive(fd, FORKQ__NO_CELL, 1));
+  forkq__ledger_close(ledger, &liveness, index);
+  ck_assert(!forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 1));
   ck_assert_uint_eq(forkq__ledger_size(ledger), 5);
   ck_assert(!reap());
   support_kill_and_wait(child);
@@ -142,12 +139,13 @@ static void mark_all_used(void) {
 START_TEST(one_process_more_than_cells_is_too_many) {
   uint32_t index = 77;
   mark_all_used();
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), FORKQ_ETOOMANY);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index),
+                   FORKQ_ETOOMANY);
   ck_assert_uint_eq(index, 77);
   ledger->cells[FORKQ__CELLS_MAX - 1].state = FREE;
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
   ck_assert_uint_eq(index, FORKQ__CELLS_MAX - 1);
-  forkq__ledger_close(ledger, fd, index);
+  forkq__ledger_close(ledger, &liveness, index);
 }
 END_TEST
 
@@ -155,7 +153,7 @@ START_TEST(open_looks_for_the_dead_before_it_gives_up) {
   uint32_t index;
   mark_all_used();
   ledger->cells_used = FORKQ__CELLS_MAX;
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
   ck_assert_uint_eq(index, 0);
 }
 END_TEST
@@ -190,7 +188,7 @@ END_TEST
 START_TEST(a_zombie_is_dead) {
   pid_t child = start((struct account){ .cell = 0, .accepted = 3 });
   support_kill(child);
-  ck_assert(!forkq__ledger_alive(fd, FORKQ__NO_CELL, 0));
+  ck_assert(!forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 0));
   ck_assert(reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
   ck_assert_int_eq(support_wait(child), 128 + SIGKILL);
@@ -200,7 +198,7 @@ END_TEST
 START_TEST(a_stopped_process_lives) {
   pid_t child = start((struct account){ .cell = 0, .accepted = 3 });
   support_stop(child);
-  ck_assert(forkq__ledger_alive(fd, FORKQ__NO_CELL, 0));
+  ck_assert(forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 0));
   ck_assert(!reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
   support_kill_and_wait(child);
@@ -210,16 +208,18 @@ END_TEST
 
 START_TEST(one_s_own_cell_lives) {
   uint32_t index;
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
   ledger->cells[index].accepted = 3;
-  ck_assert(forkq__ledger_alive(fd, index, index));
-  ck_assert(!forkq__ledger_reap(ledger, fd, index, witness));
+  ck_assert(forkq__ledger_alive(ledger, &liveness, index, index));
+  ck_assert(!forkq__ledger_reap(ledger, &liveness, index, witness));
   ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
 }
 END_TEST
 
 START_TEST(where_the_kernel_cannot_say_nobody_is_dead) {
-  ck_assert(forkq__ledger_alive(-1, FORKQ__NO_CELL, 0));
+  struct forkq__liveness no_file = liveness;
+  no_file.memory_fd = -1;
+  ck_assert(forkq__ledger_alive(ledger, &no_file, FORKQ__NO_CELL, 0));
 }
 END_TEST
 
@@ -233,7 +233,7 @@ static void wait_forever(void *arg) {
 static void open_and_fork(void *arg) {
   (void)arg;
   uint32_t index;
-  CHILD_MUST(forkq__ledger_open(ledger, fd, witness, &index) == 0);
+  CHILD_MUST(forkq__ledger_open(ledger, &liveness, witness, &index) == 0);
   atomic_store(&ledger->cells[index].accepted, 4);
   atomic_store(&flags[0], support_fork(wait_forever, NULL));
   for (;;)
@@ -257,21 +257,21 @@ END_TEST
 
 static void close_another_descriptor(void *arg) {
   (void)arg;
-  int other = dup(fd);
+  int other = dup(liveness.memory_fd);
   uint32_t index;
-  CHILD_MUST(forkq__ledger_open(ledger, fd, witness, &index) == 0);
+  CHILD_MUST(forkq__ledger_open(ledger, &liveness, witness, &index) == 0);
   close(other);
   atomic_store(&flags[0], 1);
   for (;;)
     pause();
 }
 
-/* How record locks are, and what whoever uses the descriptor has to know. */
-START_TEST(any_close_of_the_file_looks_like_death) {
+START_TEST(a_close_of_another_descriptor_of_the_file_changes_nothing) {
   pid_t child = support_fork(close_another_descriptor, NULL);
   support_until(&flags[0]);
-  ck_assert(!forkq__ledger_alive(fd, FORKQ__NO_CELL, 0));
+  ck_assert(forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 0));
   support_kill_and_wait(child);
+  ck_assert(!forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 0));
 }
 END_TEST
 
@@ -343,11 +343,11 @@ START_TEST(a_cell_in_doubt_is_not_used_again) {
   dead_in_write();
   verdict = -1;
   uint32_t index;
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
   ck_assert_uint_eq(index, 1);
-  forkq__ledger_close(ledger, fd, index);
+  forkq__ledger_close(ledger, &liveness, index);
   verdict = 0;
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &index), 0);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
   ck_assert_uint_eq(index, 0);
 }
 END_TEST
@@ -471,7 +471,7 @@ static int die(void *arg, uint32_t cell) {
 
 static void reap_and_die(void *arg) {
   (void)arg;
-  forkq__ledger_reap(ledger, fd, FORKQ__NO_CELL,
+  forkq__ledger_reap(ledger, &liveness, FORKQ__NO_CELL,
                      (struct forkq__witness){ die, reads_settled, NULL });
 }
 
@@ -494,7 +494,7 @@ static void hold_lock(void *arg) {
 /* Whoever calls has a lock of its process, or a deadline. */
 START_TEST(nobody_waits_for_a_stopped_owner_of_the_lock) {
   uint32_t mine, other;
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &mine), 0);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &mine), 0);
   ledger->cells[mine].accepted = 5;
   atomic_store(&flags[0], 0);
   pid_t child = support_fork(hold_lock, NULL);
@@ -502,10 +502,11 @@ START_TEST(nobody_waits_for_a_stopped_owner_of_the_lock) {
   support_stop(child);
   ck_assert(!reap());
   ck_assert(!forkq__ledger_return(ledger, mine, 1));
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &other), FORKQ_TIMEDOUT);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &other),
+                   FORKQ_TIMEDOUT);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 5);
   /* What close could not do is left to those who find its life dropped. */
-  forkq__ledger_close(ledger, fd, mine);
+  forkq__ledger_close(ledger, &liveness, mine);
   ck_assert_uint_eq(ledger->cells[mine].state, USED);
   support_kill_and_wait(child);
   ck_assert(reap());
@@ -561,7 +562,7 @@ static void add_cases_of_death(Suite *suite) {
   tcase_add_test(tcase, one_s_own_cell_lives);
   tcase_add_test(tcase, where_the_kernel_cannot_say_nobody_is_dead);
   tcase_add_test(tcase, a_forked_child_does_not_keep_its_parent_s_cell_alive);
-  tcase_add_test(tcase, any_close_of_the_file_looks_like_death);
+  tcase_add_test(tcase, a_close_of_another_descriptor_of_the_file_changes_nothing);
   tcase_add_test(tcase, a_return_that_was_cut_in_two_is_completed);
   tcase_add_test(tcase, a_reaper_s_death_leaves_the_reaping_to_the_next);
   tcase_add_test(tcase, nobody_waits_for_a_stopped_owner_of_the_lock);

@@ -26,7 +26,8 @@ static void note(char what, const struct forkq__life *life) {
   journal->text[at + 1] = ((const struct object *)(const void *)life)->name;
 }
 
-static void before_fork(struct forkq__life *life) {
+static void before_fork(struct forkq__life *life, int64_t deadline) {
+  (void)deadline;
   note('b', life);
 }
 
@@ -208,7 +209,7 @@ START_TEST(around_a_fork_each_is_called_once_and_in_turn) {
   for (const char *t = journal->text + 6; *t != 0; t += 2)
     strncat(*t == 'p' ? parent : childs, t, 2);
   ck_assert_str_eq(parent, "pCpBpA");
-  ck_assert_str_eq(childs, "cCcBcA");
+  ck_assert_str_eq(childs, "cAcBcC");
 }
 END_TEST
 
@@ -269,8 +270,13 @@ static void do_nothing(struct forkq__life *life) {
   (void)life;
 }
 
-static const struct forkq__life_ops silent_ops = { do_nothing, do_nothing, do_nothing,
-                                                   do_nothing };
+static void do_nothing_before(struct forkq__life *life, int64_t deadline) {
+  (void)life;
+  (void)deadline;
+}
+
+static const struct forkq__life_ops silent_ops = { do_nothing_before, do_nothing,
+                                                   do_nothing, do_nothing };
 static _Atomic bool stop;
 
 static void *begin_and_end(void *arg) {

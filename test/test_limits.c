@@ -282,8 +282,10 @@ START_TEST(processes) {
   end_putter(third, results + 4);
   ck_assert_int_eq(put(0), FORKQ_ETOOMANY);
   /* Who has no cell can get. */
+  atomic_store(&ledger->cells_used, FORKQ__CELLS_MAX);
   for (int i = 0; i < 2; i++)
     ck_assert_int_eq(forkq_queue_get(queue, &item, 1000), 0);
+  mark_cells(0);
   end_putter(second, results + 2);
   ck_assert_int_eq(put(0), 0);
   ck_assert_uint_eq(atomic_load(&ledger->cells_used), FORKQ__CELLS_MAX);

@@ -18,9 +18,10 @@ static uint8_t bytes[100000], out[sizeof bytes];
 
 static void set_up(void) {
   partial = support_shared(sizeof *partial);
-  file.fd = forkq__os_memory_create("test", OFFSET);
+  file.fd = forkq__os_memory_create("test", OFFSET, sizeof bytes);
   file.offset = OFFSET;
   ck_assert_int_ge(file.fd, 0);
+  ck_assert_int_eq(forkq__os_identity(file.fd, &file.identity), 0);
   support_fill(bytes, sizeof bytes, 3);
 }
 
@@ -136,15 +137,16 @@ START_TEST(after_a_drop_another_is_kept) {
 }
 END_TEST
 
-/* A file that takes no writes stands for a system without memory. */
+/* A file that has no room for it stands for a system without memory. */
 START_TEST(a_write_that_fails_changes_nothing) {
   struct forkq__assembly assembly = begun(10, 17);
-  int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  int fd = forkq__os_memory_create("test", OFFSET, 0);
   struct forkq__partial_file bad = { .fd = fd, .offset = OFFSET };
+  ck_assert_int_eq(forkq__os_identity(fd, &bad.identity), 0);
   ck_assert_int_lt(forkq__partial_keep(partial, bad, &assembly, bytes), 0);
   ck_assert(!forkq__partial_kept(partial, 18).active);
   keep(5000, 17);
-  ck_assert_int_eq(forkq__partial_append(partial, bad, 18, bytes, 10), -EBADF);
+  ck_assert_int_eq(forkq__partial_append(partial, bad, 18, bytes, 10), -EFBIG);
   struct forkq__assembly kept = forkq__partial_kept(partial, 18);
   ck_assert(kept.active && kept.have == 5000 && kept.seq == 17);
   close(fd);

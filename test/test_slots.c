@@ -1,5 +1,6 @@
 /* Slots: exactly `maxsize` of them, whoever takes, dies or sleeps. */
 #define _GNU_SOURCE
+#include "ledger_helpers.h"
 #include "os.h"
 #include "slots.h"
 #include "support.h"
@@ -23,7 +24,7 @@ static struct shared {
 } * shared;
 static struct forkq__slots *slots;
 static struct forkq__ledger *ledger;
-static int fd;
+static struct forkq__liveness liveness;
 
 /* Nothing is ever sent here. */
 static int never_arrived(void *arg, uint32_t cell) {
@@ -40,19 +41,14 @@ static bool reads_settled(void *arg) {
 static const struct forkq__witness witness = { never_arrived, reads_settled, NULL };
 
 static void set_up(void) {
-  void *memory;
-  fd = forkq__os_memory_create("test", sizeof *shared);
-  ck_assert_int_ge(fd, 0);
-  ck_assert_int_eq(forkq__os_memory_map(fd, sizeof *shared, &memory), 0);
-  shared = memory;
+  shared = make_memory(&liveness, sizeof *shared);
   slots = &shared->slots;
   ledger = &shared->ledger;
   ck_assert_int_eq(forkq__ledger_init(ledger), 0);
 }
 
 static void tear_down(void) {
-  forkq__os_memory_unmap(shared, sizeof *shared);
-  close(fd);
+  drop_memory(&liveness, sizeof *shared);
 }
 
 static uint64_t count(void) {
@@ -71,7 +67,7 @@ static uint32_t own;
 static uint64_t gone;
 
 static void open_own(void) {
-  ck_assert_int_eq(forkq__ledger_open(ledger, fd, witness, &own), 0);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &own), 0);
   gone = 0;
 }
 
@@ -173,7 +169,7 @@ static uint32_t open_cell(void) {
   uint32_t cell;
   int r;
   do
-    r = forkq__ledger_open(ledger, fd, witness, &cell);
+    r = forkq__ledger_open(ledger, &liveness, witness, &cell);
   while (r == FORKQ_TIMEDOUT);
   CHILD_MUST(r == 0);
   atomic_fetch_add(&shared->ready, 1);
@@ -271,7 +267,7 @@ START_TEST(a_take_that_was_cut_off_is_counted_or_not_but_nothing_between) {
     drain(100);
     support_kill_and_wait(children[1]);
     drain(1);
-    forkq__ledger_reap(ledger, fd, FORKQ__NO_CELL, witness);
+    forkq__ledger_reap(ledger, &liveness, FORKQ__NO_CELL, witness);
     uint64_t accepted = sum_of_accepted();
     support_assert(accepted == count());
     /* A take whose item was not yet "sent" has come back, so all that is there is counted. */
@@ -302,7 +298,7 @@ START_TEST(slots_of_the_killed_come_back_exactly) {
     support_assert(take() && take() && !take());
     support_kill_and_wait(child);
     support_assert(!take());
-    support_assert(forkq__ledger_reap(ledger, fd, own, witness));
+    support_assert(forkq__ledger_reap(ledger, &liveness, own, witness));
     support_assert(take() && take() && take() && !take());
     release(5);
   }
@@ -433,7 +429,7 @@ static void wait_and_take_looking(void *arg) {
   (void)arg;
   uint32_t cell = open_cell();
   while (!forkq__slots_try_take(slots, ledger, cell, &my_gone)) {
-    forkq__ledger_reap(ledger, fd, cell, witness);
+    forkq__ledger_reap(ledger, &liveness, cell, witness);
     forkq__slots_wait(slots, ledger,
                       forkq__os_deadline_within(FORKQ__FOREVER, FIRST_LOOK_MS));
   }
@@ -460,7 +456,7 @@ START_TEST(a_wake_up_that_dies_with_the_woken_leaves_nobody_behind) {
     kill(victim, SIGKILL);
     (void)support_wait(victim);
     support_assert(support_wait(other) == 0);
-    forkq__ledger_reap(ledger, fd, own, witness);
+    forkq__ledger_reap(ledger, &liveness, own, witness);
     release(1);
     support_assert(take() && !take());
   }

@@ -81,7 +81,9 @@ FORKQ_API const char *forkq_version(void);
   XX(EINUSE, -20031, "request is in use")                                                \
   XX(ENOTPENDING, -20032, "request is not pending")                                      \
   XX(EWRONGTHREAD, -20033, "not the loop's thread")                                      \
-  XX(EFORKED, -20034, "loop handle of the process that forked")
+  XX(EFORKED, -20034, "loop handle of the process that forked")                          \
+  XX(ENAMESPACE, -20035, "process is in another PID namespace than the queue")           \
+  XX(ENOROBUST, -20036, "robust mutexes do not work on this system")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,

@@ -80,6 +80,7 @@ futex='slots -DFUTEX -DITEMS=1 -DCRASHES=0'
 sleep='sleep -DCRASHES=1'
 watched="$sleep -DGETTERS=1 -DREADERS=0"
 shut="$sleep -DREADERS=0 -DSHUTTERS=1"
+put='put_shutdown -DCRASHES=0'
 
 # shellcheck disable=SC2086 # lists of words
 small() {
@@ -91,6 +92,7 @@ small() {
   holds $futex -DGETTERS=1 -DGETS=2 -DMAXSIZE=2
   holds $sleep
   holds $shut
+  holds $put
   cycles=NP
   holds $watched -DOBSERVERS=1
   holds $watched -DWATCHERS=1 -DPACKETS=1
@@ -111,6 +113,7 @@ mistakes() {
   is_found $watched -DOBSERVERS=1 -DMUTANT=46
   is_found $sleep -DGETTERS=1 -DWATCHERS=1 -DMUTANT=50
   for mutant in 48 49 51; do is_found $shut -DMUTANT=$mutant; done
+  is_found $put -DMUTANT=61
   cycles=NP
   is_found $watched -DOBSERVERS=1 -DMUTANT=47
   cycles=
