@@ -310,7 +310,10 @@ static bool to_be_drafted(const forkq_queue_t *queue,
   return source->pack != NULL || source->size > FORKQ__FRAME_MAX || queue->simple;
 }
 
+/* A thread that was cancelled ends before it has begun: in a loop of puts that need not wait there
+ * may be no other place for it. */
 static int check_call(forkq_queue_t *queue, int timeout_ms) {
+  forkq__os_cancellation_point(NULL, NULL);
   return timeout_ms < -1 ? FORKQ_ETIMEOUT : forkq__queue_check(queue);
 }
 

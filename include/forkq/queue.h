@@ -18,14 +18,36 @@
  *   - nothing is left behind: no file, no semaphore, no shared memory, no descriptor. All is
  *     anonymous and goes with the last process.
  *
- * fork   Any thread may fork at any time. The child has the same queue with an outbox of its
- *        own, empty: what the parent had put and not yet sent is sent once, by the parent.
- *        Threads of the parent that were in a call are not in the child.
+ * fork   Any thread may fork at any time, also in a signal handler. A fork waits for other threads
+ *        of the process for a tenth of a second at most. The child has the same queue with an
+ *        outbox of its own, empty. Threads of the parent that were in a call are not in the
+ *        child. A child that was forked in a handler which interrupted a call must not return
+ *        into that call: it calls exec or _exit, or goes its own way in the handler.
+ *        What the parent had put and not yet sent is sent once, by the parent. If the parent ends
+ *        without sending it, as daemon(3) and a kill have it end, the child that notices it first
+ *        sends it instead, unless another process has taken back the room before. It notices it
+ *        in a get that finds nothing, and where it looks for the room of the dead. (A child keeps
+ *        up to 64 MiB of it for that.)
+ *        A child of _Fork(3) is put right by its first call. A child of the bare system call
+ *        clone(2) is unknown to the C library and cannot use the queue (FORKQ_ENAMESPACE).
  * exit   Returning from main and exit() send what the process put first, as CPython does;
  *        but when no other process has the queue any more, so that nobody could ever read,
  *        exit drops it and goes on. _exit() and death by a signal send nothing: what the
- *        feeder had not yet written is lost.
- * exec   The descriptors are close-on-exec.
+ *        feeder had not yet written is lost. A process that has not used the queue touches
+ *        nothing at exit. exit() in a signal handler ends the process, too: where it has
+ *        interrupted a put, or another call that holds the queue's mutex, nothing is sent; where
+ *        it has interrupted a get, the feeder has one second.
+ *        A process whose main thread ends with pthread_exit ends after its last thread: the
+ *        feeder ends when it was idle for a second.
+ * exec   The descriptors are close-on-exec. What the process had not sent is lost.
+ * PID    All processes of a queue must be in one PID namespace (pid_namespaces(7)): a lock knows
+ *        its owner by the thread's number there. In another namespace every call that would take
+ *        a lock is FORKQ_ENAMESPACE, and nothing happens.
+ * closed descriptors
+ *        A program may close descriptors that it does not know, as daemons do. The queue's are
+ *        recognized before they are closed, and before anything is written to them, so that a file
+ *        that the program has opened under such a number is left alone. A process that has closed
+ *        them can use the queue no more: calls say -EBADF, and what it had put is lost.
  */
 #ifndef FORKQ_QUEUE_H
 #define FORKQ_QUEUE_H
@@ -78,11 +100,14 @@ typedef struct forkq_queue_options {
  * any number, where CPython's is a semaphore of 2^31-1 (32767 on macOS).
  *
  * The caller owns *ret_queue and gives it back with forkq_queue_destroy, in this process and
- * in every child that inherits it. Costs five descriptors and one shared mapping.
+ * in every child that inherits it. Costs five descriptors and one shared mapping; a process that
+ * puts, or gets from a joinable queue, has one descriptor more, with a joinable queue two.
  * Errors: FORKQ_ENULL, FORKQ_ERANGE (options->max_message above FORKQ_MESSAGE_MAX, or
- * options->size unknown), FORKQ_EPACKING, -ENOMEM, -EMFILE, -ENFILE, or another negative
- * errno of what it is made of (memfd_create, ftruncate, mmap, pipe2, eventfd). Nothing is
- * left behind by a failure.
+ * options->size unknown), FORKQ_EPACKING, FORKQ_ENOROBUST (robust mutexes do not work, as under
+ * some emulators), -EDEADLK (forkq/base.h), -ENOMEM, -ENOSPC (no memory can be reserved), -EFBIG
+ * (RLIMIT_FSIZE is below one MiB), -EMFILE, -ENFILE, or another negative errno of what it is made
+ * of (memfd_create, ftruncate, fallocate, mmap, pipe2, eventfd). Nothing is left behind by a
+ * failure.
  * Python: multiprocessing.Queue(maxsize). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_create(forkq_queue_t **ret_queue,
                                                   int64_t maxsize);
@@ -100,18 +125,22 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_joinable_queue_create(forkq_queue_t **ret_q
  *   forkq_queue_put          an object
  *   forkq_queue_put_packed   `size` bytes that are exactly one msgpack object; checked here,
  *                            without allocating
- *   forkq_queue_put_with     what `pack` writes, straight into the queue's own memory
+ *   forkq_queue_put_with     what `pack` writes, in the queue's own form
  *
- * Blocks only while the queue is full, at most `timeout_ms`; never on the pipe. The first
- * put of a process starts its feeder.
+ * Blocks only while the queue is full, at most `timeout_ms`; never on the pipe. A put that does not
+ * wait may take a tenth of a second where a signal handler of another thread has interrupted its
+ * put, or another process is stopped in the middle of its first one. A large item, and what a
+ * function packs, is packed before the put waits for room; the function does not run if the put
+ * does not wait and the queue is full. The first put of a process starts its feeder.
  *
  * Errors, each with the item not in the queue, no slot taken and the queue as usable as
  * before: FORKQ_FULL (timeout 0), FORKQ_TIMEDOUT, FORKQ_ECLOSED (also when another thread
  * closes the queue during the wait), FORKQ_ESHUTDOWN, FORKQ_ENULL, FORKQ_ETIMEOUT,
- * FORKQ_ETOODEEP,
- * FORKQ_ETOOBIG, FORKQ_EBADOBJECT, FORKQ_EPACK, FORKQ_EPACKING, FORKQ_ETOOMANY (more than
- * 4096 processes that have put and not closed), FORKQ_ENOTHREAD, -ENOMEM, -EMFILE,
- * FORKQ_EBROKEN (the shared memory was damaged).
+ * FORKQ_ETOODEEP, FORKQ_ETOOBIG, FORKQ_EBADOBJECT, FORKQ_EPACK, FORKQ_EPACKING, FORKQ_ETOOMANY
+ * (more than 4096 processes that have put and not closed), FORKQ_ENOTHREAD, FORKQ_ENAMESPACE,
+ * FORKQ_ENOROBUST, -EDEADLK (forkq/base.h), -ENOMEM, -ENOSPC, -EMFILE, -EBADF (the program has
+ * closed the queue's descriptors; of the put that finds it out the item is reported as lost, those
+ * after it fail), FORKQ_EBROKEN (the shared memory was damaged).
  *
  * Python: Queue.put(obj, True, timeout). There an object that cannot be serialized is
  * accepted, and lost later; here it is this call's error. */
@@ -135,7 +164,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  *
  * While it waits for an item it holds no lock that others need: who is stopped or killed
  * there stops nobody, though after a stop it may take half a second until another getter that
- * sleeps is woken. Getters are woken one at a time. What this process has put itself is found
+ * sleeps looks for itself. Getters are woken one at a time. What this process has put itself is found
  * by its own get with any timeout; an item of another process can be got once that process's
  * feeder has written it. A get that does not wait may take some tenths of a second where
  * another process is stopped in the middle of its own.
@@ -145,9 +174,12 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  * FORKQ_ENULL, FORKQ_ETIMEOUT, FORKQ_EPACKING, -ENOMEM (the item stays in the queue; when
  * it was already taken and only the object did not fit, its bytes are in item->data),
  * FORKQ_EBADFRAME (a foreign peer wrote it: the item is gone, its slot is free;
- * item->data has its bytes if it has any), FORKQ_EBROKEN, or another negative errno of
- * read(2), poll(2) or pwrite(2). Nothing is lost by these but with -ENOSPC: there was no
- * memory to keep what had come of a large item, and the item is gone.
+ * item->data has its bytes if it has any), FORKQ_EBROKEN, FORKQ_ENAMESPACE, FORKQ_ENOROBUST,
+ * or another negative errno of read(2), poll(2) or fallocate(2). A get whose time is over in the
+ * middle of a large item leaves it for the next. Where there is no memory to keep what has come,
+ * the get goes on past its time while more of the item comes; only if its sender stops as well
+ * the item is lost, with -ENOSPC, -ENOMEM or -EFBIG. From a joinable queue the first get of a
+ * process has the errors of its first put besides: FORKQ_ETOOMANY, -EMFILE, -EDEADLK, -EBADF.
  *
  * Python: Queue.get(True, timeout). There the timeout does not cover a message of which only
  * a part has come, and a killed getter leaves the queue dead for all others. */
@@ -201,14 +233,21 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many_packed(forkq_queue_t *queue,
                                                            size_t count, int timeout_ms,
                                                            size_t *ret_got);
 
-/* One item that was got is worked off. Any process may say so, as in CPython; but the work of
- * a process that dies is taken for abandoned unless it said so itself.
- * Errors: FORKQ_ETASKDONE (more often than items were put), FORKQ_ENOTJOINABLE,
- * FORKQ_ECLOSED, FORKQ_ENULL, FORKQ_EPACKING, FORKQ_ETOOMANY, FORKQ_EBROKEN.
+/* One item that was got is done. Any process may say so, as in CPython, also after it has closed
+ * the queue.
+ *
+ * What a process got and has not done when it ends is abandoned. It counts as done if the process
+ * itself says so, or a child that it forked while it had tasks to do: such a child may do them
+ * in its stead, and they are abandoned only when it has ended, too, or called exec. A process that
+ * has no task of its own or of its parent's may say it for others; but should the getter die, its
+ * task is still taken for abandoned, unless none is left.
+ * Errors: FORKQ_ETASKDONE (more often than items were put), FORKQ_ENOTJOINABLE, FORKQ_ENULL,
+ * FORKQ_EPACKING, FORKQ_ENAMESPACE, FORKQ_ENOROBUST, FORKQ_EBROKEN.
  * Python: JoinableQueue.task_done(). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_task_done(forkq_queue_t *queue);
 
-/* Waits until every item that was put is worked off, at most `timeout_ms`. Items that never
+/* Waits until every item that was put is done, at most `timeout_ms`. It may come after
+ * forkq_queue_close. Items that never
  * arrived, because their producer died or an immediate shutdown dropped them, do not count.
  *
  * 0: all are done. FORKQ_EABANDONED: none is left, but processes ended between their get and
@@ -216,7 +255,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_task_done(forkq_queue_t *queue);
  * process last joined, and is set in this case only. Such a death is noticed within a tenth
  * of a second.
  * Errors: FORKQ_TIMEDOUT (also with timeout 0), FORKQ_ENOTJOINABLE, FORKQ_ENULL,
- * FORKQ_ETIMEOUT, FORKQ_EPACKING.
+ * FORKQ_ETIMEOUT, FORKQ_EPACKING, FORKQ_ENAMESPACE, FORKQ_ENOROBUST.
  * Python: JoinableQueue.join(), without a timeout; a worker that dies makes it wait for
  * ever, and so does an item that does not serialize. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_join(forkq_queue_t *queue, int timeout_ms,
@@ -226,16 +265,20 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_join(forkq_queue_t *queue, int timeou
  * wait. Gets go on until nothing is left, then they are FORKQ_ESHUTDOWN as well, those that
  * wait at once. With `immediate` what is left is dropped and counts as worked off, and gets
  * are FORKQ_ESHUTDOWN at once; items that another process has not sent yet go within
- * moments. A second call may only add `immediate`. There is no way back. It waits for nobody
- * who gets or puts; where a process is stopped at the wrong instruction it takes a tenth of a
- * second longer, with `immediate` less than one second.
- * Errors: FORKQ_ECLOSED, FORKQ_ENULL, FORKQ_EPACKING.
+ * moments. A second call may only add `immediate`. There is no way back. It does not wait for
+ * gets and puts in progress; where a process is stopped while it holds an internal lock it takes a
+ * tenth of a second longer, with `immediate` less than one second. Of an item whose put returned 0
+ * a getter or a join that sees the shutdown knows: it is got, or counted.
+ * Errors: FORKQ_ECLOSED, FORKQ_ENULL, FORKQ_EPACKING, FORKQ_ENAMESPACE, FORKQ_ENOROBUST,
+ * -EDEADLK (forkq/base.h).
  * Python: queue.Queue.shutdown(immediate) of 3.13; multiprocessing has none. */
 FORKQ_API int forkq_queue_shutdown(forkq_queue_t *queue, int immediate);
 
 /* How many items were put and not yet got, by all processes, wherever they are: in an
  * outbox, in the pipe, or read ahead. True at one moment during the call; others may have
- * changed it since. Negative: FORKQ_ENULL. Does not block. Works until forkq_queue_destroy.
+ * changed it since. Before it looks, it gives back what the dead held; for the locks that this
+ * needs it waits for two tenths of a second at most, where somebody is stopped with one.
+ * Errors: FORKQ_ENULL. Works until forkq_queue_destroy, and in every process.
  * Python: Queue.qsize(), without its NotImplementedError. */
 FORKQ_API int64_t forkq_queue_qsize(forkq_queue_t *queue);
 
@@ -264,7 +307,8 @@ FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
  * anywhere tell it when the queue is no longer empty, which costs them two system calls
  * each time. Not for waiting for room.
  *
- * Errors: FORKQ_ENULL, FORKQ_ECLOSED, FORKQ_EPACKING, -ENOMEM, -EMFILE, -ENFILE.
+ * Errors: FORKQ_ENULL, FORKQ_ECLOSED, FORKQ_EPACKING, FORKQ_ENAMESPACE, FORKQ_ENOROBUST,
+ * -EDEADLK (forkq/base.h), -ENOMEM, -EMFILE, -ENFILE.
  * Python: Queue._reader.fileno(), as programs use it, which misses nothing there because
  * nothing is read ahead. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
@@ -273,7 +317,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
  * one. Each number is true at one moment of the call, not all at the same. */
 typedef struct forkq_queue_stats {
   size_t size;        /* sizeof(struct), set by the caller */
-  uint64_t put_items; /* accepted, with those whose packing then failed */
+  uint64_t put_items; /* accepted, with those that failed or were lost after that */
   uint64_t put_bytes; /* of msgpack */
   uint64_t got_items; /* with those that an immediate shutdown dropped */
   uint64_t got_bytes;
@@ -291,10 +335,11 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
 
 /* This process puts and gets no more: both are FORKQ_ECLOSED from now on, also for threads
  * that wait in one of them, which this call waits for (half a second at most). The feeder
- * goes on until it has sent what was put, then the queue's descriptors are closed, at once
- * if nothing was put. Other processes are not touched. Closing twice is allowed.
- * Errors: FORKQ_ENULL, FORKQ_EPACKING. Python: Queue.close(), which closes no descriptor
- * of a queue that the process never put into. */
+ * goes on until it has sent what was put, then the queue's descriptors are closed, right away
+ * if nothing was put; those of the shared memory stay until forkq_queue_destroy if the queue is
+ * joinable, for task_done and join. Other processes are not touched. Closing twice is allowed.
+ * Errors: FORKQ_ENULL, FORKQ_EPACKING, -EDEADLK (forkq/base.h). Python: Queue.close(), which
+ * closes no descriptor of a queue that the process never put into. */
 FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
 
 /* Waits until the feeder of this process has sent all that was put, at most `timeout_ms`.
@@ -302,7 +347,7 @@ FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
  * NULL it is set to the number of items not sent; on 0 those are lost, and on
  * FORKQ_TIMEDOUT they are still on their way.
  * Errors: FORKQ_ENOTCLOSED before forkq_queue_close, FORKQ_TIMEDOUT, FORKQ_ENULL (queue),
- * FORKQ_ETIMEOUT, FORKQ_EPACKING. After forkq_queue_cancel_join_thread it returns 0 at once.
+ * FORKQ_ETIMEOUT, FORKQ_EPACKING, -EDEADLK (forkq/base.h). After forkq_queue_cancel_join_thread it returns 0 at once.
  * Python: Queue.join_thread(), which has no timeout. */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_join_thread(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent);
