@@ -1,4 +1,4 @@
-/* Six fixed cases for ./dev bench --guard, in one process and always with the same steps, so
+/* Six fixed cases for ./dev guard, in one process and always with the same steps, so
  * that what is counted depends on the code and hardly on the machine. guard.sh runs them
  * under callgrind, which is told here when to count:
  *

@@ -103,7 +103,7 @@ compare() {
       verdict = "same"
       if (old == "") verdict = "NOT IN THE BASELINE"
       else if (change > percent[$1, $2]) verdict = "COSTS MORE"
-      else if (change < -percent[$1, $2]) verdict = "cheaper: ./dev bench --guard --update"
+      else if (change < -percent[$1, $2]) verdict = "cheaper: ./dev guard --update"
       if (verdict ~ /^[A-Z]/) bad = 1
       printf "%-12s %-6s %10.1f -> %10.1f  %+6.1f%% (%g%% allowed)  %s\n",
         $1, $2, old, $3, change, percent[$1, $2], verdict
@@ -114,9 +114,9 @@ compare() {
 
 update() {
   {
-    echo '# What ./dev bench --guard compares with: case, what, count, percent allowed.'
+    echo '# What ./dev guard compares with: case, what, count, percent allowed.'
     echo '# put, get: instructions of the caller, per message. all: of all threads. calls:'
-    echo '# system calls per 1000 messages. Written by ./dev bench --guard --update; a change'
+    echo '# system calls per 1000 messages. Written by ./dev guard --update; a change'
     echo '# that makes something cost more says so in its commit.'
     awk '{
       percent = $2 == "calls" ? 20 : $2 == "all" || $1 == "64KiB" ? 4 : 2

@@ -253,7 +253,7 @@ def check_perf():
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="./dev bench --profile")
+    parser = argparse.ArgumentParser(prog="./dev profile")
     parser.add_argument("bench", help=argparse.SUPPRESS)
     parser.add_argument("directory", help=argparse.SUPPRESS, type=pathlib.Path)
     parser.add_argument("--only", default="", help="only names with this in them, a regular expression")
