@@ -13,6 +13,7 @@
 #define FORKQ_CHANNEL_H
 
 #include "ledger.h"
+#include "look.h"
 #include "packet.h"
 #include "partial.h"
 
@@ -63,7 +64,7 @@ struct forkq__channel_shared {
 
   alignas(64) struct forkq__lock turn;
   _Atomic uint32_t turn_waiting; /* see forkq__lock_await */
-  _Atomic int64_t turn_looked;   /* see look.h */
+  struct forkq__look_shared turn_look;
   _Atomic uint32_t asleep;   /* the owner of the turn is in poll, or was woken from it */
   _Atomic uint32_t hastened; /* a writer has hurried because of this sleep */
   /* In forkq_wait, on a loop or with a descriptor of the queue's; or killed there: it costs
@@ -193,6 +194,13 @@ void forkq__channel_poke_own(struct forkq__channel *channel);
  * waits for the pipe's locks, a moment each, and reaps with them in hand. True if anything came
  * back. */
 bool forkq__channel_reap(struct forkq__channel *channel);
+
+/* Whether this process has a cell, and is not taken for dead by somebody. */
+static inline bool forkq__channel_owns_cell(struct forkq__channel *channel) {
+  return channel->cell != FORKQ__NO_CELL &&
+         forkq__ledger_owns(channel->ledger, channel->cell,
+                            channel->liveness.tasks.owner);
+}
 
 /* Of this channel; it never waits. */
 struct forkq__witness forkq__channel_witness(struct forkq__channel *channel);

@@ -4,6 +4,8 @@
 #include "read_ahead.h"
 #include "serializer.h"
 
+#include <pthread.h>
+
 /* Once a shutdown is announced nobody sleeps for longer than this: who announced it, or who was
  * to bring the last items, may have died. */
 #define SHUTDOWN_LOOK_MS 20
@@ -169,31 +171,60 @@ static int look_beside_turn(struct forkq__channel *channel, forkq_item_t *item) 
                                    : forkq__channel_receive(channel, item, FORKQ__NOWAIT);
 }
 
-int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *item,
-                                int64_t deadline) {
-  struct forkq__channel_shared *shared = channel->shared;
+/* Seats for those who wait for the turn and look often: see look.h. */
+#define TURN_SEATS 4
+
+struct turn_wait {
+  struct forkq__channel *channel;
   struct forkq__look look;
-  forkq__look_begin(&look, FORKQ__CHANNEL_LOOK_MS, FORKQ__CHANNEL_LOOK_MS,
-                    atomic_load(&shared->turn_waiting));
+};
+
+/* No more waiting for the turn; also where the thread is cancelled. */
+static void end_look(void *arg) {
+  struct turn_wait *wait = arg;
+  if (forkq__look_end(&wait->look))
+    forkq__lock_wake(&wait->channel->shared->turn);
+}
+
+/* Waits for the turn: 0 and it is the caller's, FORKQ__NOTHING if its time is over, what a look
+ * beside it has brought, or an error. *ret_received says that the look has brought it. */
+static int wait_for_turn(struct turn_wait *wait, forkq_item_t *item, int64_t deadline,
+                         bool *ret_received) {
+  struct forkq__channel *channel = wait->channel;
+  struct forkq__channel_shared *shared = channel->shared;
   for (;;) {
     int r =
         forkq__lock_await(&shared->turn, &shared->turn_waiting, channel->process_bit,
-                          forkq__look_deadline(&look, deadline), repair_turn, channel);
-    if (r == 0) {
-      r = receive_in_turn(channel, item, deadline);
-      forkq__lock_release(&shared->turn);
-      return r;
-    }
+                          forkq__look_until(&wait->look, deadline), repair_turn, channel);
     if (r != FORKQ_TIMEDOUT)
       return r;
     if (atomic_load(&channel->closed))
       return FORKQ_ECLOSED;
-    if (forkq__look_due(&look, &shared->turn_looked) &&
-        (r = look_beside_turn(channel, item)) != FORKQ__NOTHING)
+    if (forkq__look_due(&wait->look) &&
+        (r = look_beside_turn(channel, item)) != FORKQ__NOTHING) {
+      *ret_received = true;
       return r;
+    }
     if (forkq__channel_over(channel, deadline))
       return FORKQ_TIMEDOUT;
   }
+}
+
+int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *item,
+                                int64_t deadline) {
+  struct turn_wait wait = { channel, forkq__look_begin(&channel->shared->turn_look,
+                                                       TURN_SEATS, FORKQ__CHANNEL_LOOK_MS,
+                                                       FORKQ__CHANNEL_LOOK_MS) };
+  bool received = false;
+  int r;
+  pthread_cleanup_push(end_look, &wait);
+  r = wait_for_turn(&wait, item, deadline, &received);
+  pthread_cleanup_pop(1);
+  if (r != 0 || received)
+    return r;
+  r = receive_in_turn(channel, item, deadline);
+  forkq__lock_release(&channel->shared->turn);
+  return r;
 }
 
 bool forkq__channel_exhausted(struct forkq__channel *channel) {

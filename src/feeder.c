@@ -27,6 +27,7 @@
 int forkq__feeder_init(struct forkq__feeder *feeder) {
   forkq__outbox_init(&feeder->outbox);
   feeder->stop_fd = -1;
+  feeder->look_at = FORKQ__FOREVER;
   int r = forkq__mutex_init(&feeder->mutex);
   if (r < 0)
     return r;
@@ -75,26 +76,35 @@ static void wait_done(struct forkq__feeder *feeder, int64_t deadline) {
   forkq__mutex_wait(&feeder->mutex, &feeder->done, deadline);
 }
 
-/* ---- the bytes that are unsent ----------------------------------------------------------- */
+/* ---- the bytes that are put, and those that are unsent ------------------------------------ */
 
 bool forkq__feeder_full(struct forkq__feeder *feeder) {
   return feeder->max_bytes > 0 && atomic_load(&feeder->bytes) >= feeder->max_bytes;
 }
 
-static void count_unsent(struct forkq__feeder *feeder, uint32_t size) {
+static void count_put(struct forkq__feeder *feeder, uint64_t bytes) {
+  struct forkq__channel *channel = feeder->channel;
+  _Atomic uint64_t *put = &channel->ledger->cells[channel->cell].accepted_bytes;
+  FORKQ__STORE(*put, FORKQ__LOAD(*put) + bytes);
   if (feeder->max_bytes > 0)
-    atomic_fetch_add(&feeder->bytes, size);
+    atomic_fetch_add(&feeder->bytes, bytes);
 }
 
 void forkq__feeder_commit(struct forkq__feeder *feeder) {
-  count_unsent(feeder, feeder->outbox.open.size);
+  count_put(feeder, feeder->outbox.open.size);
   forkq__outbox_commit(&feeder->outbox);
 }
 
-void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *draft,
-                         uint32_t size) {
-  count_unsent(feeder, size);
+void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *draft) {
+  count_put(feeder, draft->open.size);
   forkq__outbox_join(&feeder->outbox, draft);
+}
+
+uint64_t forkq__feeder_copy(struct forkq__feeder *feeder,
+                            const struct forkq__buffer *list, uint64_t skip) {
+  struct forkq__copied copied = forkq__outbox_copy(&feeder->outbox, list, skip);
+  count_put(feeder, copied.bytes);
+  return copied.messages;
 }
 
 /* Who waits says so before it looks, and who makes room does so before it looks for waiters:
@@ -143,9 +153,10 @@ static void release_bytes(struct forkq__feeder *feeder, const struct forkq__buff
 static void give_back(struct forkq__feeder *feeder, uint64_t items) {
   struct forkq__channel *channel = feeder->channel;
   uint64_t owed = atomic_exchange(&feeder->owed, 0) + items;
-  if (owed == 0)
+  if (owed == 0 || channel->cell == FORKQ__NO_CELL)
     return;
-  if (forkq__ledger_return(channel->ledger, channel->cell, owed))
+  if (forkq__ledger_return(channel->ledger, channel->cell, channel->liveness.tasks.owner,
+                           owed))
     forkq__slots_freed(feeder->slots, channel->room_fd);
   else
     atomic_fetch_add(&feeder->owed, owed);
@@ -270,6 +281,14 @@ static void cancel_through(void *arg) {
   forkq__feeder_unlock(through->feeder);
 }
 
+/* Whether the process may write: its descriptor is the pipe still, and nobody has taken it for dead
+ * because it has closed what shows that it lives. */
+static int check_pipe(struct forkq__feeder *feeder) {
+  bool may = forkq__channel_has_pipe(feeder->channel) &&
+             forkq__channel_owns_cell(feeder->channel);
+  return may ? 0 : -EBADF;
+}
+
 /* 0, FORKQ__STOPPED when nothing more is to be sent, FORKQ_EBROKEN, or -EBADF. */
 static int lock_write(struct forkq__feeder *feeder, struct through *through) {
   int r;
@@ -281,10 +300,19 @@ static int lock_write(struct forkq__feeder *feeder, struct through *through) {
     r = forkq__channel_lock_write(feeder->channel,
                                   forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS));
   } while (r == FORKQ_TIMEDOUT);
-  if (r < 0 || forkq__channel_has_pipe(feeder->channel))
+  if (r < 0 || (r = check_pipe(feeder)) == 0)
     return r;
   forkq__channel_unlock_write(feeder->channel);
-  return -EBADF;
+  return r;
+}
+
+/* The same of who has the lock, and may have had it for long; it is given up if the result is not
+ * 0. */
+static int check_with_lock(struct forkq__feeder *feeder) {
+  int r = stopped(feeder) ? FORKQ__STOPPED : check_pipe(feeder);
+  if (r != 0)
+    forkq__channel_unlock_write(feeder->channel);
+  return r;
 }
 
 /* Waits for room in the pipe. The thread of the feeder is nobody's to cancel. */
@@ -319,12 +347,8 @@ static int send_run(struct forkq__feeder *feeder, struct forkq__buffer *first,
     if (r != FORKQ__NO_ROOM)
       return r;
     wait_room(feeder, through, keep_lock);
-    if (stopped(feeder)) {
-      if (keep_lock)
-        forkq__channel_unlock_write(channel);
-      return FORKQ__STOPPED;
-    }
-    if (!keep_lock && (r = lock_write(feeder, through)) != 0)
+    r = keep_lock ? check_with_lock(feeder) : lock_write(feeder, through);
+    if (r != 0)
       return r;
   }
 }
@@ -344,10 +368,8 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
       r = lock_write(feeder, NULL);
     }
     b = last->next;
-    if (r == 0 && b != NULL && stopped(feeder)) {
-      forkq__channel_unlock_write(feeder->channel);
-      r = FORKQ__STOPPED;
-    }
+    if (r == 0 && b != NULL)
+      r = check_with_lock(feeder);
   }
   if (r == 0)
     forkq__channel_unlock_write(feeder->channel);
@@ -409,7 +431,7 @@ static void send_until(struct forkq__feeder *feeder, const struct forkq__buffer 
   if (outbox->head == NULL || feeder->in_flight != NULL || channel->read_fd < 0 ||
       forkq__channel_try_lock_write(channel) != 0)
     return;
-  if (!forkq__channel_has_pipe(channel))
+  if (check_pipe(feeder) < 0)
     feeder->failed = -EBADF; /* the thread says so of each item */
   for (struct forkq__buffer *last; feeder->failed == 0 && outbox->head != end &&
                                    (last = send_here(feeder, outbox->head)) != NULL;) {
@@ -476,10 +498,8 @@ int forkq__feeder_open_cell(struct forkq__feeder *feeder) {
   if (feeder->failed != 0)
     return feeder->failed;
   uint32_t cell = channel->cell;
-  if (cell != FORKQ__NO_CELL) {
-    bool own = forkq__ledger_owns(channel->ledger, cell, channel->liveness.tasks.owner);
-    return own ? 0 : -EBADF;
-  }
+  if (cell != FORKQ__NO_CELL)
+    return forkq__channel_owns_cell(channel) ? 0 : -EBADF;
   struct forkq__witness witness = forkq__channel_witness(channel);
   int r = forkq__ledger_open(channel->ledger, &channel->liveness, witness, &cell);
   if (r < 0)
@@ -529,12 +549,20 @@ static void retire(struct forkq__feeder *feeder) {
   pthread_detach(feeder->thread);
 }
 
+static void look_if_due(struct forkq__feeder *feeder) {
+  if (forkq__os_now() >= feeder->look_at)
+    feeder->look(feeder->arg);
+}
+
 /* Whether there was work before the thread had been idle for too long. */
 static bool wait_for_work(struct forkq__feeder *feeder) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, IDLE_MS);
-  while (!has_work(feeder) && forkq__os_now() < deadline) {
+  while (!has_work(feeder) &&
+         (feeder->look_at != FORKQ__FOREVER || forkq__os_now() < deadline)) {
     feeder->idle = true;
-    forkq__mutex_wait(&feeder->mutex, &feeder->work, deadline);
+    forkq__mutex_wait(&feeder->mutex, &feeder->work,
+                      feeder->look_at != FORKQ__FOREVER ? feeder->look_at : deadline);
+    look_if_due(feeder);
   }
   feeder->idle = false;
   return has_work(feeder);
@@ -606,17 +634,24 @@ int forkq__feeder_open(struct forkq__feeder *feeder) {
   return feeder->stop_fd < 0 ? feeder->stop_fd : 0;
 }
 
-int forkq__feeder_start(struct forkq__feeder *feeder) {
-  int r = forkq__feeder_open(feeder);
-  if (r < 0 || feeder->state == FORKQ__FEEDER_RUNNING)
-    return r;
-  r = create_thread(feeder);
+int forkq__feeder_start_thread(struct forkq__feeder *feeder) {
+  if (feeder->state == FORKQ__FEEDER_RUNNING)
+    return 0;
+  int r = create_thread(feeder);
   if (r < 0)
     return r == UV_EAGAIN ? FORKQ_ENOTHREAD : r;
   feeder->state = FORKQ__FEEDER_RUNNING;
-  feeder->has_run = true;
   feeder->joined = false;
   return 0;
+}
+
+int forkq__feeder_start(struct forkq__feeder *feeder) {
+  int r = forkq__feeder_open(feeder);
+  if (r == 0)
+    r = forkq__feeder_start_thread(feeder);
+  if (r == 0)
+    feeder->has_run = true;
+  return r;
 }
 
 void forkq__feeder_drop(struct forkq__feeder *feeder) {
@@ -705,11 +740,20 @@ uint64_t forkq__feeder_unsent(struct forkq__feeder *feeder) {
   return feeder->unsent + forkq__ledger_held(channel->ledger, channel->cell);
 }
 
-uint64_t forkq__feeder_due(struct forkq__feeder *feeder) {
+bool forkq__feeder_estate(struct forkq__feeder *feeder,
+                          struct forkq__estate *ret_estate) {
   struct forkq__channel *channel = feeder->channel;
+  if (!forkq__channel_owns_cell(channel) || atomic_load(&feeder->owed) != 0)
+    return false;
   struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
-  return FORKQ__LOAD(cell->accepted) - FORKQ__LOAD(cell->returned) -
-         atomic_load(&feeder->owed);
+  uint64_t returned = FORKQ__LOAD(cell->returned);
+  *ret_estate = (struct forkq__estate){
+    .cell = channel->cell,
+    .owner = channel->liveness.tasks.owner,
+    .due = FORKQ__LOAD(cell->accepted) - returned,
+    .returned = returned,
+  };
+  return true;
 }
 
 struct forkq__buffer *forkq__feeder_take_unsent(struct forkq__feeder *feeder) {
@@ -742,6 +786,7 @@ void forkq__feeder_forked(struct forkq__feeder *feeder) {
   forget_packets(feeder);
   feeder->forking = false;
   feeder->idle = false;
+  feeder->look_at = FORKQ__FOREVER;
   feeder->has_run = false;
   feeder->unsent = 0;
   feeder->owed = 0;

@@ -1,6 +1,6 @@
 /* The feeder: the thread that sends what is in the outbox, and the mutex around both.
  *
- * It starts with a put, and ends when there was nothing to send for a while, so that it does not
+ * It starts with a put, and ends when there was nothing to do for a while, so that it does not
  * keep a process that has no other thread left. A fork leaves it in the parent, with the packets
  * that the parent had; the child starts empty and with none. All functions but the first
  * three and join want the mutex held. */
@@ -37,20 +37,24 @@ struct forkq__feeder {
   bool idle;
   int64_t found_idle; /* when a put last found it so, and how many were put since */
   int64_t pushes;
-  bool closing; /* it ends when all is sent */
-  bool leaving; /* and leaves the cell and the descriptors to the kernel, at exit */
-  bool forking; /* a fork has the mutex */
-  int failed;   /* nothing can be sent any more, for this reason; or 0 */
+  int64_t look_at; /* when the thread is to call `look`; FORKQ__FOREVER: never */
+  bool closing;    /* it ends when all is sent */
+  bool leaving;    /* and leaves the cell and the descriptors to the kernel, at exit */
+  bool forking;    /* a fork has the mutex */
+  int failed;      /* nothing can be sent any more, for this reason; or 0 */
   _Atomic bool abandoned; /* it ends at the next packet; read without the mutex */
   int stop_fd;            /* readable once it is abandoned */
   /* Called for each item that could not be sent, on the thread, without the mutex. */
   void (*lost)(void *arg, int error, const void *data, size_t size);
   /* Called when the thread has let go of the channel, with the mutex. */
   void (*finished)(void *arg);
+  /* Called with the mutex, on the thread, when `look_at` is over; it says when it is to be called
+   * again. */
+  void (*look)(void *arg);
   void *arg;
 };
 
-/* Fields channel, slots, max_bytes, lost, finished and arg are the caller's to set. */
+/* Fields channel, slots, max_bytes, lost, finished, look and arg are the caller's to set. */
 int forkq__feeder_init(struct forkq__feeder *feeder);
 void forkq__feeder_fini(struct forkq__feeder *feeder);
 
@@ -68,12 +72,14 @@ int forkq__feeder_start(struct forkq__feeder *feeder);
 
 /* Whether that is so already. */
 static inline bool forkq__feeder_runs(struct forkq__feeder *feeder) {
-  struct forkq__channel *channel = feeder->channel;
   return feeder->state == FORKQ__FEEDER_RUNNING && !feeder->closing &&
          !feeder->abandoned && feeder->failed == 0 &&
-         forkq__ledger_owns(channel->ledger, channel->cell,
-                            channel->liveness.tasks.owner);
+         forkq__channel_owns_cell(feeder->channel);
 }
+
+/* Makes sure that the thread runs, though it may have nothing to send: to look. 0, FORKQ_ENOTHREAD
+ * or -EMFILE. */
+int forkq__feeder_start_thread(struct forkq__feeder *feeder);
 
 /* For a queue without a feeder: makes sure that this process has a cell, and can be stopped in
  * put_through. Errors of open_cell, or -EMFILE. */
@@ -96,18 +102,20 @@ bool forkq__feeder_full(struct forkq__feeder *feeder);
 void forkq__feeder_wait_room(struct forkq__feeder *feeder, int64_t deadline);
 void forkq__feeder_wake_putters(struct forkq__feeder *feeder);
 
-/* Commits the message that is open in the outbox, or takes over one of `size` bytes that was
- * drafted. */
+/* A slot was taken for each message that is put into the outbox: that which is open there, one that
+ * was drafted, or all of a list but the first `skip`, as many as there is memory for. */
 void forkq__feeder_commit(struct forkq__feeder *feeder);
-void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *draft,
-                         uint32_t size);
+void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *draft);
+uint64_t forkq__feeder_copy(struct forkq__feeder *feeder,
+                            const struct forkq__buffer *list, uint64_t skip);
 
 /* The packets that are not known to be sent, in their order, as a list that is the caller's: those
  * that the thread had in its hands may be. In the child of a fork that had the mutex. */
 struct forkq__buffer *forkq__feeder_take_unsent(struct forkq__feeder *feeder);
 
-/* How many messages the cell's process will have sent when all are that are put. */
-uint64_t forkq__feeder_due(struct forkq__feeder *feeder);
+/* What an heir has to know of this process. False if it has nothing to leave: no cell; or slots to
+ * give back, which nobody could tell from those of its messages. */
+bool forkq__feeder_estate(struct forkq__feeder *feeder, struct forkq__estate *ret_estate);
 
 /* An item for which a slot was taken is not put after all. */
 void forkq__feeder_withdraw(struct forkq__feeder *feeder);

@@ -223,11 +223,22 @@ bool forkq__ledger_reap(struct forkq__ledger *ledger,
   return FORKQ__LOAD(ledger->returned) != before;
 }
 
-static bool is_open(struct forkq__ledger *ledger, const struct forkq__estate *estate) {
+/* Of the messages that the heir has, those that the dead process has not sent. What it held and
+ * somebody has given back is lost: so it is not more than it held. */
+static uint64_t left_of(const struct forkq__estate *estate, struct forkq__cell *cell) {
+  int64_t unsent = (int64_t)(estate->due - FORKQ__LOAD(cell->sent));
+  uint64_t holds = held(cell);
+  if (unsent <= 0)
+    return 0;
+  return (uint64_t)unsent < holds ? (uint64_t)unsent : holds;
+}
+
+/* A reap that has found the process dead has given back what it held but what is in doubt. */
+bool forkq__ledger_is_open(struct forkq__ledger *ledger,
+                           const struct forkq__estate *estate) {
   struct forkq__cell *cell = &ledger->cells[estate->cell];
-  uint32_t state = FORKQ__LOAD(cell->state);
-  return FORKQ__LOAD(cell->owners) == estate->owner && (state == USED || state == DEAD) &&
-         (int64_t)(estate->due - FORKQ__LOAD(cell->sent)) > 0;
+  return forkq__ledger_owns(ledger, estate->cell, estate->owner) &&
+         FORKQ__LOAD(cell->returned) == estate->returned && left_of(estate, cell) > 0;
 }
 
 static int take_over_locked(struct forkq__ledger *ledger,
@@ -237,17 +248,16 @@ static int take_over_locked(struct forkq__ledger *ledger,
                             void (*take_over)(void *arg, uint64_t count), void *arg) {
   uint32_t index = estate->cell;
   struct forkq__cell *cell = &ledger->cells[index];
-  if (!is_open(ledger, estate))
+  if (!forkq__ledger_is_open(ledger, estate))
     return FORKQ__NOTHING;
-  if (forkq__ledger_alive(ledger, liveness, FORKQ__NO_CELL, index) ||
-      !finish_write(cell, index, witness))
+  if (!finish_write(cell, index, witness))
     return FORKQ__BUSY;
   finish_take(cell, index, FORKQ__LOAD(ledger->word));
-  int64_t count = (int64_t)(estate->due - FORKQ__LOAD(cell->sent));
+  uint64_t count = left_of(estate, cell);
   if (count > 0) {
     /* The new slots first: a death in between leaves both to be given back. */
-    take_over(arg, (uint64_t)count);
-    add(&cell->returned, &ledger->returned, (uint64_t)count);
+    take_over(arg, count);
+    add(&cell->returned, &ledger->returned, count);
   }
   settle_dead(ledger, liveness, index, witness);
   return count > 0 ? 0 : FORKQ__NOTHING;
@@ -258,8 +268,6 @@ int forkq__ledger_take_over(struct forkq__ledger *ledger,
                             const struct forkq__estate *estate,
                             struct forkq__witness witness,
                             void (*take_over)(void *arg, uint64_t count), void *arg) {
-  if (!is_open(ledger, estate))
-    return FORKQ__NOTHING;
   if (acquire(ledger) != 0)
     return FORKQ__BUSY;
   int r = take_over_locked(ledger, liveness, estate, witness, take_over, arg);
@@ -356,10 +364,12 @@ void forkq__ledger_close(struct forkq__ledger *ledger, struct forkq__liveness *l
   forkq__lock_release(&ledger->lock);
 }
 
-bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint64_t count) {
+bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint32_t owner,
+                          uint64_t count) {
   if (acquire(ledger) != 0)
     return false;
-  add(&ledger->cells[cell].returned, &ledger->returned, count);
+  if (forkq__ledger_owns(ledger, cell, owner))
+    add(&ledger->cells[cell].returned, &ledger->returned, count);
   forkq__lock_release(&ledger->lock);
   return true;
 }
@@ -402,7 +412,7 @@ int forkq__ledger_task_done(struct forkq__ledger *ledger,
 static uint64_t accepted_by_all(struct forkq__ledger *ledger) {
   uint64_t accepted = 0;
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++)
-    accepted += FORKQ__LOAD(ledger->cells[i].accepted);
+    accepted += FORKQ__LOAD_IN_ORDER(ledger->cells[i].accepted);
   return accepted;
 }
 

@@ -36,6 +36,8 @@
 #define FORKQ__LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
 #define FORKQ__STORE(field, value)                                                       \
   atomic_store_explicit(&(field), (value), memory_order_release)
+/* In one order with all others of its kind: see slots.h. */
+#define FORKQ__LOAD_IN_ORDER(field) atomic_load(&(field))
 
 #define FORKQ__CELLS_MAX 4096u
 #define FORKQ__NO_CELL UINT32_MAX
@@ -118,9 +120,11 @@ int forkq__ledger_open(struct forkq__ledger *ledger, struct forkq__liveness *liv
 void forkq__ledger_close(struct forkq__ledger *ledger, struct forkq__liveness *liveness,
                          uint32_t cell);
 
-/* Gives back `count` items that the cell's process has accepted and will not send. False if
- * somebody keeps the lock for longer than a moment: then it is to be tried again. */
-bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint64_t count);
+/* Gives back `count` items that the cell's process, its `owner`, has accepted and will not send;
+ * none if that has it no more. False if somebody keeps the lock for longer than a moment: then it is
+ * to be tried again. */
+bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint32_t owner,
+                          uint64_t count);
 
 /* Gives back what dead processes held. `own` is the caller's cell or FORKQ__NO_CELL. Costs two
  * system calls for each other process with something in its outbox; but of many that ask at the
@@ -129,16 +133,22 @@ bool forkq__ledger_reap(struct forkq__ledger *ledger,
                         const struct forkq__liveness *liveness, uint32_t own,
                         struct forkq__witness witness);
 
-/* Of a dead process, of which the caller has the items: it was the `owner` of `cell`, and would have
- * sent `due` messages in all. `take_over` is called, with the lock, with the number of those that it
- * has not sent, and takes slots for them; then its account is settled. 0; FORKQ__NOTHING if there is
- * nothing to be taken over, now and ever; FORKQ__BUSY if it lives, or what it has sent is not known,
- * or the lock cannot be had: then it is to be tried again. */
+/* Of a dead process, of which the caller has the items: it was the `owner` of `cell`, had given
+ * `returned` items back, and would have sent `due` messages in all. `take_over` is called, with the
+ * lock, with the number of those that it has not sent, and takes slots for them; then its account is
+ * settled. 0; FORKQ__NOTHING if there is nothing to be taken over, now and ever, as when it gave
+ * more items back: which, nobody knows; FORKQ__BUSY if what it has sent is not known, or the lock
+ * cannot be had: then it is to be tried again. */
 struct forkq__estate {
   uint32_t cell;
   uint32_t owner;
   uint64_t due;
+  uint64_t returned;
 };
+
+/* Whether it may be taken over when the process is dead. */
+bool forkq__ledger_is_open(struct forkq__ledger *ledger,
+                           const struct forkq__estate *estate);
 int forkq__ledger_take_over(struct forkq__ledger *ledger,
                             const struct forkq__liveness *liveness,
                             const struct forkq__estate *estate,

@@ -32,16 +32,18 @@ static bool no_proc(int r) {
   return r == -ENOENT || r == -EACCES || r == -EPERM || r == -ENOTDIR || r == -ENOSYS;
 }
 
+static bool is_memory(const struct forkq__liveness *liveness) {
+  uint64_t identity;
+  return forkq__os_identity(liveness->memory_fd, &identity) == 0 &&
+         identity == liveness->identity;
+}
+
 static int open_own(const struct forkq__liveness *liveness, int *fd) {
   if (*fd >= 0)
     return 0;
-  uint64_t identity;
-  int r = forkq__os_identity(liveness->memory_fd, &identity);
-  if (r < 0)
-    return r;
-  if (identity != liveness->identity)
+  if (!is_memory(liveness))
     return -EBADF;
-  r = forkq__os_open_again(liveness->memory_fd);
+  int r = forkq__os_open_again(liveness->memory_fd);
   if (r < 0)
     return no_proc(r) ? 0 : r;
   *fd = r;
@@ -98,9 +100,10 @@ void forkq__liveness_forked(struct forkq__liveness *liveness, bool keep) {
   close_own(liveness, &liveness->tasks.fd);
 }
 
+/* Where the kernel cannot say, or the descriptor is another file's by now, nobody is taken for
+ * dead. */
 static bool is_locked(const struct forkq__liveness *liveness, int64_t byte) {
-  /* Where the kernel cannot say, nobody is taken for dead. */
-  return forkq__os_life_taken(liveness->memory_fd, byte) != 0;
+  return !is_memory(liveness) || forkq__os_life_taken(liveness->memory_fd, byte) != 0;
 }
 
 bool forkq__liveness_lives(const struct forkq__liveness *liveness, uint32_t cell,

@@ -67,10 +67,11 @@ int forkq__lock_check(void) {
   int r = forkq__lock_init(&lock);
   if (r < 0)
     return r;
-  int registered = forkq__os_has_robust_list();
+  void *list = NULL;
+  int error = forkq__os_robust_list(&list);
   if (!is_known_thread(&lock))
     r = FORKQ_ENAMESPACE;
-  else if (registered == 0 || (registered < 0 && !is_freed_at_end(&lock)))
+  else if (error == 0 ? list == NULL : !is_freed_at_end(&lock))
     r = FORKQ_ENOROBUST;
   pthread_mutex_destroy(&lock.mutex);
   return r;
@@ -105,46 +106,76 @@ int forkq__lock_acquire(struct forkq__lock *lock, int64_t deadline,
   return settle(lock, r, repair, arg);
 }
 
+/* The kernel's list of the robust mutexes of this thread has a place for the one that it is just
+ * taking. A waiter that is woken and killed stands there, and the kernel wakes the next in its
+ * stead (handle_futex_death; for a mutex whose owner died since Linux 6.2). pthread_mutex_lock does
+ * the same. */
+static void set_pending(struct forkq__lock *lock) {
+  static _Thread_local struct robust_list_head *head FORKQ__TLS;
+  if (head == NULL && forkq__os_robust_list((void **)&head) != 0)
+    return;
+  if (head != NULL)
+    head->list_op_pending =
+        lock != NULL ? (struct robust_list *)&lock->mutex.__data.__list.__next : NULL;
+  atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* pthread_mutex_lock(3) would do, but that a thread of this process could not be called back from
  * it. Until it is free, or might be. */
-static int sleep_until_free(struct forkq__lock *lock, uint32_t bits, int64_t deadline) {
+static void sleep_until_free(struct forkq__lock *lock, uint32_t bits, int64_t deadline) {
   _Atomic uint32_t *word = word_of(lock);
   uint32_t seen = atomic_load(word);
   if ((seen & FUTEX_TID_MASK) == 0)
-    return 0;
+    return;
   if (!(seen & FUTEX_WAITERS) &&
       !atomic_compare_exchange_strong(word, &seen, seen | FUTEX_WAITERS))
-    return 0;
-  return forkq__os_futex_wait_cancellable(word, seen | FUTEX_WAITERS, deadline, bits);
+    return;
+  (void)forkq__os_futex_wait_cancellable(word, seen | FUTEX_WAITERS, deadline, bits);
 }
 
-static void leave_wait(void *waiting) {
-  atomic_fetch_sub((_Atomic uint32_t *)waiting, 1);
+struct wait {
+  struct forkq__lock *lock;
+  _Atomic uint32_t *waiting;
+};
+
+/* A thread that is cancelled may have been woken: it passes that on. */
+static void cancel_wait(void *arg) {
+  const struct wait *wait = arg;
+  set_pending(NULL);
+  atomic_fetch_sub(wait->waiting, 1);
+  forkq__lock_wake(wait->lock);
 }
 
-static int wait_until_free(struct forkq__lock *lock, _Atomic uint32_t *waiting,
-                           uint32_t bits, int64_t deadline) {
-  int r;
+/* Sleeps, then tries: the result of pthread_mutex_trylock(3). */
+static int wait_and_try(struct forkq__lock *lock, _Atomic uint32_t *waiting,
+                        uint32_t bits, int64_t deadline) {
+  struct wait wait = { lock, waiting };
   atomic_fetch_add(waiting, 1);
-  pthread_cleanup_push(leave_wait, waiting);
-  r = sleep_until_free(lock, bits, deadline);
-  pthread_cleanup_pop(1);
+  set_pending(lock);
+  pthread_cleanup_push(cancel_wait, &wait);
+  sleep_until_free(lock, bits, deadline);
+  pthread_cleanup_pop(0);
+  int r = pthread_mutex_trylock(&lock->mutex); /* which clears what is pending, too */
+  set_pending(NULL);
+  atomic_fetch_sub(waiting, 1);
   return r;
 }
 
 int forkq__lock_await(struct forkq__lock *lock, _Atomic uint32_t *waiting, uint32_t bits,
                       int64_t deadline, forkq__repair_fn repair, void *arg) {
   int r = pthread_mutex_trylock(&lock->mutex);
-  if (r == EBUSY) {
-    (void)wait_until_free(lock, waiting, bits, deadline);
-    r = pthread_mutex_trylock(&lock->mutex);
-  }
+  if (r == EBUSY)
+    r = wait_and_try(lock, waiting, bits, deadline);
   if (r == EBUSY)
     return FORKQ_TIMEDOUT;
   /* Those who wait for a word that somebody else had meanwhile are told of this one's end. */
   if ((r == 0 || r == EOWNERDEAD) && atomic_load(waiting) > 0)
     atomic_fetch_or(word_of(lock), FUTEX_WAITERS);
   return settle(lock, r, repair, arg);
+}
+
+void forkq__lock_wake(struct forkq__lock *lock) {
+  forkq__os_futex_wake(word_of(lock), 1);
 }
 
 void forkq__lock_hasten(struct forkq__lock *lock, uint32_t bits) {

@@ -31,11 +31,12 @@ int forkq__lock_acquire(struct forkq__lock *lock, int64_t deadline,
 
 /* For a lock that is kept for long. `waiting` is shared beside it: how many wait, or were killed
  * there, which costs the others a system call now and then. `bits` is what hasten tells the threads
- * of a process by, which then return FORKQ_TIMEDOUT, or any time. A cancellation point. Of those
- * that are woken one may be killed before it has the lock; so its waiters come back and look. */
+ * of a process by, which then return FORKQ_TIMEDOUT; so do those that wake wakes, one at a time, and
+ * any other may at any time. A cancellation point. */
 int forkq__lock_await(struct forkq__lock *lock, _Atomic uint32_t *waiting, uint32_t bits,
                       int64_t deadline, forkq__repair_fn repair, void *arg);
 void forkq__lock_hasten(struct forkq__lock *lock, uint32_t bits);
+void forkq__lock_wake(struct forkq__lock *lock);
 
 /* 0, FORKQ__BUSY or FORKQ_EBROKEN; never waits. */
 int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg);

@@ -4,51 +4,67 @@
 
 #define NS_PER_MS INT64_C(1000000)
 
-/* More than these that wait are a crowd. */
-#define CROWD 4
-
-static int limited(int64_t ms) {
-  return ms < FORKQ__LOOK_CROWD_MS ? (int)ms : FORKQ__LOOK_CROWD_MS;
+struct forkq__look forkq__look_begin(struct forkq__look_shared *shared, int seats,
+                                     int first_ms, int last_ms) {
+  return (struct forkq__look){
+    .shared = shared, .seats = seats, .seat = -1, .ms = first_ms, .last_ms = last_ms
+  };
 }
 
-/* Those of a crowd, who may all have come at the same time, do not come again at the same time:
+/* Somebody has it: twice as long as one takes at most between two signs. A time in the future can
+ * only come from damaged memory. */
+static bool is_taken(const struct forkq__look *look, int64_t sign, int64_t now) {
+  return sign != 0 && sign <= now && now - sign < 2 * look->last_ms * NS_PER_MS;
+}
+
+static bool take_seat(struct forkq__look *look, int64_t now) {
+  for (int i = 0; i < look->seats; i++) {
+    int64_t sign = atomic_load(&look->shared->seats[i]);
+    if (!is_taken(look, sign, now) &&
+        atomic_compare_exchange_strong(&look->shared->seats[i], &sign, now)) {
+      look->seat = i;
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Those of a crowd may all have come at the same time. They do not come again at the same time, but
  * some earlier, some later than they should, by up to a half. */
-static void set_next(struct forkq__look *look, int64_t now) {
-  int64_t ns = look->ms * NS_PER_MS;
-  if (look->ms > look->last_ms)
-    ns = ns / 2 + now % ns;
-  look->next = now + ns;
+static int64_t rarely(const struct forkq__look *look, int64_t now) {
+  int64_t ns = look->last_ms * FORKQ__LOOK_CROWD * NS_PER_MS;
+  return ns / 2 + now % ns;
 }
 
-void forkq__look_begin(struct forkq__look *look, int first_ms, int last_ms,
-                       uint32_t waiting) {
-  look->last_ms = last_ms;
-  look->ms = waiting > CROWD ? limited((int64_t)last_ms * waiting) : first_ms;
-  set_next(look, forkq__os_now());
-}
-
-int64_t forkq__look_deadline(const struct forkq__look *look, int64_t deadline) {
+int64_t forkq__look_until(struct forkq__look *look, int64_t deadline) {
+  int64_t now = forkq__os_now();
+  if (look->seat >= 0)
+    atomic_store(&look->shared->seats[look->seat], now);
+  bool often = look->seat >= 0 || take_seat(look, now);
+  look->next = now + (often ? look->ms * NS_PER_MS : rarely(look, now));
   return look->next < deadline ? look->next : deadline;
 }
 
-static int smaller(int a, int b) {
-  return a < b ? a : b;
-}
-
-/* Where others look often enough, it comes more rarely; where they do not, as often as one alone. */
-bool forkq__look_due(struct forkq__look *look, _Atomic int64_t *looked) {
+bool forkq__look_due(struct forkq__look *look) {
   int64_t now = forkq__os_now();
   if (now < look->next)
     return false;
-  int64_t since = now - atomic_load(looked);
-  int64_t often = smaller(look->ms, look->last_ms) * NS_PER_MS;
-  bool due = since < 0 || since >= often / 2; /* below 0: the memory was damaged */
+  int64_t looked = atomic_load(&look->shared->looked);
+  bool due = looked > now || now - looked >= look->ms * NS_PER_MS / 2;
   if (due)
-    atomic_store(looked, now);
-  if (!due)
-    look->ms = limited(2 * (int64_t)look->ms);
-  else if (look->ms < look->last_ms || since > 4 * often)
-    look->ms = smaller(2 * look->ms, look->last_ms);
-  set_next(look, now);
+    atomic_store(&look->shared->looked, now);
+  look->ms = 2 * look->ms < look->last_ms ? 2 * look->ms : look->last_ms;
   return due;
+}
+
+bool forkq__look_end(struct forkq__look *look) {
+  if (look->seat < 0)
+    return false;
+  int64_t now = forkq__os_now();
+  bool crowd = true;
+  for (int i = 0; i < look->seats && crowd; i++)
+    crowd = is_taken(look, atomic_load(&look->shared->seats[i]), now);
+  atomic_store(&look->shared->seats[look->seat], 0);
+  look->seat = -1;
+  return crowd;
 }

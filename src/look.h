@@ -1,9 +1,11 @@
 /* Looking from time to time for what nobody announces: what the dead held, a wake-up that died
  * with the woken, somebody who is stopped.
  *
- * Many may wait for the same. Each of them comes so much more rarely that all together look about
- * as often as one would; and the time of the last look is shared, so one that comes just after
- * another leaves it at that. A process that is woken costs the system a tenth of a millisecond. */
+ * Many may wait for the same, and to wake a process costs a tenth of a millisecond. So there are
+ * some seats, in shared memory; who has one looks often, and says from time to time that it still
+ * has it; the others of a crowd look rarely. A seat whose owner has said nothing for a while, as
+ * it was killed, is anybody's. And of those who look often one that comes just after another
+ * leaves it at that. */
 #ifndef FORKQ_LOOK_H
 #define FORKQ_LOOK_H
 
@@ -11,24 +13,36 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How rarely one of a crowd comes at last. */
-#define FORKQ__LOOK_CROWD_MS 30000
+#define FORKQ__SEATS 16
 
-struct forkq__look {
-  int64_t next; /* when it comes again */
-  int ms;       /* how long that is after the last time */
-  int last_ms;  /* how long it is at last for one who waits alone */
+/* How much more rarely one without a seat looks. */
+#define FORKQ__LOOK_CROWD 32
+
+struct forkq__look_shared {
+  _Atomic int64_t seats[FORKQ__SEATS]; /* when its owner last said so; 0: free */
+  _Atomic int64_t looked;              /* when one with a seat last looked */
 };
 
-/* The first look is due after `first_ms`, and then after twice that, up to `last_ms`. `waiting`:
- * how many wait, this one not counted; a few too many, that were killed, do no harm. */
-void forkq__look_begin(struct forkq__look *look, int first_ms, int last_ms,
-                       uint32_t waiting);
+struct forkq__look {
+  struct forkq__look_shared *shared;
+  int seats;    /* of those that there are */
+  int seat;     /* -1: none */
+  int ms;       /* between two looks, with a seat */
+  int last_ms;  /* what that grows to, by doubling */
+  int64_t next; /* when it comes again */
+};
 
-/* Until when to wait. */
-int64_t forkq__look_deadline(const struct forkq__look *look, int64_t deadline);
+/* The first look of one with a seat is due after `first_ms`. */
+struct forkq__look forkq__look_begin(struct forkq__look_shared *shared, int seats,
+                                     int first_ms, int last_ms);
 
-/* Whether it is time to look. `looked` is shared; 0 at first. */
-bool forkq__look_due(struct forkq__look *look, _Atomic int64_t *looked);
+/* Until when to wait now. */
+int64_t forkq__look_until(struct forkq__look *look, int64_t deadline);
+
+/* After the wait: whether it is time to look. */
+bool forkq__look_due(struct forkq__look *look);
+
+/* No more waiting. Whether one of a crowd is to be woken, to take over the seat. */
+bool forkq__look_end(struct forkq__look *look);
 
 #endif

@@ -253,8 +253,17 @@ int forkq__os_memory_create(const char *name, size_t size, int64_t more) {
   return fd;
 }
 
+/* In pieces: kernels before 6.11 began anew at each signal. */
+#define BACKED_AT_ONCE (1024 * 1024)
+
 int forkq__os_memory_back(int fd, int64_t offset, size_t size) {
-  return UNCANCELLED(fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, (off_t)size));
+  int r = 0;
+  for (size_t done = 0; done < size && r == 0; done += BACKED_AT_ONCE) {
+    size_t piece = size - done < BACKED_AT_ONCE ? size - done : BACKED_AT_ONCE;
+    r = UNCANCELLED(
+        fallocate(fd, FALLOC_FL_KEEP_SIZE, offset + (off_t)done, (off_t)piece));
+  }
+  return r;
 }
 
 int forkq__os_memory_map(int fd, size_t size, void **ret_memory) {
@@ -350,8 +359,19 @@ int forkq__os_life_taken(int fd, int64_t byte) {
   return r < 0 ? r : lock.l_type != F_UNLCK;
 }
 
+/* A zombie's descriptor is readable (pidfd_open(2)). */
+static bool is_zombie(pid_t pid) {
+  int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+  if (fd < 0)
+    return false;
+  struct pollfd ended = { .fd = fd, .events = POLLIN };
+  bool zombie = forkq__os_poll(&ended, 1, FORKQ__NOWAIT) > 0;
+  forkq__os_close(fd);
+  return zombie;
+}
+
 bool forkq__os_process_gone(pid_t pid) {
-  return kill(pid, 0) != 0 && errno == ESRCH;
+  return (kill(pid, 0) != 0 && errno == ESRCH) || is_zombie(pid);
 }
 
 /* The kernel tells it without /proc since Linux 6.11. The headers of Debian 12 are older. */
@@ -388,10 +408,9 @@ pid_t forkq__os_thread(void) {
   return (pid_t)syscall(SYS_gettid);
 }
 
-int forkq__os_has_robust_list(void) {
-  void *head = NULL;
+int forkq__os_robust_list(void **ret_list) {
   size_t size;
-  return syscall(SYS_get_robust_list, 0, &head, &size) < 0 ? -errno : head != NULL;
+  return syscall(SYS_get_robust_list, 0, ret_list, &size) < 0 ? -errno : 0;
 }
 
 void *forkq__os_wiped_page(void) {

@@ -16,6 +16,10 @@
 #include <sys/uio.h>
 #include <time.h>
 
+/* Thread-local variables of a few bytes have a place that needs no call to be found, also where the
+ * library is loaded later. */
+#define FORKQ__TLS __attribute__((tls_model("initial-exec")))
+
 /* Outcomes inside the library. They are neither an errno nor a code of forkq/base.h, so that no
  * failure of a system call is taken for one of them. */
 enum {
@@ -109,7 +113,7 @@ int forkq__os_life_take(int fd, int64_t byte, bool own_description);
 int forkq__os_life_drop(int fd, int64_t byte, bool own_description);
 int forkq__os_life_taken(int fd, int64_t byte);
 
-/* Whether no process has this number, not even a zombie. */
+/* Whether no process has this number, or one that has ended and was not yet waited for. */
 bool forkq__os_process_gone(pid_t pid);
 
 /* Which PID namespace the process is in, as a number; 0: cannot be told. */
@@ -118,10 +122,10 @@ uint64_t forkq__os_pid_namespace(void);
 /* Whether its parent is outside its PID namespace, so far as that can be told. */
 bool forkq__os_parent_is_outside(void);
 
-/* The calling thread's number; and whether the kernel has its list of robust locks
- * (get_robust_list(2)): 1, 0 or a negative errno. */
+/* The calling thread's number; and its list of robust mutexes, a struct robust_list_head of
+ * <linux/futex.h>, or NULL where the kernel has none (get_robust_list(2)): 0 or a negative errno. */
 pid_t forkq__os_thread(void);
-int forkq__os_has_robust_list(void);
+int forkq__os_robust_list(void **ret_list);
 
 /* Memory that is all zero in a child of the process, however it was made; or NULL. */
 void *forkq__os_wiped_page(void);

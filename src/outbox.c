@@ -29,7 +29,9 @@ void forkq__outbox_free(struct forkq__buffer *list) {
   }
 }
 
+/* A function that was to write a message may not have returned. */
 void forkq__outbox_fini(struct forkq__outbox *outbox) {
+  forkq__outbox_free(outbox->open.first);
   forkq__outbox_free(outbox->head);
   forkq__outbox_free(outbox->spare);
   forkq__outbox_init(outbox);
@@ -226,6 +228,7 @@ void forkq__outbox_commit(struct forkq__outbox *outbox) {
   }
   if (outbox->open.first != NULL)
     link_at_end(outbox, outbox->open.first, outbox->open.last);
+  outbox->open.first = NULL;
 }
 
 void forkq__outbox_rollback(struct forkq__outbox *outbox) {
@@ -314,9 +317,9 @@ static int copy_frame(struct forkq__outbox *outbox, struct forkq__frame frame, b
   return r;
 }
 
-/* The frames of one packet; *skip and *copied count whole messages. */
+/* The frames of one packet; *skip counts whole messages. */
 static int copy_packet(struct forkq__outbox *outbox, const struct forkq__packet *packet,
-                       uint64_t *skip, uint64_t *copied) {
+                       uint64_t *skip, struct forkq__copied *copied) {
   bool fragment = packet->flags & FORKQ__FRAGMENT;
   bool first = !fragment || packet->flags & FORKQ__FIRST;
   bool last = !fragment || packet->flags & FORKQ__LAST;
@@ -330,16 +333,17 @@ static int copy_packet(struct forkq__outbox *outbox, const struct forkq__packet 
     int r = copy_frame(outbox, frame, first, last);
     if (r < 0)
       return r;
-    *copied += last;
+    copied->messages += last;
+    copied->bytes += last ? outbox->open.size : 0;
   }
   return 0;
 }
 
-int forkq__outbox_copy(struct forkq__outbox *outbox, const struct forkq__buffer *list,
-                       uint64_t skip, uint64_t *ret_copied) {
+struct forkq__copied forkq__outbox_copy(struct forkq__outbox *outbox,
+                                        const struct forkq__buffer *list, uint64_t skip) {
+  struct forkq__copied copied = { 0 };
   int r = 0;
-  *ret_copied = 0;
   for (const struct forkq__buffer *b = list; b != NULL && r == 0; b = b->next)
-    r = copy_packet(outbox, &b->packet, &skip, ret_copied);
-  return r;
+    r = copy_packet(outbox, &b->packet, &skip, &copied);
+  return copied;
 }

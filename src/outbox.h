@@ -55,10 +55,14 @@ typedef int (*forkq__visit_fn)(void *arg, const void *data, size_t size);
 int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, void *arg);
 
 /* Messages in a list of packets; and copies all but the first `skip` of them to the end of the
- * outbox: 0 or -ENOMEM, *ret_copied says how many. */
+ * outbox, as far as there is memory. */
+struct forkq__copied {
+  uint64_t messages;
+  uint64_t bytes;
+};
 uint64_t forkq__outbox_count(const struct forkq__buffer *list);
-int forkq__outbox_copy(struct forkq__outbox *outbox, const struct forkq__buffer *list,
-                       uint64_t skip, uint64_t *ret_copied);
+struct forkq__copied forkq__outbox_copy(struct forkq__outbox *outbox,
+                                        const struct forkq__buffer *list, uint64_t skip);
 
 /* The first packets of the deque, up to `last`, as a list that is the caller's. */
 struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,

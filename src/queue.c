@@ -50,9 +50,8 @@ static int pack(struct forkq__outbox *outbox, const struct forkq__source *source
 
 bool forkq__queue_reap(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
-  if (queue->channel.spill.fd < 0 || queue->channel.read_fd < 0)
+  if (queue->channel.spill.fd < 0)
     return false;
-  (void)forkq__queue_take_over(queue); /* before its items would be given back */
   bool taken = forkq__channel_settle_reads(&queue->channel);
   if (!forkq__channel_reap(&queue->channel) && !taken)
     return false;
@@ -107,20 +106,40 @@ static int try_slot(forkq_queue_t *queue, bool reap) {
   return r < 0 ? r : try_next_slot(queue, reap);
 }
 
-static void drop_draft(void *arg) {
-  (void)arg;
+struct put_wait {
+  forkq_queue_t *queue;
+  struct forkq__look look;
+  bool waited;
+  bool reap;
+};
+
+static void end_wait(struct put_wait *wait) {
+  struct forkq__segment *segment = wait->queue->segment;
+  bool crowd = forkq__look_end(&wait->look);
+  /* Others may have been passed over for this wake-up. */
+  if (crowd || (wait->waited && !forkq__slots_full(&segment->slots, &segment->ledger)))
+    forkq__slots_freed(&segment->slots, wait->queue->channel.room_fd);
+}
+
+/* A thread that is cancelled in its wait has put nothing. */
+static void cancel_wait(void *arg) {
+  end_wait(arg);
   forkq__source_drop_draft();
 }
 
-/* Waits for what a put lacks. A thread that is cancelled here has put nothing. */
-static void wait_for_change(forkq_queue_t *queue, int64_t deadline) {
+/* Waits for what a put lacks. */
+static void wait_for_change(struct put_wait *wait, int64_t deadline) {
+  forkq_queue_t *queue = wait->queue;
   struct forkq__segment *segment = queue->segment;
-  pthread_cleanup_push(drop_draft, NULL);
+  int64_t until = forkq__look_until(&wait->look, deadline);
+  pthread_cleanup_push(cancel_wait, wait);
   if (forkq__feeder_full(&queue->feeder))
-    forkq__feeder_wait_room(&queue->feeder, deadline);
+    forkq__feeder_wait_room(&queue->feeder, until);
   else
-    forkq__slots_wait(&segment->slots, &segment->ledger, deadline);
+    forkq__slots_wait(&segment->slots, &segment->ledger, until);
   pthread_cleanup_pop(0);
+  wait->waited = true;
+  wait->reap = forkq__look_due(&wait->look);
 }
 
 /* Takes the mutex. */
@@ -129,43 +148,36 @@ static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_FULL : r;
 }
 
-/* Takes the mutex and a slot, for which it waits without the mutex; neither if it fails. */
-static int lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
-  struct forkq__segment *segment = queue->segment;
-  struct forkq__look look;
-  bool waited = false, reap = true;
-  for (;;) {
-    int r = lock_to_put(queue, deadline);
-    if (r < 0)
-      return r;
-    r = try_slot(queue, reap);
-    if (r == 0)
-      break;
+/* Takes the mutex and a slot; neither if it fails. FORKQ__NOTHING: it is to be tried again. */
+static int try_lock_with_slot(forkq_queue_t *queue, int64_t deadline, bool reap) {
+  int r = lock_to_put(queue, deadline);
+  if (r < 0)
+    return r;
+  r = try_slot(queue, reap);
+  if (r != 0)
     forkq__feeder_unlock(&queue->feeder);
-    if (r != FORKQ__NOTHING)
-      return r;
-    if (deadline == FORKQ__NOWAIT)
-      return FORKQ_FULL;
-    if (waited && forkq__os_now() >= deadline)
-      return FORKQ_TIMEDOUT;
-    if (!waited)
-      forkq__look_begin(&look, FIRST_LOOK_MS, LAST_LOOK_MS,
-                        atomic_load(&segment->slots.waiters));
-    waited = true;
-    wait_for_change(queue, forkq__look_deadline(&look, deadline));
-    reap = forkq__look_due(&look, &segment->slots.looked);
-  }
-  /* Others may have been passed over for this wake-up. */
-  if (waited && !forkq__slots_full(&segment->slots, &segment->ledger))
-    forkq__slots_freed(&segment->slots, queue->channel.room_fd);
-  return 0;
+  return r;
 }
 
-/* With the mutex: a message of this size was accepted. */
-static void count_bytes(forkq_queue_t *queue, uint32_t size) {
-  uint32_t cell = queue->channel.cell;
-  _Atomic uint64_t *bytes = &queue->segment->ledger.cells[cell].accepted_bytes;
-  atomic_store_explicit(bytes, atomic_load(bytes) + size, memory_order_release);
+static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
+  struct forkq__look look = forkq__look_begin(&queue->segment->slots.look, FORKQ__SEATS,
+                                              FIRST_LOOK_MS, LAST_LOOK_MS);
+  struct put_wait wait = { .queue = queue, .look = look };
+  int r;
+  do {
+    wait_for_change(&wait, deadline);
+    r = try_lock_with_slot(queue, deadline, wait.reap);
+  } while (r == FORKQ__NOTHING && forkq__os_now() < deadline);
+  end_wait(&wait);
+  return r == FORKQ__NOTHING ? FORKQ_TIMEDOUT : r;
+}
+
+/* The same, and waits for the slot, without the mutex. */
+static int lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
+  int r = try_lock_with_slot(queue, deadline, true);
+  if (r != FORKQ__NOTHING)
+    return r;
+  return deadline == FORKQ__NOWAIT ? FORKQ_FULL : wait_for_slot(queue, deadline);
 }
 
 /* What is packed while other threads wait for the mutex is one frame at most. */
@@ -186,7 +198,6 @@ static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source
     forkq__feeder_withdraw(&queue->feeder);
     return r;
   }
-  count_bytes(queue, outbox->open.size);
   forkq__feeder_commit(&queue->feeder);
   return 0;
 }
@@ -262,11 +273,9 @@ static int write_draft(forkq_queue_t *queue, const struct forkq__source *source,
 /* With the mutex and a slot. */
 static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
                         const struct forkq__source *source) {
-  uint32_t size = draft->open.size;
   if (source->data == NULL)
-    queue->drafted_packets = size / FORKQ__FRAME_MAX + 1;
-  count_bytes(queue, size);
-  forkq__feeder_adopt(&queue->feeder, draft, size);
+    queue->drafted_packets = draft->open.size / FORKQ__FRAME_MAX + 1;
+  forkq__feeder_adopt(&queue->feeder, draft);
 }
 
 /* Sends the draft before it returns, when it is the thread's turn. The slot is gone with the cell
@@ -278,7 +287,7 @@ static int put_through(forkq_queue_t *queue, struct forkq__outbox *draft,
   if (feeder->closing || atomic_load(&feeder->abandoned)) {
     if (queue->channel.cell != FORKQ__NO_CELL)
       forkq__feeder_withdraw(feeder);
-    drop_draft(NULL);
+    forkq__source_drop_draft();
     return FORKQ_ECLOSED;
   }
   adopt_draft(queue, draft, source);
@@ -292,7 +301,7 @@ static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
   if (r == 0)
     r = lock_with_slot(queue, deadline);
   if (r < 0) {
-    drop_draft(NULL);
+    forkq__source_drop_draft();
     return r;
   }
   if (queue->simple) {
@@ -473,7 +482,6 @@ void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
   struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
   if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
     return;
-  (void)forkq__queue_take_over(queue);
   forkq__feeder_send_now(&queue->feeder);
   bool more = queue->feeder.in_flight != NULL || queue->feeder.outbox.head != NULL;
   forkq__feeder_unlock(&queue->feeder);
@@ -567,19 +575,11 @@ static int receive_wait(forkq_queue_t *queue, forkq_item_t *item, int64_t deadli
   return r;
 }
 
-/* A process that is heir to items looks up from its sleep until it is not. */
 static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
-  for (;;) {
-    int r = receive_ready(queue, item, deadline);
-    if (r != FORKQ__NOTHING)
-      return r;
-    if (deadline == FORKQ__NOWAIT)
-      return FORKQ_EMPTY;
-    int64_t until = forkq__queue_inherited_deadline(queue, deadline);
-    r = receive_wait(queue, item, until);
-    if (r != FORKQ_TIMEDOUT || until == deadline)
-      return r;
-  }
+  int r = receive_ready(queue, item, deadline);
+  if (r != FORKQ__NOTHING)
+    return r;
+  return deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : receive_wait(queue, item, deadline);
 }
 
 static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
@@ -676,7 +676,7 @@ int64_t forkq_queue_qsize(forkq_queue_t *queue) {
 static bool finished(forkq_queue_t *queue) {
   if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
     return false;
-  bool is = queue->feeder.state == FORKQ__FEEDER_FINISHED;
+  bool is = queue->feeder.state == FORKQ__FEEDER_FINISHED && queue->feeder.has_run;
   forkq__feeder_unlock(&queue->feeder);
   return is;
 }

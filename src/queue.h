@@ -8,6 +8,7 @@
 
 #include "feeder.h"
 #include "lifecycle.h"
+#include "os.h"
 #include "segment.h"
 
 #include <forkq/handover.h>
@@ -38,11 +39,12 @@ struct forkq_queue {
   _Atomic bool join_cancelled;
   /* Of the process that forked this one: see queue_inherit.c. With the feeder's mutex. */
   struct {
-    struct forkq__buffer *packets;
+    struct forkq__buffer *_Atomic packets; /* without the mutex */
     struct forkq__estate estate;
-    int64_t look_at;
+    int look_ms;
   } inherited;
-  uint64_t due;                    /* before a fork: see forkq__feeder_due */
+  struct forkq__estate estate; /* this process's own, before a fork */
+  bool has_estate;
   _Atomic int getters;             /* threads of this process in a get */
   _Atomic uint64_t abandoned_seen; /* tasks that joins of this process have reported */
 };
@@ -54,10 +56,6 @@ forkq_queue_t *forkq__queue_of(const struct forkq__life *life);
  * own if this succeeds. */
 int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
                        const forkq_queue_options_t *options);
-
-/* Thread-local variables of a few bytes have a place that needs no call to be found, also where the
- * library is loaded later. */
-#define FORKQ__TLS __attribute__((tls_model("initial-exec")))
 
 /* Whether the calling thread is in a packing function of the user's: it was, and is still. */
 extern _Thread_local bool forkq__packing FORKQ__TLS;
@@ -144,13 +142,13 @@ bool forkq__queue_getting_here(void);
 
 /* What a parent had put and not sent. Before its fork it notes how much that is; then the child is
  * heir to it, in case that the parent does not send it. take_over: if the parent is dead, the child
- * sends it; whether there was any. With the feeder's mutex. deadline: that of a wait, earlier while
- * the child is to look whether the parent lives. */
-void forkq__queue_note_due(forkq_queue_t *queue);
+ * sends it. With the feeder's mutex. begin_looking has the feeder do that from time to time, and is
+ * called without the mutex: false if it cannot be had. */
+void forkq__queue_note_estate(forkq_queue_t *queue);
 void forkq__queue_inherit(forkq_queue_t *queue);
-bool forkq__queue_take_over(forkq_queue_t *queue);
-int64_t forkq__queue_inherited_deadline(forkq_queue_t *queue, int64_t deadline);
+void forkq__queue_take_over(forkq_queue_t *queue);
 void forkq__queue_drop_inherited(forkq_queue_t *queue);
+bool forkq__queue_begin_looking(forkq_queue_t *queue);
 
 /* Takes back what the dead held. With the feeder's mutex, which keeps the descriptors open. */
 bool forkq__queue_reap(forkq_queue_t *queue);

@@ -1,25 +1,27 @@
 /* What a parent had put and not sent when it forked. It is the parent's to send. But a parent may
  * end without sending it, as daemon(3) has it end; so the child keeps the copies that it has
- * anyway, and where it finds the parent dead, and what it held not given back, it sends them. */
+ * anyway, and its feeder looks from time to time whether the parent lives. Where it finds the parent
+ * dead, and what it held not given back, it sends them. */
 #include "queue.h"
 
 #include "os.h"
 
-/* Between two looks whether the parent lives. */
-#define LOOK_MS 20
+/* The first look after this, and then ever more rarely, down to the last. */
+#define FIRST_LOOK_MS 10
+#define LAST_LOOK_MS 200
 
 /* More packets than these no child keeps: it may never use the queue, and never free them. */
 #define PACKETS_MAX 16384
 
-void forkq__queue_note_due(forkq_queue_t *queue) {
-  struct forkq__channel *channel = &queue->channel;
-  queue->due = channel->cell != FORKQ__NO_CELL ? forkq__feeder_due(&queue->feeder) : 0;
+void forkq__queue_note_estate(forkq_queue_t *queue) {
+  queue->has_estate = forkq__feeder_estate(&queue->feeder, &queue->estate);
 }
 
+/* The pointer first: a fork without the mutex may come in between. */
 void forkq__queue_drop_inherited(forkq_queue_t *queue) {
-  forkq__outbox_free(queue->inherited.packets);
-  queue->inherited.packets = NULL;
+  forkq__outbox_free(atomic_exchange(&queue->inherited.packets, NULL));
   queue->channel.liveness.spared = FORKQ__NO_CELL;
+  queue->feeder.look_at = FORKQ__FOREVER;
 }
 
 static bool is_too_much(const struct forkq__buffer *packets) {
@@ -30,29 +32,31 @@ static bool is_too_much(const struct forkq__buffer *packets) {
   return count > PACKETS_MAX;
 }
 
-/* The parent may have inherited in turn, and had nothing of its own: then this child is heir to
- * that. */
-void forkq__queue_inherit(forkq_queue_t *queue) {
-  struct forkq__channel *channel = &queue->channel;
-  struct forkq__feeder *feeder = &queue->feeder;
-  if (!feeder->forking || queue->simple || channel->cell == FORKQ__NO_CELL)
-    return;
-  struct forkq__buffer *packets = forkq__feeder_take_unsent(feeder);
-  if (packets == NULL)
-    return;
-  forkq__queue_drop_inherited(queue);
+static void inherit_packets(forkq_queue_t *queue, struct forkq__buffer *packets) {
   if (is_too_much(packets)) {
     forkq__outbox_free(packets);
     return;
   }
   queue->inherited.packets = packets;
-  queue->inherited.look_at = 0;
-  channel->liveness.spared = channel->cell;
-  queue->inherited.estate = (struct forkq__estate){
-    .cell = channel->cell,
-    .owner = channel->liveness.tasks.owner,
-    .due = queue->due,
-  };
+  queue->inherited.estate = queue->estate;
+  queue->channel.liveness.spared = queue->estate.cell;
+}
+
+/* The parent may have inherited in turn, and had nothing of its own: then this child is heir to
+ * that. */
+void forkq__queue_inherit(forkq_queue_t *queue) {
+  if (!queue->feeder.forking) { /* all this may have been in the middle of a change */
+    queue->inherited.packets = NULL;
+    queue->channel.liveness.spared = FORKQ__NO_CELL;
+    return;
+  }
+  struct forkq__buffer *packets = NULL;
+  if (queue->has_estate && !queue->simple)
+    packets = forkq__feeder_take_unsent(&queue->feeder);
+  if (packets == NULL)
+    return;
+  forkq__queue_drop_inherited(queue);
+  inherit_packets(queue, packets);
 }
 
 /* Under the ledger's lock: slots, and then the items. What does not fit into memory is given back
@@ -63,7 +67,7 @@ struct heir {
   uint64_t copied;
 };
 
-static void take_over(void *arg, uint64_t count) {
+static void take_items(void *arg, uint64_t count) {
   struct heir *heir = arg;
   forkq_queue_t *queue = heir->queue;
   struct forkq__segment *segment = queue->segment;
@@ -72,19 +76,19 @@ static void take_over(void *arg, uint64_t count) {
   heir->taken = count < there ? count : there;
   for (uint64_t i = 0; i < heir->taken; i++)
     forkq__slots_take_over(&segment->slots, &segment->ledger, queue->channel.cell);
-  (void)forkq__outbox_copy(&queue->feeder.outbox, packets, there - heir->taken,
-                           &heir->copied);
+  heir->copied = forkq__feeder_copy(&queue->feeder, packets, there - heir->taken);
 }
 
-static int try_take_over(forkq_queue_t *queue) {
+/* Of a parent that is dead. 0, FORKQ__BUSY or FORKQ_TIMEDOUT if that is to be tried again, or why
+ * there is nothing to be taken over. */
+static int take_over(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   struct heir heir = { .queue = queue };
   int r = forkq__feeder_start(&queue->feeder);
-  if (r < 0)
-    return FORKQ__BUSY;
-  r = forkq__ledger_take_over(channel->ledger, &channel->liveness,
-                              &queue->inherited.estate, forkq__channel_witness(channel),
-                              take_over, &heir);
+  if (r == 0)
+    r = forkq__ledger_take_over(channel->ledger, &channel->liveness,
+                                &queue->inherited.estate, forkq__channel_witness(channel),
+                                take_items, &heir);
   if (r != 0)
     return r;
   forkq__feeder_lose(&queue->feeder, heir.taken - heir.copied);
@@ -92,18 +96,41 @@ static int try_take_over(forkq_queue_t *queue) {
   return 0;
 }
 
-bool forkq__queue_take_over(forkq_queue_t *queue) {
-  int64_t now = forkq__os_now();
-  if (queue->inherited.packets == NULL || now < queue->inherited.look_at)
+/* Whether this process is not to look again: the parent has sent or given back what it had, or it is
+ * taken over, or it cannot be. */
+static bool is_settled(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  const struct forkq__estate *estate = &queue->inherited.estate;
+  if (!forkq__ledger_is_open(channel->ledger, estate))
+    return true;
+  if (forkq__ledger_alive(channel->ledger, &channel->liveness, FORKQ__NO_CELL,
+                          estate->cell))
     return false;
-  queue->inherited.look_at = forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS);
-  int r = try_take_over(queue);
-  if (r != FORKQ__BUSY)
-    forkq__queue_drop_inherited(queue);
-  return r == 0;
+  int r = take_over(queue);
+  return r != FORKQ__BUSY && r != FORKQ_TIMEDOUT;
 }
 
-int64_t forkq__queue_inherited_deadline(forkq_queue_t *queue, int64_t deadline) {
-  bool heir = queue->inherited.packets != NULL;
-  return heir ? forkq__os_deadline_within(deadline, LOOK_MS) : deadline;
+void forkq__queue_take_over(forkq_queue_t *queue) {
+  if (queue->inherited.packets == NULL)
+    return;
+  if (is_settled(queue)) {
+    forkq__queue_drop_inherited(queue);
+    return;
+  }
+  int ms = queue->inherited.look_ms;
+  queue->feeder.look_at = forkq__os_deadline_within(FORKQ__FOREVER, ms);
+  queue->inherited.look_ms = 2 * ms < LAST_LOOK_MS ? 2 * ms : LAST_LOOK_MS;
+}
+
+bool forkq__queue_begin_looking(forkq_queue_t *queue) {
+  if (queue->inherited.packets == NULL)
+    return true;
+  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+    return false;
+  queue->inherited.look_ms = FIRST_LOOK_MS;
+  forkq__queue_take_over(queue);
+  if (queue->inherited.packets != NULL && forkq__feeder_start_thread(&queue->feeder) < 0)
+    forkq__queue_drop_inherited(queue);
+  forkq__feeder_unlock(&queue->feeder);
+  return true;
 }

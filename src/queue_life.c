@@ -68,6 +68,8 @@ static int find_refusal(const forkq_queue_t *queue) {
 int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks) {
   queue->refusal = find_refusal(queue);
   queue->channel.process_bit = forkq__os_process_bit();
+  if (queue->refusal == 0 && !forkq__queue_begin_looking(queue))
+    return 0; /* the next call does it */
   atomic_store_explicit(&queue->arrived, forks, memory_order_release);
   return queue->refusal;
 }
@@ -132,7 +134,7 @@ static int close_queue(forkq_queue_t *queue, int64_t getters_deadline) {
   if (queue->simple)
     forkq__feeder_stop_put_through(&queue->feeder);
   forkq__queue_end_observing(queue);
-  (void)forkq__queue_take_over(queue);
+  forkq__queue_take_over(queue);
   forkq__queue_drop_inherited(queue);
   queue->feeder.leaving = !left;
   if (left)
@@ -216,11 +218,11 @@ forkq_queue_t *forkq__queue_of(const struct forkq__life *life) {
 
 static void before_fork(struct forkq__life *life, int64_t deadline) {
   struct forkq__feeder *feeder = &forkq__queue_of(life)->feeder;
-  feeder->forking = forkq__feeder_lock(feeder, deadline) == 0;
-  if (!feeder->forking)
+  if (forkq__feeder_lock(feeder, deadline) != 0)
     return;
   forkq__feeder_send_now(feeder);
-  forkq__queue_note_due(forkq__queue_of(life));
+  forkq__queue_note_estate(forkq__queue_of(life));
+  feeder->forking = true;
 }
 
 static void after_fork_parent(struct forkq__life *life) {

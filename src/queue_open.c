@@ -41,6 +41,10 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   return queue;
 }
 
+static void feeder_looks(void *arg) {
+  forkq__queue_take_over(arg);
+}
+
 /* Ties the parts together, once the segment and the descriptors are there. */
 static int start(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
@@ -62,6 +66,7 @@ static int start(forkq_queue_t *queue) {
   queue->feeder.slots = &segment->slots;
   queue->feeder.lost = feeder_lost;
   queue->feeder.finished = feeder_finished;
+  queue->feeder.look = feeder_looks;
   queue->feeder.arg = queue;
   int r = forkq__os_identity(channel->event_fd, &channel->event_identity);
   if (r == 0)

@@ -48,16 +48,23 @@ static void reap(forkq_queue_t *queue) {
   forkq__feeder_unlock(&queue->feeder);
 }
 
+struct join_wait {
+  struct forkq__segment *segment;
+  struct forkq__look look;
+};
+
 static void leave_join(void *arg) {
-  struct forkq__segment *segment = arg;
+  struct join_wait *wait = arg;
+  struct forkq__segment *segment = wait->segment;
   atomic_fetch_sub(&segment->joiners, 1);
+  if (forkq__look_end(&wait->look))
+    forkq__os_futex_wake(&segment->joined_event, 1);
 }
 
-static int wait_in_join(forkq_queue_t *queue, int64_t deadline) {
+static int wait_in_join(forkq_queue_t *queue, struct forkq__look *look,
+                        int64_t deadline) {
   struct forkq__segment *segment = queue->segment;
-  struct forkq__look look;
   bool look_now = true;
-  forkq__look_begin(&look, FIRST_LOOK_MS, LAST_LOOK_MS, atomic_load(&segment->joiners));
   for (;;) {
     uint32_t event = atomic_load(&segment->joined_event);
     if (forkq__ledger_unfinished(&segment->ledger) == 0)
@@ -69,17 +76,23 @@ static int wait_in_join(forkq_queue_t *queue, int64_t deadline) {
     if (forkq__os_now() >= deadline)
       return FORKQ_TIMEDOUT;
     (void)forkq__os_futex_wait_cancellable(&segment->joined_event, event,
-                                           forkq__look_deadline(&look, deadline),
+                                           forkq__look_until(look, deadline),
                                            FORKQ__ANY_BITS);
-    look_now = forkq__look_due(&look, &segment->join_looked);
+    look_now = forkq__look_due(look);
   }
 }
 
 static int wait_all_done(forkq_queue_t *queue, int64_t deadline) {
+  struct forkq__segment *segment = queue->segment;
+  struct join_wait wait = { .segment = segment };
   int r;
-  atomic_fetch_add(&queue->segment->joiners, 1);
-  pthread_cleanup_push(leave_join, queue->segment);
-  r = wait_in_join(queue, deadline);
+  if (forkq__ledger_unfinished(&segment->ledger) == 0)
+    return 0;
+  wait.look =
+      forkq__look_begin(&segment->join_look, FORKQ__SEATS, FIRST_LOOK_MS, LAST_LOOK_MS);
+  atomic_fetch_add(&segment->joiners, 1);
+  pthread_cleanup_push(leave_join, &wait);
+  r = wait_in_join(queue, &wait.look, deadline);
   pthread_cleanup_pop(1);
   return r;
 }

@@ -30,7 +30,7 @@ struct forkq__segment {
   /* Those in join sleep on `event`, which changes when the last task is done. */
   alignas(64) _Atomic uint32_t joined_event;
   _Atomic uint32_t joiners;
-  _Atomic int64_t join_looked; /* see look.h */
+  struct forkq__look_shared join_look;
   struct forkq__slots slots;
   struct forkq__channel_shared channel;
   struct forkq__ledger ledger;

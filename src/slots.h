@@ -3,6 +3,7 @@
 #define FORKQ_SLOTS_H
 
 #include "ledger.h"
+#include "look.h"
 
 struct forkq__slots {
   int64_t maxsize; /* 0: no limit */
@@ -13,7 +14,7 @@ struct forkq__slots {
   _Atomic uint32_t waking; /* one is on its way: no need to wake another */
   /* Loops on which a put waits, or that were killed there: it costs them an event. */
   _Atomic uint32_t watchers;
-  _Atomic int64_t looked; /* when a putter that waits last did, see look.h */
+  struct forkq__look_shared look;
 };
 
 /* Items that have left. */

@@ -47,6 +47,12 @@ static bool reap(void) {
   return forkq__ledger_reap(ledger, &liveness, FORKQ__NO_CELL, witness);
 }
 
+/* Of the cell's present owner. */
+static bool give_back(uint32_t index, uint64_t count) {
+  uint32_t owner = atomic_load(&ledger->cells[index].owners);
+  return forkq__ledger_return(ledger, index, owner, count);
+}
+
 /* ---- children with a cell ---------------------------------------------------------- */
 
 /* What a child's account shall say. */
@@ -66,7 +72,7 @@ static void keep_account(void *arg) {
   struct forkq__cell *cell = &ledger->cells[index];
   atomic_fetch_add(&cell->accepted, account->accepted);
   atomic_fetch_add(&cell->sent, account->sent);
-  CHILD_MUST(forkq__ledger_return(ledger, index, account->returned));
+  CHILD_MUST(give_back(index, account->returned));
   atomic_store(&flags[0], 1);
   while (account->stays)
     pause();
@@ -455,7 +461,7 @@ START_TEST(a_return_that_was_cut_in_two_is_completed) {
   pid_t child = start((struct account){ .cell = 0, .accepted = 5 });
   ck_assert_int_eq(support_wait(support_fork(half_return, NULL)), 128 + SIGKILL);
   ck_assert_uint_eq(ledger->returned, 0);
-  ck_assert(forkq__ledger_return(ledger, 0, 1));
+  ck_assert(give_back(0, 1));
   ck_assert_uint_eq(ledger->returned, 3);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
   support_kill_and_wait(child);
@@ -501,7 +507,7 @@ START_TEST(nobody_waits_for_a_stopped_owner_of_the_lock) {
   support_until(&flags[0]);
   support_stop(child);
   ck_assert(!reap());
-  ck_assert(!forkq__ledger_return(ledger, mine, 1));
+  ck_assert(!give_back(mine, 1));
   ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &other),
                    FORKQ_TIMEDOUT);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 5);
@@ -525,7 +531,7 @@ END_TEST
 
 START_TEST(what_is_returned_is_not_held) {
   pid_t child = start((struct account){ .cell = 0, .accepted = 5, .sent = 1 });
-  ck_assert(forkq__ledger_return(ledger, 0, 2));
+  ck_assert(give_back(0, 2));
   ck_assert_uint_eq(forkq__ledger_held(ledger, 0), 2);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
   ledger->taken = 1;

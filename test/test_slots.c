@@ -117,7 +117,7 @@ START_TEST(one_that_is_returned_makes_room_as_well) {
   open_own();
   slots->maxsize = 2;
   ck_assert(take() && take() && !take());
-  ck_assert(forkq__ledger_return(ledger, own, 1));
+  ck_assert(forkq__ledger_return(ledger, own, ledger->cells[own].owners, 1));
   ck_assert(take() && !take());
 }
 END_TEST
