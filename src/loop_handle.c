@@ -11,9 +11,16 @@
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
+/* A loop belongs to whoever runs it, and while nobody does, to any thread: it may be opened in
+ * one, run in a second, and go on in a third. So another thread is wrong only where one is known
+ * to be inside: while it polls, which is nearly always, and while it serves this handle. */
+static void set_inside(forkq_loop_handle_t *handle, uintptr_t thread) {
+  atomic_store_explicit(&handle->inside, thread, memory_order_relaxed);
+}
+
 static bool other_thread(const forkq_loop_handle_t *handle) {
-  uv_thread_t self = uv_thread_self();
-  return !uv_thread_equal(&handle->thread, &self);
+  uintptr_t inside = atomic_load_explicit(&handle->inside, memory_order_relaxed);
+  return inside != 0 && inside != (uintptr_t)uv_thread_self();
 }
 
 static int check_handle(const forkq_loop_handle_t *handle) {
@@ -121,6 +128,8 @@ static void adopt_if_forked(forkq_loop_handle_t *handle) {
     return;
   handle->forks = forkq__life_forks();
   handle->items_watched = handle->room_watched = handle->look_again = false;
+  handle->in_poll = false;
+  set_inside(handle, 0); /* that thread stayed behind */
   if (handle->queue != NULL && !handle->closing)
     forkq__queue_follow(handle->queue, &handle->follower);
   decide_all(&handle->incoming, UV_ECANCELED);
@@ -131,11 +140,29 @@ static void adopt_if_forked(forkq_loop_handle_t *handle) {
 
 /* ---- what the loop does for the handle --------------------------------------------------- */
 
-static void end_turn(forkq_loop_handle_t *handle);
+static void go_on(forkq_loop_handle_t *handle);
 
 static void begin_turn(forkq_loop_handle_t *handle) {
   adopt_if_forked(handle);
-  handle->thread = uv_thread_self();
+  set_inside(handle, (uintptr_t)uv_thread_self());
+}
+
+static void end_turn(forkq_loop_handle_t *handle) {
+  go_on(handle);
+  if (!handle->in_poll)
+    set_inside(handle, 0);
+}
+
+static void on_before_poll(uv_prepare_t *uv) {
+  forkq_loop_handle_t *handle = uv->data;
+  handle->in_poll = true;
+  set_inside(handle, (uintptr_t)uv_thread_self());
+}
+
+static void on_after_poll(uv_check_t *uv) {
+  forkq_loop_handle_t *handle = uv->data;
+  handle->in_poll = false;
+  set_inside(handle, 0);
 }
 
 static void on_items(uv_poll_t *uv, int status, int events) {
@@ -322,8 +349,9 @@ static void on_uv_closed(uv_handle_t *uv) {
 
 static void close_uv(forkq_loop_handle_t *handle) {
   uv_handle_t *all[] = {
-    (uv_handle_t *)&handle->timer,   (uv_handle_t *)&handle->deliver,
-    (uv_handle_t *)&handle->told,    (uv_handle_t *)&handle->items.uv,
+    (uv_handle_t *)&handle->timer,       (uv_handle_t *)&handle->deliver,
+    (uv_handle_t *)&handle->before_poll, (uv_handle_t *)&handle->after_poll,
+    (uv_handle_t *)&handle->told,        (uv_handle_t *)&handle->items.uv,
     (uv_handle_t *)&handle->room.uv,
   };
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -332,7 +360,7 @@ static void close_uv(forkq_loop_handle_t *handle) {
 }
 
 /* A closing handle lives until all of its requests are called back. */
-static void end_turn(forkq_loop_handle_t *handle) {
+static void go_on(forkq_loop_handle_t *handle) {
   if (handle->closing && handle->decided.first == NULL)
     close_uv(handle);
   else
@@ -349,11 +377,24 @@ static int open_poll(forkq_loop_handle_t *handle, struct forkq__loop_poll *poll)
   return r;
 }
 
+/* From here on it is seen where the loop is; that alone does not keep it alive. */
+static void watch_poll(forkq_loop_handle_t *handle) {
+  (void)uv_prepare_init(handle->loop, &handle->before_poll); /* none of these fails */
+  (void)uv_check_init(handle->loop, &handle->after_poll);
+  handle->before_poll.data = handle->after_poll.data = handle;
+  handle->uv_handles += 2;
+  (void)uv_prepare_start(&handle->before_poll, on_before_poll);
+  (void)uv_check_start(&handle->after_poll, on_after_poll);
+  uv_unref((uv_handle_t *)&handle->before_poll);
+  uv_unref((uv_handle_t *)&handle->after_poll);
+}
+
 static int open_uv(forkq_loop_handle_t *handle) {
   (void)uv_timer_init(handle->loop, &handle->timer); /* these two do not fail */
   (void)uv_idle_init(handle->loop, &handle->deliver);
   handle->timer.data = handle->deliver.data = handle;
   handle->uv_handles = 2;
+  watch_poll(handle);
   int r = uv_async_init(handle->loop, &handle->told, on_told);
   if (r < 0)
     return r;
@@ -374,7 +415,6 @@ static forkq_loop_handle_t *new_handle(uv_loop_t *loop) {
   handle->items.fd = handle->room.fd = -1;
   handle->resume_at = handle->look_at = handle->timer_at = FORKQ__FOREVER;
   handle->follower.closed = closed;
-  handle->thread = uv_thread_self();
   handle->forks = forkq__life_forks();
   return handle;
 }
@@ -452,11 +492,11 @@ int forkq_loop_close(forkq_loop_handle_t *handle, forkq_loop_close_cb cb, void *
     return FORKQ_ENULL;
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
+  adopt_if_forked(handle);
   if (other_thread(handle))
     return FORKQ_EWRONGTHREAD;
   if (handle->closing)
     return FORKQ_ECLOSED;
-  adopt_if_forked(handle);
   handle->closing = true;
   handle->close_cb = cb;
   handle->close_arg = arg;
@@ -466,7 +506,7 @@ int forkq_loop_close(forkq_loop_handle_t *handle, forkq_loop_close_cb cb, void *
   decide_all(&handle->puts, UV_ECANCELED);
   handle->look_again = false;
   forkq__loop_arm(handle);
-  end_turn(handle);
+  go_on(handle);
   return 0;
 }
 

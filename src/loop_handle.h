@@ -9,6 +9,7 @@
 #include "queue.h"
 
 #include <forkq/loop_handle.h>
+#include <stdatomic.h>
 
 /* Requests that one turn of the loop serves. */
 #define FORKQ__LOOP_TURN 64
@@ -69,7 +70,12 @@ struct forkq_loop_handle {
   int64_t timer_at;
   uv_async_t told; /* the queue was closed by somebody */
   struct forkq__follower follower;
-  uv_thread_t thread;
+  uv_prepare_t before_poll;
+  uv_check_t after_poll;
+  bool in_poll; /* the loop's thread is between these two */
+  /* The thread that is certainly inside the loop, or 0. Atomic, for the other threads that it is
+   * there to find. */
+  _Atomic uintptr_t inside;
   unsigned forks; /* see forkq__life_forks */
   int uv_handles; /* open */
   bool closing;

@@ -373,26 +373,6 @@ START_TEST(closed_by_another_thread) {
 }
 END_TEST
 
-static int from_thread;
-
-static void *get_elsewhere(void *arg) {
-  (void)arg;
-  from_thread = start_get(&b, -1);
-  return NULL;
-}
-
-START_TEST(the_wrong_thread) {
-  pthread_t thread;
-  ck_assert_int_eq(start_get(&a, -1), 0);
-  ck_assert_int_eq(pthread_create(&thread, NULL, get_elsewhere, NULL), 0);
-  ck_assert_int_eq(pthread_join(thread, NULL), 0);
-  ck_assert_int_eq(from_thread, FORKQ_EWRONGTHREAD);
-  ck_assert_int_eq(put_int(queue, 1, -1), 0);
-  run_until(&a);
-  ck_assert_int_eq(a.value, 1);
-}
-END_TEST
-
 /* A packet that nobody could have sent. */
 START_TEST(garbage_in_the_pipe_is_an_error_and_the_loop_goes_on) {
   forkq_handover_t handover;
@@ -556,7 +536,6 @@ int main(void) {
   tcase_add_test(tcase, shutdown_comes_after_the_last_item);
   tcase_add_test(tcase, shutdown_by_another_process);
   tcase_add_test(tcase, closed_by_another_thread);
-  tcase_add_test(tcase, the_wrong_thread);
   tcase_add_test(tcase, garbage_in_the_pipe_is_an_error_and_the_loop_goes_on);
   tcase_add_test(tcase, two_handles_on_one_loop);
   tcase_add_test(tcase, a_child_goes_on_with_the_loop);

@@ -34,8 +34,13 @@
  *   - A callback's `status` is 0, UV_ECANCELED (cancelled, or the handle was closed), or what
  *     the blocking call would have returned.
  *
- * Threads  Handle and requests belong to the thread that runs the loop; the queue may be used
- *          by any other. A call from elsewhere is FORKQ_EWRONGTHREAD, as far as it is noticed.
+ * Threads  A handle and its requests belong to the thread that runs the loop. While no thread
+ *          runs it, one thread at a time may use them, whichever it is: a program may open a
+ *          handle and start requests in one thread, run the loop in another, and go on in a
+ *          third. A call from any other thread than the loop's is FORKQ_EWRONGTHREAD while the
+ *          loop waits for events, and while it serves this handle; in the moments between, it is
+ *          not noticed, and what happens then is undefined. The queue of a handle may be used by
+ *          every thread.
  * Fork     Pending requests stay the parent's. In a child that goes on with the loop, call
  *          uv_loop_fork, then forkq_loop_fork for each handle.
  * Blocking No call waits for room, for an item or for a message. One that puts, and a turn of
