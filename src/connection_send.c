@@ -102,10 +102,9 @@ static int reserve(struct forkq__outgoing *out, size_t size) {
     return FORKQ_ETOOBIG;
   if (size <= out->capacity - out->size)
     return 0;
-  size_t capacity = out->capacity > 0 ? 2 * out->capacity : FIRST_CAPACITY;
-  if (capacity < out->size + size)
-    capacity = out->size + size;
-  char *memory = forkq__realloc(out->memory, capacity);
+  size_t capacity = out->capacity > 0 ? out->capacity : FIRST_CAPACITY;
+  capacity = forkq__grown(capacity, (uint64_t)out->size + size, FORKQ__MEMORY_MAX);
+  char *memory = capacity > 0 ? forkq__realloc(out->memory, capacity) : NULL;
   if (memory == NULL)
     return -ENOMEM;
   out->memory = memory;

@@ -10,13 +10,20 @@
 /* An item's memory for bytes begins with this and is doubled. */
 #define FIRST_CAPACITY 256
 
+size_t forkq__grown(size_t capacity, uint64_t size, size_t most) {
+  if (size > most)
+    return 0;
+  while (capacity < size)
+    capacity = capacity <= most / 2 ? capacity * 2 : most;
+  return capacity;
+}
+
 int forkq__item_reserve(forkq_item_t *item, size_t size) {
   if (size <= item->capacity_)
     return 0;
   size_t capacity = item->capacity_ < FIRST_CAPACITY ? FIRST_CAPACITY : item->capacity_;
-  while (capacity < size)
-    capacity *= 2;
-  char *memory = forkq__realloc(item->memory_, capacity);
+  capacity = forkq__grown(capacity, size, FORKQ__MEMORY_MAX);
+  char *memory = capacity > 0 ? forkq__realloc(item->memory_, capacity) : NULL;
   if (memory == NULL)
     return -ENOMEM;
   item->memory_ = memory;
@@ -42,11 +49,13 @@ void forkq__item_clear(forkq_item_t *item) {
 }
 
 /* msgpack-c takes one msgpack_object for each element of an array, two for each pair of a
- * map, and nothing else from the zone: strings stay where they are. */
+ * map, and nothing else from the zone: strings stay where they are. There are at most as many
+ * elements as bytes, so that their product fits in 64 bits, and not in a smaller size_t. */
 static int prepare_zone(forkq_item_t *item, uint64_t elements) {
-  size_t size = FIRST_ZONE_SIZE;
-  while (size < elements * sizeof(msgpack_object))
-    size *= 2;
+  size_t size =
+      forkq__grown(FIRST_ZONE_SIZE, elements * sizeof(msgpack_object), FORKQ__MEMORY_MAX);
+  if (size == 0)
+    return -ENOMEM;
   if (item->zone_ != NULL && item->zone_->chunk_size >= size) {
     msgpack_zone_clear(item->zone_);
     return 0;

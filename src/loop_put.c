@@ -13,6 +13,9 @@
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 
+/* Memory for what waits begins with this and is doubled. */
+#define FIRST_CAPACITY 128
+
 static int put_first(forkq_loop_handle_t *handle) {
   const forkq_loop_req_t *req = handle->puts.first;
   const struct forkq__source source = { .data = req->packed_, .size = req->size_ };
@@ -77,10 +80,9 @@ struct packed {
 };
 
 static int grow(struct packed *packed, size_t size) {
-  size_t capacity = packed->capacity < 128 ? 128 : packed->capacity;
-  while (capacity < size)
-    capacity *= 2;
-  char *data = forkq__realloc(packed->data, capacity);
+  size_t capacity = packed->capacity > 0 ? packed->capacity : FIRST_CAPACITY;
+  capacity = forkq__grown(capacity, size, FORKQ__MEMORY_MAX);
+  char *data = capacity > 0 ? forkq__realloc(packed->data, capacity) : NULL;
   if (data == NULL)
     return -ENOMEM;
   packed->data = data;

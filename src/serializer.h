@@ -36,6 +36,13 @@ int forkq__scan(const void *data, size_t size, uint64_t *ret_elements);
  * or -1 where the packer's write failed. */
 int forkq__pack(msgpack_packer *packer, const msgpack_object *object);
 
+/* The most that one piece of memory has: no distance in it is more than ptrdiff_t holds. */
+#define FORKQ__MEMORY_MAX ((size_t)PTRDIFF_MAX)
+
+/* What memory of `capacity`, at least 1, grows to so that it has room for `size`: it is doubled,
+ * as often as need be, but to no more than `most`. 0: `size` is more than that. */
+size_t forkq__grown(size_t capacity, uint64_t size, size_t most);
+
 /* Item memory. reserve: room for `size` bytes in all, keeping what is there; 0 or -ENOMEM.
  * grow: for item->size bytes, which are to be received; afterwards it holds nothing.
  * finish: gives item->data and item->size the `size` bytes at its memory.

@@ -3,6 +3,7 @@
 #include "heap.h"
 #include "os.h"
 #include "queue.h"
+#include "serializer.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -43,8 +44,9 @@ static int watch_init(struct watch *watch, size_t count) {
       return -EINVAL;
     while (watch->place_count < 2 * count)
       watch->place_count *= 2;
-    const size_t fds_size = 2 * count * sizeof *watch->fds;
-    watch->memory = forkq__malloc(fds_size + watch->place_count * sizeof *watch->places);
+    const uint64_t fds_size = 2 * (uint64_t)count * sizeof *watch->fds;
+    const uint64_t size = fds_size + watch->place_count * sizeof *watch->places;
+    watch->memory = size <= FORKQ__MEMORY_MAX ? forkq__malloc((size_t)size) : NULL;
     if (watch->memory == NULL)
       return -ENOMEM;
     watch->fds = watch->memory;

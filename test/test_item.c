@@ -153,6 +153,36 @@ START_TEST(growing_costs_few_allocations) {
 }
 END_TEST
 
+/* As on a machine where a size has 32 bits: an object of so many elements, or bytes. */
+START_TEST(memory_grows_to_its_limit_and_not_beyond) {
+  const size_t most = INT32_MAX;
+  ck_assert_uint_eq(forkq__grown(256, 0, most), 256);
+  ck_assert_uint_eq(forkq__grown(256, 256, most), 256);
+  ck_assert_uint_eq(forkq__grown(256, 257, most), 512);
+  ck_assert_uint_eq(forkq__grown(300, 301, most), 600);
+  ck_assert_uint_eq(forkq__grown(256, 1 << 30, most), 1 << 30);
+  ck_assert_uint_eq(forkq__grown(256, (1 << 30) + 1, most), most);
+  ck_assert_uint_eq(forkq__grown(256, most, most), most);
+  ck_assert_uint_eq(forkq__grown(most, most, most), most);
+  ck_assert_uint_eq(forkq__grown(most, (uint64_t)most + 1, most), 0);
+  ck_assert_uint_eq(forkq__grown(256, UINT32_MAX, most), 0);
+  ck_assert_uint_eq(
+      forkq__grown(1024, (uint64_t)INT32_MAX * sizeof(msgpack_object), most), 0);
+  ck_assert_uint_eq(forkq__grown(1, UINT64_MAX, FORKQ__MEMORY_MAX), 0);
+  ck_assert_uint_eq(forkq__grown(1, FORKQ__MEMORY_MAX, FORKQ__MEMORY_MAX),
+                    FORKQ__MEMORY_MAX);
+}
+END_TEST
+
+START_TEST(more_than_memory_can_have_is_no_memory) {
+  make_message(1, 10, 10);
+  ck_assert_int_eq(deliver_message(), 0);
+  ck_assert_int_eq(forkq__item_reserve(&item, SIZE_MAX), -ENOMEM);
+  ck_assert_int_eq(deliver_message(), 0);
+  assert_holds(1, 10, 10);
+}
+END_TEST
+
 START_TEST(reserve_keeps_what_is_there) {
   char bytes[200];
   support_fill(bytes, sizeof bytes, 1);
@@ -257,6 +287,8 @@ int main(void) {
   tcase_add_test(tcase, strings_point_into_the_data);
   tcase_add_test(tcase, a_grown_item_allocates_nothing);
   tcase_add_test(tcase, growing_costs_few_allocations);
+  tcase_add_test(tcase, memory_grows_to_its_limit_and_not_beyond);
+  tcase_add_test(tcase, more_than_memory_can_have_is_no_memory);
   tcase_add_test(tcase, reserve_keeps_what_is_there);
   tcase_add_test(tcase, clear_leaves_no_object_and_keeps_the_memory);
   tcase_add_test(tcase, destroy_leaves_it_as_new_and_fit_for_use);
