@@ -12,13 +12,15 @@ int forkq_connection_open(forkq_connection_t **ret_connection, int fd, int reada
   if (!readable && !writable)
     return -EINVAL;
   int socket = forkq__os_is_socket(fd);
-  if (socket < 0)
-    return socket;
+  int pipe = socket < 0 ? socket : forkq__os_is_pipe(fd);
+  if (pipe < 0)
+    return pipe;
   forkq_connection_t *connection = forkq__calloc(sizeof *connection);
   if (connection == NULL)
     return -ENOMEM;
   connection->fd = fd;
   connection->socket = socket;
+  connection->pipe = pipe;
   connection->readable = readable != 0;
   connection->writable = writable != 0;
   *ret_connection = connection;
@@ -105,14 +107,32 @@ int forkq__connection_check_send(const forkq_connection_t *connection) {
   return connection->packing ? FORKQ_EPACKING : connection->send_error;
 }
 
-static int poll_one(int fd, short events, int64_t deadline) {
-  struct pollfd one = { .fd = fd, .events = events };
-  int r = forkq__os_poll(&one, 1, deadline);
-  return r > 0 && (one.revents & POLLNVAL) ? -EBADF : r;
+static void have_nothing_in_hand(void *arg) {
+  (void)arg;
+}
+
+void forkq__connection_cancellation_point(void) {
+  forkq__os_cancellation_point(have_nothing_in_hand, NULL);
+}
+
+static int outcome(const struct pollfd *one, int r) {
+  return r > 0 && (one->revents & POLLNVAL) ? -EBADF : r;
 }
 
 int forkq__connection_wait(const forkq_connection_t *connection, short events) {
-  return poll_one(connection->fd, events, FORKQ__FOREVER);
+  struct pollfd one = { .fd = connection->fd, .events = events };
+  return outcome(&one, forkq__os_poll(&one, 1, FORKQ__FOREVER));
+}
+
+static int poll_cancellably(const forkq_connection_t *connection, short events,
+                            int64_t deadline) {
+  struct pollfd one = { .fd = connection->fd, .events = events };
+  return outcome(&one, forkq__os_poll_cancellable(&one, 1, deadline));
+}
+
+int forkq__connection_wait_cancellably(const forkq_connection_t *connection,
+                                       short events) {
+  return poll_cancellably(connection, events, FORKQ__FOREVER);
 }
 
 int forkq_connection_poll(forkq_connection_t *connection, int timeout_ms) {
@@ -123,5 +143,5 @@ int forkq_connection_poll(forkq_connection_t *connection, int timeout_ms) {
   int r = forkq__connection_check_receive(connection);
   if (r < 0)
     return r;
-  return poll_one(connection->fd, POLLIN, forkq__os_deadline(timeout_ms));
+  return poll_cancellably(connection, POLLIN, forkq__os_deadline(timeout_ms));
 }

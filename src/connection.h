@@ -35,6 +35,7 @@ struct forkq__outgoing {
 struct forkq_connection {
   int fd; /* -1: closed */
   bool socket;
+  bool pipe;
   bool readable;
   bool writable;
   bool packing;   /* in the caller's packing function */
@@ -61,7 +62,13 @@ static inline bool forkq__connection_in_message(const forkq_connection_t *connec
 }
 
 /* Waits for POLLIN or POLLOUT, or for the end of either, as long as it takes. Not
- * negative, or a negative errno. */
+ * negative, or a negative errno. cancellably: the thread may end in it (pthread_cancel(3)). */
 int forkq__connection_wait(const forkq_connection_t *connection, short events);
+int forkq__connection_wait_cancellably(const forkq_connection_t *connection,
+                                       short events);
+
+/* Ends the thread here if it was cancelled. A call does so at its beginning, and while it waits for
+ * the first byte of a message, or for room for it: never with a part of one in the stream. */
+void forkq__connection_cancellation_point(void);
 
 #endif

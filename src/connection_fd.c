@@ -12,14 +12,16 @@ int forkq_connection_send_fd(forkq_connection_t *connection, int fd) {
   int r = forkq__connection_check_send(connection);
   if (r < 0)
     return r;
-  for (;;) {
-    ssize_t n = forkq__os_fd_send(connection->fd, ONE_FD, fd);
-    if (n != -EAGAIN)
-      return n < 0 ? (int)n : 0;
-    r = forkq__connection_wait(connection, POLLOUT);
-    if (r < 0)
-      return r;
+  forkq__connection_cancellation_point();
+  /* The thread may be cancelled while it waits: so it waits in a poll, not in the sending. */
+  bool wait = forkq__os_has_threads() && forkq__os_socket_full(connection->fd);
+  ssize_t n = wait ? -EAGAIN : forkq__os_fd_send(connection->fd, ONE_FD, fd);
+  while (n == -EAGAIN) {
+    n = forkq__connection_wait_cancellably(connection, POLLOUT);
+    if (n >= 0)
+      n = forkq__os_fd_send(connection->fd, ONE_FD, fd);
   }
+  return n < 0 ? (int)n : 0;
 }
 
 /* What a byte that was received, and what came beside it, amount to. */
@@ -37,14 +39,16 @@ int forkq_connection_recv_fd(forkq_connection_t *connection, int *ret_fd) {
     return r;
   if (forkq__connection_in_message(connection))
     return -EBUSY;
+  forkq__connection_cancellation_point();
   unsigned char byte = 0;
   int fd = -1;
   bool lost = false;
-  ssize_t n;
-  while ((n = forkq__os_fd_receive(connection->fd, &byte, &fd, &lost)) == -EAGAIN) {
-    r = forkq__connection_wait(connection, POLLIN);
-    if (r < 0)
-      return r;
+  bool wait = forkq__os_has_threads() && connection->socket; /* as above */
+  ssize_t n = wait ? -EAGAIN : forkq__os_fd_receive(connection->fd, &byte, &fd, &lost);
+  while (n == -EAGAIN) {
+    n = forkq__connection_wait_cancellably(connection, POLLIN);
+    if (n >= 0)
+      n = forkq__os_fd_receive(connection->fd, &byte, &fd, &lost);
   }
   if (n <= 0)
     return n < 0 ? (int)n : FORKQ_EEOF;

@@ -35,10 +35,28 @@ static ssize_t read_soon(forkq_connection_t *connection, void *data, size_t size
   return n;
 }
 
+/* The first read of a message, in which the thread may be cancelled: so it waits in a poll, not
+ * in a read, whose bytes would be lost with the thread. */
+static ssize_t read_first(forkq_connection_t *connection, void *data, size_t size) {
+  ssize_t n = -EAGAIN;
+  if (connection->socket)
+    n = forkq__os_socket_read_soon(connection->fd, data, size);
+  else if (connection->pipe)
+    n = forkq__os_pipe_read_soon(connection->fd, data, size);
+  while (n == -EAGAIN) {
+    n = forkq__connection_wait_cancellably(connection, POLLIN);
+    if (n >= 0)
+      n = forkq__os_read(connection->fd, data, size);
+  }
+  return n;
+}
+
 /* One read, of at least something. 0 is the end. */
 static ssize_t read_some(forkq_connection_t *connection, void *data, size_t size) {
   if (connection->in.budget != NULL)
     return read_soon(connection, data, size);
+  if (!forkq__connection_in_message(connection) && forkq__os_has_threads())
+    return read_first(connection, data, size);
   for (;;) {
     ssize_t n = forkq__os_read(connection->fd, data, size);
     if (n != -EAGAIN)
@@ -89,6 +107,8 @@ static int fail_inside(forkq_connection_t *connection, int error) {
 /* Reads the length of the next message, unless a message is begun already. */
 static int begin_message(forkq_connection_t *connection) {
   struct forkq__incoming *in = &connection->in;
+  if (in->budget == NULL)
+    forkq__connection_cancellation_point();
   if (in->begun)
     return 0;
   int r = read_until(connection, in->header, FORKQ__FRAME_SHORT, &in->header_have);

@@ -5,6 +5,7 @@
 #include "serializer.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 /* The packed object begins here, so that its header can be put right before it. */
@@ -35,12 +36,17 @@ static void advance(struct iovec *parts, int count, size_t written) {
   }
 }
 
+static ssize_t write_now(forkq_connection_t *connection, const struct iovec *parts,
+                         int count) {
+  return connection->socket ? forkq__os_socket_write(connection->fd, parts, count)
+                            : forkq__os_stream_write(connection->fd, parts, count);
+}
+
 /* One write, once there is room for at least some of it. */
 static ssize_t write_some(forkq_connection_t *connection, const struct iovec *parts,
                           int count) {
   for (;;) {
-    ssize_t n = connection->socket ? forkq__os_socket_write(connection->fd, parts, count)
-                                   : forkq__os_stream_write(connection->fd, parts, count);
+    ssize_t n = write_now(connection, parts, count);
     if (n != -EAGAIN)
       return n;
     n = forkq__connection_wait(connection, POLLOUT);
@@ -49,20 +55,43 @@ static ssize_t write_some(forkq_connection_t *connection, const struct iovec *pa
   }
 }
 
-/* Writes all of the parts. `begun`: some of the message is in the stream already. */
+/* What a write is of a message. */
+enum part { WHOLE, BEGINNING, REST };
+
+/* The first write of a message, in which the thread may be cancelled: so it waits for room in a
+ * poll, or in the write of a message that a pipe takes as a whole or not at all. */
+static ssize_t write_first(forkq_connection_t *connection, const struct iovec *parts,
+                           int count, bool at_once) {
+  ssize_t n = -EAGAIN;
+  if (connection->socket)
+    n = forkq__os_socket_write_soon(connection->fd, parts, count);
+  else if (connection->pipe && at_once)
+    n = forkq__os_pipe_write_cancellable(connection->fd, parts, count);
+  while (n == -EAGAIN) {
+    n = forkq__connection_wait_cancellably(connection, POLLOUT);
+    if (n >= 0)
+      n = write_now(connection, parts, count);
+  }
+  return n;
+}
+
+/* Writes all of the parts. */
 static int write_parts(forkq_connection_t *connection, struct iovec *parts, int count,
-                       bool begun) {
+                       enum part part) {
   size_t left = 0;
   for (int i = 0; i < count; i++)
     left += parts[i].iov_len;
+  bool at_once = part == WHOLE && left <= PIPE_BUF;
   while (left > 0) {
-    ssize_t n = write_some(connection, parts, count);
+    ssize_t n = part == REST || !forkq__os_has_threads()
+                    ? write_some(connection, parts, count)
+                    : write_first(connection, parts, count, at_once);
     if (n < 0) {
-      if (begun)
+      if (part == REST)
         connection->send_error = (int)n;
       return (int)n;
     }
-    begun = true;
+    part = REST;
     advance(parts, count, (size_t)n);
     left -= (size_t)n;
   }
@@ -72,8 +101,8 @@ static int write_parts(forkq_connection_t *connection, struct iovec *parts, int 
 /* A header and its message in one piece: one system call, so that nobody sees a half of a
  * small message. */
 static int write_whole(forkq_connection_t *connection, void *frame, size_t size) {
-  struct iovec part = { frame, size };
-  return write_parts(connection, &part, 1, false);
+  struct iovec piece = { frame, size };
+  return write_parts(connection, &piece, 1, WHOLE);
 }
 
 /* The same in two. */
@@ -81,9 +110,9 @@ static int write_two(forkq_connection_t *connection, void *header, size_t header
                      const void *data, size_t size) {
   struct iovec parts[2] = { { header, header_size }, { (void *)(uintptr_t)data, size } };
   if (connection->socket || size <= TOGETHER_MAX)
-    return write_parts(connection, parts, 2, false);
-  int r = write_parts(connection, &parts[0], 1, false);
-  return r < 0 ? r : write_parts(connection, &parts[1], 1, true);
+    return write_parts(connection, parts, 2, WHOLE);
+  int r = write_parts(connection, &parts[0], 1, BEGINNING);
+  return r < 0 ? r : write_parts(connection, &parts[1], 1, REST);
 }
 
 static int write_message(forkq_connection_t *connection, const void *data, size_t size) {
@@ -155,10 +184,17 @@ static int end_object(forkq_connection_t *connection, int error) {
   return error;
 }
 
+static int begin_send(const forkq_connection_t *connection) {
+  int r = forkq__connection_check_send(connection);
+  if (r == 0)
+    forkq__connection_cancellation_point();
+  return r;
+}
+
 int forkq_connection_send(forkq_connection_t *connection, const msgpack_object *object) {
   if (connection == NULL || object == NULL)
     return FORKQ_ENULL;
-  int r = forkq__connection_check_send(connection);
+  int r = begin_send(connection);
   if (r < 0)
     return r;
   msgpack_packer packer;
@@ -175,7 +211,7 @@ int forkq_connection_send_with(forkq_connection_t *connection, forkq_pack_fn pac
                                void *arg) {
   if (connection == NULL || pack == NULL)
     return FORKQ_ENULL;
-  int r = forkq__connection_check_send(connection);
+  int r = begin_send(connection);
   if (r < 0)
     return r;
   struct forkq__outgoing *out = &connection->out;
@@ -199,7 +235,7 @@ int forkq_connection_send_packed(forkq_connection_t *connection, const void *dat
                                  size_t size) {
   if (connection == NULL || data == NULL)
     return FORKQ_ENULL;
-  int r = forkq__connection_check_send(connection);
+  int r = begin_send(connection);
   if (r < 0)
     return r;
   if (size > FORKQ_MESSAGE_MAX)
@@ -212,7 +248,7 @@ int forkq_connection_send_bytes(forkq_connection_t *connection, const void *data
                                 size_t length, size_t offset, size_t size) {
   if (connection == NULL || (data == NULL && length > 0))
     return FORKQ_ENULL;
-  int r = forkq__connection_check_send(connection);
+  int r = begin_send(connection);
   if (r < 0)
     return r;
   if (offset > length)

@@ -6,6 +6,7 @@
 #include <forkq/base.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/single_threaded.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -179,13 +181,12 @@ int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
   return r;
 }
 
-int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline,
-                               void (*leave)(void *arg), void *arg) {
-  int r;
-  pthread_cleanup_push(leave, arg);
-  r = poll_until(fds, count, deadline);
-  pthread_cleanup_pop(0);
-  return r;
+int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline) {
+  return poll_until(fds, count, deadline);
+}
+
+bool forkq__os_has_threads(void) {
+  return !__libc_single_threaded;
 }
 
 int forkq__os_event_create(void) {
@@ -595,6 +596,84 @@ ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count) {
     remember_refusal(fd);
   }
   return write_with_sigpipe_blocked(fd, parts, count);
+}
+
+ssize_t forkq__os_socket_read_soon(int fd, void *data, size_t size) {
+  return UNCANCELLED(recv(fd, data, size, MSG_DONTWAIT));
+}
+
+ssize_t forkq__os_socket_write_soon(int fd, const struct iovec *parts, int count) {
+  struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)parts,
+                            .msg_iovlen = (size_t)count };
+  return UNCANCELLED(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+/* The kernel is older than 6.4, from which on a read of a pipe has the flag. */
+static atomic_bool without_nowait;
+
+ssize_t forkq__os_pipe_read_soon(int fd, void *data, size_t size) {
+  if (atomic_load_explicit(&without_nowait, memory_order_relaxed))
+    return -EAGAIN;
+  const struct iovec part = { data, size };
+  ssize_t r = UNCANCELLED(preadv2(fd, &part, 1, WHERE_IT_IS, RWF_NOWAIT));
+  if (!is_refusal(r))
+    return r;
+  atomic_store_explicit(&without_nowait, true, memory_order_relaxed);
+  return -EAGAIN;
+}
+
+/* SIGPIPE, blocked during a write: let_sigpipe_go puts everything back. */
+struct held_sigpipe {
+  sigset_t sigpipe, old;
+  bool was_blocked, pending_before;
+  bool raised; /* or it may have been */
+};
+
+static void hold_sigpipe(struct held_sigpipe *held) {
+  sigemptyset(&held->sigpipe);
+  sigaddset(&held->sigpipe, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &held->sigpipe, &held->old);
+  held->was_blocked = sigismember(&held->old, SIGPIPE) == 1;
+  held->pending_before = held->was_blocked && sigpipe_pending();
+  held->raised = true;
+}
+
+static void let_sigpipe_go(void *arg) {
+  const struct held_sigpipe *held = arg;
+  if (held->raised)
+    take_sigpipe(&held->sigpipe, held->pending_before);
+  if (!held->was_blocked)
+    pthread_sigmask(SIG_SETMASK, &held->old, NULL);
+}
+
+ssize_t forkq__os_pipe_write_cancellable(int fd, const struct iovec *parts, int count) {
+  if (!atomic_load_explicit(&without_nosignal, memory_order_relaxed)) {
+    ssize_t r = RETRY(pwritev2(fd, parts, count, WHERE_IT_IS, RWF_NOSIGNAL));
+    if (!is_refusal(r))
+      return r;
+    remember_refusal(fd);
+  }
+  struct held_sigpipe held;
+  ssize_t r;
+  hold_sigpipe(&held);
+  pthread_cleanup_push(let_sigpipe_go, &held);
+  r = RETRY(writev(fd, parts, count));
+  held.raised = r == -EPIPE;
+  pthread_cleanup_pop(1);
+  return r;
+}
+
+int forkq__os_is_pipe(int fd) {
+  struct stat status;
+  int r = RETRY(fstat(fd, &status));
+  return r < 0 ? r : S_ISFIFO(status.st_mode);
+}
+
+bool forkq__os_socket_full(int fd) {
+  int used = 0, room = 0;
+  return ioctl(fd, SIOCOUTQ, &used) == 0 &&
+         getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &(socklen_t){ sizeof room }) == 0 &&
+         used >= room;
 }
 
 ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {

@@ -70,10 +70,12 @@ ssize_t forkq__os_read(int fd, void *data, size_t size);
 ssize_t forkq__os_write(int fd, const void *data, size_t size);
 
 /* poll(2) with a deadline, which a signal does not move. Number of ready descriptors. cancellable:
- * a thread that is cancelled in it ends there, after a call of `leave`. */
+ * a thread that is cancelled in it ends there. */
 int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
-int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline,
-                               void (*leave)(void *arg), void *arg);
+int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline);
+
+/* Whether there is a thread that could cancel this one. */
+bool forkq__os_has_threads(void);
 
 /* An eventfd that does not block: raise makes it readable, lower makes it not. */
 int forkq__os_event_create(void);
@@ -160,6 +162,22 @@ int forkq__os_is_socket(int fd);
  * kind. A SIGPIPE that was pending before still is. */
 ssize_t forkq__os_socket_write(int fd, const struct iovec *parts, int count);
 ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count);
+
+/* What does not wait, whatever the descriptor's flags are: -EAGAIN if nothing is there, or no
+ * room, or only a plain read can tell. */
+ssize_t forkq__os_socket_read_soon(int fd, void *data, size_t size);
+ssize_t forkq__os_pipe_read_soon(int fd, void *data, size_t size);
+ssize_t forkq__os_socket_write_soon(int fd, const struct iovec *parts, int count);
+
+/* As stream_write, and a cancellation point: for what a pipe takes as a whole or not at all, which
+ * is PIPE_BUF at most. A thread that ends here has written all of it or nothing. */
+ssize_t forkq__os_pipe_write_cancellable(int fd, const struct iovec *parts, int count);
+
+/* Whether an open descriptor is a pipe: 1, 0 or a negative errno. */
+int forkq__os_is_pipe(int fd);
+
+/* Whether a write to a Unix socket would wait. */
+bool forkq__os_socket_full(int fd);
 
 /* One byte over a Unix socket, with a descriptor beside it. receive: the bytes read, 0 at the
  * end of the file; *ret_fd is the descriptor that came, close-on-exec, or -1; *ret_lost says

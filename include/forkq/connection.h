@@ -34,6 +34,14 @@
  *          (O_NONBLOCK) as well as on those that do. Only poll and forkq_wait have a
  *          timeout; to be ready says that the first bytes of a message are there, or the
  *          end: a receive then waits for the rest of it.
+ * Cancel   A thread that is cancelled (pthread_cancel(3)) ends in a send or a receive, in poll,
+ *          send_fd and recv_fd: at the beginning of the call, or while the call
+ *          waits for the first byte of a message or for room for it. A receive has taken
+ *          nothing then, and a send has written nothing or, in rare cases, all; the
+ *          connection can be used on. Once a part of a message has come or gone, the call goes
+ *          on to the end of the message, and the thread ends at its next cancellation point.
+ *          Nothing else here is a cancellation point. A thread whose cancellation is
+ *          asynchronous (PTHREAD_CANCEL_ASYNCHRONOUS) must not call forkq.
  * Signals  A call that a handler interrupts goes on. A write without a reader is -EPIPE,
  *          and never a SIGPIPE, whatever the program does with that signal.
  */
