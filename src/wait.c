@@ -19,7 +19,8 @@
 /* After a shutdown a queue is looked at this often, see channel.c. */
 #define SHUTDOWN_LOOK_MS 20
 
-/* An entry has a descriptor at its place, and a queue a second one `count` places behind.
+/* An entry has a descriptor at its place, and a queue a second one `count` places behind. The
+ * queues among the first `begun` entries are watched.
  *
  * The table for finding what is listed twice has at least twice as many places as
  * entries, and a power of two; 0 marks a free place, a descriptor stands there plus
@@ -29,12 +30,17 @@ struct watch {
   unsigned *places;
   size_t place_count;
   nfds_t polled;
-  void *memory; /* what was allocated for both, or NULL */
+  const forkq_wait_entry_t *entries;
+  size_t begun;
+  void *memory; /* what was allocated for fds and places, or NULL */
   struct pollfd few_fds[2 * FEW];
   unsigned few_places[2 * FEW];
 };
 
-static int watch_init(struct watch *watch, size_t count) {
+static int watch_init(struct watch *watch, const forkq_wait_entry_t *entries,
+                      size_t count) {
+  watch->entries = entries;
+  watch->begun = 0;
   watch->memory = NULL;
   watch->fds = watch->few_fds;
   watch->places = watch->few_places;
@@ -87,23 +93,24 @@ static bool is_queue(const forkq_wait_entry_t *entry) {
   return entry->kind == FORKQ_WAIT_QUEUE;
 }
 
-static void end_queues(const forkq_wait_entry_t *entries, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    if (is_queue(&entries[i]))
-      forkq__queue_watch_end(entries[i].on.queue);
+/* What a wait has in hand, however it ends: by a return, or with its thread (pthread_cancel(3)). */
+static void watch_fini(struct watch *watch) {
+  for (size_t i = 0; i < watch->begun; i++)
+    if (is_queue(&watch->entries[i]))
+      forkq__queue_watch_end(watch->entries[i].on.queue);
+  forkq__free(watch->memory);
 }
 
 /* From here to the end of the wait no queue closes its descriptors. */
-static int begin_queues(const forkq_wait_entry_t *entries, size_t count) {
+static int begin_queues(struct watch *watch, size_t count) {
   for (size_t i = 0; i < count; i++) {
+    forkq_queue_t *queue = watch->entries[i].on.queue;
     int r = 0;
-    if (is_queue(&entries[i]))
-      r = entries[i].on.queue == NULL ? FORKQ_ENULL
-                                      : forkq__queue_watch_begin(entries[i].on.queue);
-    if (r < 0) {
-      end_queues(entries, i);
+    if (is_queue(&watch->entries[i]))
+      r = queue == NULL ? FORKQ_ENULL : forkq__queue_watch_begin(queue);
+    if (r < 0)
       return r;
-    }
+    watch->begun = i + 1;
   }
   return 0;
 }
@@ -181,7 +188,7 @@ static int wait_for_any(struct watch *watch, forkq_wait_entry_t *entries, size_t
     int64_t until =
         ready > 0 ? FORKQ__NOWAIT : prepare_queues(watch, entries, count, deadline);
     /* model: wait_poll */
-    int r = forkq__os_poll(watch->fds, watch->polled, until);
+    int r = forkq__os_poll_cancellable(watch->fds, watch->polled, until);
     if (r >= 0 && ready == 0 && r > 0)
       r = look_at_queues(watch, entries, count);
     if (r >= 0)
@@ -197,17 +204,13 @@ int forkq_wait(forkq_wait_entry_t *entries, size_t count, int timeout_ms) {
   if (timeout_ms < -1)
     return FORKQ_ETIMEOUT;
   const int64_t deadline = forkq__os_deadline(timeout_ms);
-  struct watch watch;
-  int r = watch_init(&watch, count);
-  if (r < 0)
-    return r;
-  r = begin_queues(entries, count);
-  if (r == 0) {
+  __attribute__((cleanup(watch_fini))) struct watch watch;
+  int r = watch_init(&watch, entries, count);
+  if (r == 0)
+    r = begin_queues(&watch, count);
+  if (r == 0)
     r = watch_add(&watch, entries, count);
-    if (r == 0)
-      r = wait_for_any(&watch, entries, count, deadline);
-    end_queues(entries, count);
-  }
-  forkq__free(watch.memory);
+  if (r == 0)
+    r = wait_for_any(&watch, entries, count, deadline);
   return r;
 }

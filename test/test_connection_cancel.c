@@ -1,10 +1,12 @@
-/* Threads that are cancelled (pthread_cancel) in a call on connections: they end while they
- * wait, and never with a part of a message in the stream. */
+/* Threads that are cancelled (pthread_cancel) in a call on connections, or in forkq_wait: they end
+ * while they wait, and never with a part of a message in the stream. */
 #define _GNU_SOURCE
 #include "connection_ends.h"
+#include "queue.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <forkq/wait.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -177,6 +179,11 @@ static int poll_for_long(void) {
   return forkq_connection_poll(a, 1000000);
 }
 
+static int wait_for_a(void) {
+  forkq_wait_entry_t on = forkq_wait_on(a);
+  return forkq_wait(&on, 1, -1);
+}
+
 static int receive_fd(void) {
   int fd;
   return forkq_connection_recv_fd(a, &fd);
@@ -221,8 +228,8 @@ static int send_a_descriptor(void) {
   return forkq_connection_send_fd(b, 0);
 }
 
-static int (*const receives[])(void) = { receive, recv_bytes, receive_into, poll_for_ever,
-                                         poll_for_long };
+static int (*const receives[])(void) = { receive,       recv_bytes,    receive_into,
+                                         poll_for_ever, poll_for_long, wait_for_a };
 static int (*const sends[])(void) = {
   send_object, send_packed_by_function, send_packed_object,
   send_a_page, send_more_than_a_page,   send_large,
@@ -672,6 +679,48 @@ START_TEST(threads_that_are_cancelled_at_any_moment_send_whole_messages) {
 }
 END_TEST
 
+/* ---- forkq_wait --------------------------------------------------------------------------- */
+
+static forkq_queue_t *queue;
+static size_t wait_count;
+
+/* The queue, and beside it so many descriptors that memory is needed. */
+static int wait_for_queue(void) {
+  forkq_wait_entry_t on[64];
+  on[0] = forkq_wait_on_queue(queue);
+  for (size_t i = 1; i < wait_count; i++)
+    on[i] = forkq_wait_on_fd(dup(forkq_connection_fileno(a)));
+  int r = forkq_wait(on, wait_count, -1);
+  return r;
+}
+
+static void close_from(int first) {
+  for (int fd = first; fd < first + 64; fd++)
+    close(fd);
+}
+
+START_TEST(a_thread_that_waits_for_a_queue_ends) {
+  int (*const call)(void) = wait_for_queue;
+  static const size_t counts[] = { 1, 2, 64 };
+  use_test_heap();
+  OK(forkq_pipe(&a, &b, 0));
+  OK(forkq_queue_create(&queue, 0));
+  const int first = dup(0);
+  close(first);
+  const size_t before = test_heap.now;
+  for (size_t i = 0; i < COUNT(counts); i++) {
+    wait_count = counts[i];
+    cancel_asleep(start_call(&call));
+    close_from(first);
+    ck_assert_uint_eq(test_heap.now, before);
+    ck_assert_int_eq(atomic_load(&queue->getters), 0);
+    ck_assert_uint_eq(atomic_load(&queue->channel.shared->watchers), 0);
+  }
+  OK(forkq_queue_close(queue)); /* which waits for who waits */
+  forkq_queue_destroy(queue);
+}
+END_TEST
+
 /* ------------------------------------------------------------------------------------------- */
 
 static void setup_older_kernel(void) {
@@ -726,6 +775,9 @@ int main(void) {
   add_descriptor_tests(tc, SOCKET);
   add_descriptor_tests(tc, SOCKET_NONBLOCKING);
   tcase_add_test(tc, a_descriptor_goes_where_there_is_room);
+
+  tc = add_case(suite, "wait", setup_nothing);
+  tcase_add_test(tc, a_thread_that_waits_for_a_queue_ends);
 
   add_pipe_tests(add_case(suite, "sigpipe", setup_nothing));
 

@@ -35,7 +35,7 @@
  *          timeout; to be ready says that the first bytes of a message are there, or the
  *          end: a receive then waits for the rest of it.
  * Cancel   A thread that is cancelled (pthread_cancel(3)) ends in a send or a receive, in poll,
- *          send_fd and recv_fd: at the beginning of the call, or while the call
+ *          send_fd, recv_fd and forkq_wait: at the beginning of the call, or while the call
  *          waits for the first byte of a message or for room for it. A receive has taken
  *          nothing then, and a send has written nothing or, in rare cases, all; the
  *          connection can be used on. Once a part of a message has come or gone, the call goes

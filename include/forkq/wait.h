@@ -72,7 +72,8 @@ static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
  * Nothing is read, and nothing kept. The same entries may be used again and again; to
  * leave one out, move the last one to its place. Blocks as said, signals do not end it.
  * Any number of threads may wait; for a connection it counts as a receive
- * (forkq/connection.h). Up to 32 entries it does not allocate.
+ * (forkq/connection.h). A thread that is cancelled while it waits ends at once, and nothing of
+ * the wait is left. Up to 32 entries it does not allocate.
  *
  * Errors, each with every `ready` as it was, unless a queue is closed meanwhile:
  * FORKQ_ENULL (entries, a connection or a queue), FORKQ_ETIMEOUT, FORKQ_ECLOSED (a
