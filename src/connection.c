@@ -56,7 +56,7 @@ err_close:
 int forkq_connection_close(forkq_connection_t *connection) {
   if (connection == NULL)
     return FORKQ_ENULL;
-  if (connection->packing)
+  if (forkq__connection_packing(connection, __builtin_frame_address(0)))
     return FORKQ_EPACKING;
   if (connection->fd < 0)
     return 0;
@@ -99,12 +99,28 @@ int forkq__connection_check_receive(const forkq_connection_t *connection) {
   return connection->readable ? 0 : FORKQ_EWRITEONLY;
 }
 
-int forkq__connection_check_send(const forkq_connection_t *connection) {
+/* Stacks grow downwards: what a frame calls lies below it. */
+static bool was_left(const struct forkq__packing *packing, const void *frame) {
+  const void *const places[] = { packing->frame, frame };
+  return pthread_equal(packing->thread, pthread_self()) &&
+         (uintptr_t)frame >= (uintptr_t)packing->frame && forkq__os_on_stack(places, 2);
+}
+
+bool forkq__connection_packing(forkq_connection_t *connection, const void *frame) {
+  struct forkq__packing *packing = &connection->packing;
+  if (packing->frame != NULL && was_left(packing, frame))
+    packing->frame = NULL;
+  return packing->frame != NULL;
+}
+
+int forkq__connection_check_send(forkq_connection_t *connection, const void *frame) {
   if (connection->fd < 0)
     return FORKQ_ECLOSED;
   if (!connection->writable)
     return FORKQ_EREADONLY;
-  return connection->packing ? FORKQ_EPACKING : connection->send_error;
+  if (forkq__connection_packing(connection, frame))
+    return FORKQ_EPACKING;
+  return connection->send_error;
 }
 
 static void have_nothing_in_hand(void *arg) {

@@ -6,6 +6,7 @@
 #include "connection_frame.h"
 
 #include <forkq/connection.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -30,6 +31,13 @@ struct forkq__outgoing {
   int error; /* why the last write of the packer failed, or 0 */
 };
 
+/* A call of the caller's packing function: the stack frame that makes it, or NULL, and whose that
+ * is. A longjmp(3) out of the function leaves it here. */
+struct forkq__packing {
+  const void *frame;
+  pthread_t thread;
+};
+
 /* Sending touches `out`, `send_error` and `packing`, receiving `in` and `readable`;
  * either may go on in a thread of its own. */
 struct forkq_connection {
@@ -38,15 +46,19 @@ struct forkq_connection {
   bool pipe;
   bool readable;
   bool writable;
-  bool packing;   /* in the caller's packing function */
   int send_error; /* of a send that left part of a message in the stream, or 0 */
+  struct forkq__packing packing;
   struct forkq__outgoing out;
   struct forkq__incoming in;
 };
 
-/* 0, or why the connection cannot be used to receive or to send just now. */
+/* 0, or why the connection cannot be used to receive or to send just now. `frame`: of the public
+ * function that asks. */
 int forkq__connection_check_receive(const forkq_connection_t *connection);
-int forkq__connection_check_send(const forkq_connection_t *connection);
+int forkq__connection_check_send(forkq_connection_t *connection, const void *frame);
+
+/* Whether that function was called from inside the packing function. */
+bool forkq__connection_packing(forkq_connection_t *connection, const void *frame);
 
 /* Receives a message's bytes as far as they are there, but at most *budget, from which they are
  * taken: -EAGAIN if that is not all of it. */

@@ -9,7 +9,7 @@
 int forkq_connection_send_fd(forkq_connection_t *connection, int fd) {
   if (connection == NULL)
     return FORKQ_ENULL;
-  int r = forkq__connection_check_send(connection);
+  int r = forkq__connection_check_send(connection, __builtin_frame_address(0));
   if (r < 0)
     return r;
   forkq__connection_cancellation_point();

@@ -163,29 +163,32 @@ static int begin_object(struct forkq__outgoing *out, msgpack_packer *packer) {
   return 0;
 }
 
-/* Sends what was packed, unless packing failed. */
-static int end_object(forkq_connection_t *connection, int error) {
+static int end_object(forkq_connection_t *connection) {
   struct forkq__outgoing *out = &connection->out;
-  if (error == 0) {
-    unsigned char header[FORKQ__FRAME_LONG];
-    size_t size = out->size - HEADER_ROOM;
-    size_t header_size = forkq__frame_write(header, size);
-    char *object = out->memory + HEADER_ROOM, *begin = object - header_size;
-    memcpy(begin, header, header_size);
-    error = size <= TOGETHER_MAX
-                ? write_whole(connection, begin, header_size + size)
-                : write_two(connection, begin, header_size, object, size);
-  }
+  unsigned char header[FORKQ__FRAME_LONG];
+  size_t size = out->size - HEADER_ROOM;
+  size_t header_size = forkq__frame_write(header, size);
+  char *object = out->memory + HEADER_ROOM, *begin = object - header_size;
+  memcpy(begin, header, header_size);
+  return size <= TOGETHER_MAX ? write_whole(connection, begin, header_size + size)
+                              : write_two(connection, begin, header_size, object, size);
+}
+
+/* However a send ends: by a return, by an exception that its packing function throws, or with its
+ * thread. */
+static void fini_object(forkq_connection_t **connection) {
+  struct forkq__outgoing *out = &(*connection)->out;
+  (*connection)->packing.frame = NULL;
   if (out->capacity > KEPT_CAPACITY) {
     forkq__free(out->memory);
     out->memory = NULL;
     out->capacity = 0;
   }
-  return error;
 }
+#define FINI_OBJECT __attribute__((cleanup(fini_object)))
 
-static int begin_send(const forkq_connection_t *connection) {
-  int r = forkq__connection_check_send(connection);
+static int begin_send(forkq_connection_t *connection, const void *frame) {
+  int r = forkq__connection_check_send(connection, frame);
   if (r == 0)
     forkq__connection_cancellation_point();
   return r;
@@ -194,48 +197,59 @@ static int begin_send(const forkq_connection_t *connection) {
 int forkq_connection_send(forkq_connection_t *connection, const msgpack_object *object) {
   if (connection == NULL || object == NULL)
     return FORKQ_ENULL;
-  int r = begin_send(connection);
+  int r = begin_send(connection, __builtin_frame_address(0));
   if (r < 0)
     return r;
+  FINI_OBJECT forkq_connection_t *sending = connection;
   msgpack_packer packer;
-  r = begin_object(&connection->out, &packer);
+  r = begin_object(&sending->out, &packer);
   if (r < 0)
     return r;
   r = forkq__pack(&packer, object);
-  if (r < 0 && connection->out.error != 0)
-    r = connection->out.error;
-  return end_object(connection, r);
+  if (r < 0 && sending->out.error != 0)
+    r = sending->out.error;
+  return r < 0 ? r : end_object(sending);
+}
+
+/* Not inlined: so its frame is below that of whoever calls it, and above that of what it calls. */
+static __attribute__((noinline)) int call_packing_function(forkq_connection_t *connection,
+                                                           forkq_pack_fn pack,
+                                                           msgpack_packer *packer,
+                                                           void *arg) {
+  connection->packing.thread = pthread_self();
+  connection->packing.frame = __builtin_frame_address(0);
+  int r = pack(packer, arg);
+  connection->packing.frame = NULL;
+  return r;
 }
 
 int forkq_connection_send_with(forkq_connection_t *connection, forkq_pack_fn pack,
                                void *arg) {
   if (connection == NULL || pack == NULL)
     return FORKQ_ENULL;
-  int r = begin_send(connection);
+  int r = begin_send(connection, __builtin_frame_address(0));
   if (r < 0)
     return r;
+  FINI_OBJECT forkq_connection_t *sending = connection;
   struct forkq__outgoing *out = &connection->out;
   msgpack_packer packer;
   r = begin_object(out, &packer);
   if (r < 0)
     return r;
-  connection->packing = true;
-  bool failed = pack(&packer, arg) != 0;
-  connection->packing = false;
+  bool failed = call_packing_function(connection, pack, &packer, arg) != 0;
   if (out->error != 0)
-    r = out->error;
-  else if (failed)
-    r = FORKQ_EPACK;
-  else
-    r = forkq__scan(out->memory + HEADER_ROOM, out->size - HEADER_ROOM, NULL);
-  return end_object(connection, r);
+    return out->error;
+  if (failed)
+    return FORKQ_EPACK;
+  r = forkq__scan(out->memory + HEADER_ROOM, out->size - HEADER_ROOM, NULL);
+  return r < 0 ? r : end_object(sending);
 }
 
 int forkq_connection_send_packed(forkq_connection_t *connection, const void *data,
                                  size_t size) {
   if (connection == NULL || data == NULL)
     return FORKQ_ENULL;
-  int r = begin_send(connection);
+  int r = begin_send(connection, __builtin_frame_address(0));
   if (r < 0)
     return r;
   if (size > FORKQ_MESSAGE_MAX)
@@ -248,7 +262,7 @@ int forkq_connection_send_bytes(forkq_connection_t *connection, const void *data
                                 size_t length, size_t offset, size_t size) {
   if (connection == NULL || (data == NULL && length > 0))
     return FORKQ_ENULL;
-  int r = begin_send(connection);
+  int r = begin_send(connection, __builtin_frame_address(0));
   if (r < 0)
     return r;
   if (offset > length)

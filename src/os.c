@@ -189,6 +189,33 @@ bool forkq__os_has_threads(void) {
   return !__libc_single_threaded;
 }
 
+/* Of the first thread the kernel has to be asked, by a file. */
+static bool own_stack(uintptr_t *ret_begin, size_t *ret_size) {
+  pthread_attr_t attr;
+  void *begin = NULL;
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  bool known = pthread_getattr_np(pthread_self(), &attr) == 0;
+  if (known) {
+    known = pthread_attr_getstack(&attr, &begin, ret_size) == 0;
+    pthread_attr_destroy(&attr);
+  }
+  pthread_setcancelstate(state, NULL);
+  *ret_begin = (uintptr_t)begin;
+  return known;
+}
+
+bool forkq__os_on_stack(const void *const *places, size_t count) {
+  uintptr_t begin;
+  size_t size;
+  if (!own_stack(&begin, &size))
+    return false;
+  for (size_t i = 0; i < count; i++)
+    if ((uintptr_t)places[i] - begin >= size)
+      return false;
+  return true;
+}
+
 int forkq__os_event_create(void) {
   return above_stdio(RETRY(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
 }

@@ -77,6 +77,10 @@ int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadlin
 /* Whether there is a thread that could cancel this one. */
 bool forkq__os_has_threads(void);
 
+/* Whether that many places lie all on the stack that the calling thread was made with, and not on
+ * one of the program's own. Slow. */
+bool forkq__os_on_stack(const void *const *places, size_t count);
+
 /* An eventfd that does not block: raise makes it readable, lower makes it not. */
 int forkq__os_event_create(void);
 void forkq__os_event_raise(int fd);

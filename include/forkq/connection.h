@@ -92,6 +92,11 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_connection_open(forkq_connection_t **ret_co
  *   forkq_connection_send_with     what `pack` writes; as with a queue, the function must
  *                                  not send on or close this connection (FORKQ_EPACKING)
  *
+ * A function that throws a C++ exception, or whose thread ends in it, has sent nothing, and the
+ * connection is as before. One that jumps out (longjmp) has sent nothing, either; but for forkq
+ * it still packs, until the thread that jumped makes its next call: by a function that is no
+ * deeper in the stack than the one that was left, on the stack that the thread was made with.
+ *
  * Returns when the message is with the kernel; blocks while the stream is full. Nothing
  * is kept of what was handed in. The connection keeps up to 64 KiB of memory for packing.
  *
