@@ -71,15 +71,7 @@ void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
 
 /* ---- packing, for later ------------------------------------------------------------------ */
 
-struct packed {
-  char *data;
-  size_t size;
-  size_t capacity;
-  size_t limit;
-  int error;
-};
-
-static int grow(struct packed *packed, size_t size) {
+static int grow(struct forkq__loop_packed *packed, size_t size) {
   size_t capacity = packed->capacity > 0 ? packed->capacity : FIRST_CAPACITY;
   capacity = forkq__grown(capacity, size, FORKQ__MEMORY_MAX);
   char *data = capacity > 0 ? forkq__realloc(packed->data, capacity) : NULL;
@@ -91,7 +83,7 @@ static int grow(struct packed *packed, size_t size) {
 }
 
 static int write_to_packed(void *arg, const char *data, size_t size) {
-  struct packed *packed = arg;
+  struct forkq__loop_packed *packed = arg;
   if (packed->error == 0 && size > packed->limit - packed->size)
     packed->error = FORKQ_ETOOBIG;
   if (packed->error == 0 && packed->size + size > packed->capacity)
@@ -103,7 +95,7 @@ static int write_to_packed(void *arg, const char *data, size_t size) {
   return 0;
 }
 
-static int pack(const struct forkq__source *source, struct packed *packed) {
+static int pack(const struct forkq__source *source, struct forkq__loop_packed *packed) {
   int r = forkq__source_write(source, packed, write_to_packed);
   if (packed->error != 0)
     return packed->error;
@@ -111,21 +103,29 @@ static int pack(const struct forkq__source *source, struct packed *packed) {
                                         : r;
 }
 
+static void forget(struct forkq__loop_packed *packed) {
+  forkq__free(packed->data);
+  packed->data = NULL;
+}
+
 static int wait_for_room(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
                          const struct forkq__source *source) {
-  struct packed packed = { .limit = handle->queue->channel.max_message };
-  int r = pack(source, &packed);
+  struct forkq__loop_packed *packed = &handle->packed;
+  forget(packed);
+  *packed = (struct forkq__loop_packed){ .limit = handle->queue->channel.max_message };
+  int r = pack(source, packed);
   if (r < 0) {
-    forkq__free(packed.data);
+    forget(packed);
     return r;
   }
   if (req->deadline_ == FORKQ__NOWAIT) {
-    forkq__free(packed.data);
+    forget(packed);
     forkq__loop_decide(req, FORKQ_FULL);
     return 0;
   }
-  req->packed_ = packed.data;
-  req->size_ = packed.size;
+  req->packed_ = packed->data;
+  req->size_ = packed->size;
+  packed->data = NULL;
   forkq__loop_append(&handle->puts, req);
   forkq__loop_watch_room(handle);
   return 0;

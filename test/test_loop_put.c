@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -325,6 +326,47 @@ START_TEST(what_a_function_packs_while_the_put_waits_may_be_large) {
 }
 END_TEST
 
+static int pack_large_and_exit(msgpack_packer *packer, void *arg) {
+  pack_large(packer, arg);
+  pthread_exit(arg);
+}
+
+static void *put_and_exit(void *arg) {
+  (void)put_from_function(pack_large_and_exit, arg);
+  ck_abort_msg("came back from the put");
+}
+
+/* Packed into memory that is the handle's, as the put has to wait. */
+START_TEST(a_function_that_does_not_return_leaves_the_handle_usable) {
+  enum { TIMES = 50 };
+  fill();
+  long before = support_heap_live();
+  for (int i = 0; i < TIMES; i++) {
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, put_and_exit, NULL), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  }
+  ck_assert_int_lt(support_heap_live(), before + TIMES);
+  ck_assert_int_eq(start_put(&a, 1, -1), 0); /* the same request */
+  ck_assert_int_eq(get_int(queue, 1000), 100);
+  run_until(&a);
+  ck_assert_int_eq(a.status, 0);
+}
+END_TEST
+
+/* The last that is left in the handle's memory goes with the handle. */
+START_TEST(what_such_a_function_left_goes_with_the_handle) {
+  pthread_t thread;
+  fill();
+  ck_assert_int_eq(pthread_create(&thread, NULL, put_and_exit, NULL), 0);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  loop_close_handle();
+  forkq_queue_destroy(queue);
+  queue = NULL;
+  ck_assert_int_eq(support_heap_live(), 0);
+}
+END_TEST
+
 START_TEST(too_big_for_the_queue_also_when_the_put_waits) {
   loop_close_handle();
   forkq_queue_destroy(queue);
@@ -454,6 +496,8 @@ int main(void) {
   tcase_add_test(tcase, a_packing_function_uses_no_handle);
   tcase_add_test(tcase, functions_pack_now_also_when_the_put_waits);
   tcase_add_test(tcase, what_a_function_packs_while_the_put_waits_may_be_large);
+  tcase_add_test(tcase, a_function_that_does_not_return_leaves_the_handle_usable);
+  tcase_add_test(tcase, what_such_a_function_left_goes_with_the_handle);
   tcase_add_test(tcase, too_big_for_the_queue_also_when_the_put_waits);
   tcase_add_test(tcase, no_memory_to_wait_with);
   tcase_add_test(tcase, room_in_the_outbox);

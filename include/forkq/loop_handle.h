@@ -47,7 +47,8 @@
  *          the loop, may be held up for some milliseconds, and for a tenth of a second at most,
  *          where another process is stopped in the middle of its own put or get.
  * Packing  A packing function must use no handle: where that would hang, the call is
- *          FORKQ_EPACKING.
+ *          FORKQ_EPACKING. If it does not return, but throws or jumps out, the request was not
+ *          started.
  * Signals  None of this may be called in a signal handler.
  *
  * Python has no counterpart: an asyncio program that needs a multiprocessing.Queue leaves a
