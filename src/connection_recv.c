@@ -80,8 +80,9 @@ static int read_until(forkq_connection_t *connection, void *data, size_t size,
 }
 
 static void end_message(struct forkq__incoming *in) {
-  forkq__free(in->memory);
+  char *memory = in->memory;
   *in = (struct forkq__incoming){ .begun = false };
+  forkq__free(memory); /* not before: a child that is forked meanwhile must not free it */
 }
 
 /* Nobody can say where the next message begins: no more receiving. */
@@ -134,10 +135,11 @@ static int begin_message(forkq_connection_t *connection) {
 static void lend_memory(struct forkq__incoming *in, forkq_item_t *item) {
   if (in->memory == NULL)
     return;
+  char *memory = in->memory;
+  in->memory = NULL; /* as in end_message */
   forkq__free(item->memory_);
-  item->memory_ = in->memory;
+  item->memory_ = memory;
   item->capacity_ = in->capacity;
-  in->memory = NULL;
 }
 
 static void take_memory(struct forkq__incoming *in, forkq_item_t *item) {

@@ -133,10 +133,14 @@ static int reserve(struct forkq__outgoing *out, size_t size) {
     return 0;
   size_t capacity = out->capacity > 0 ? out->capacity : FIRST_CAPACITY;
   capacity = forkq__grown(capacity, (uint64_t)out->size + size, FORKQ__MEMORY_MAX);
-  char *memory = capacity > 0 ? forkq__realloc(out->memory, capacity) : NULL;
+  if (capacity == 0)
+    return -ENOMEM;
+  char *old = out->memory;
+  out->memory = NULL; /* a child that is forked meanwhile must not free it */
+  char *memory = forkq__realloc(old, capacity);
+  out->memory = memory != NULL ? memory : old;
   if (memory == NULL)
     return -ENOMEM;
-  out->memory = memory;
   out->capacity = capacity;
   return 0;
 }
@@ -180,9 +184,10 @@ static void fini_object(forkq_connection_t **connection) {
   struct forkq__outgoing *out = &(*connection)->out;
   (*connection)->packing.frame = NULL;
   if (out->capacity > KEPT_CAPACITY) {
-    forkq__free(out->memory);
-    out->memory = NULL;
+    char *memory = out->memory;
+    out->memory = NULL; /* as in reserve */
     out->capacity = 0;
+    forkq__free(memory);
   }
 }
 #define FINI_OBJECT __attribute__((cleanup(fini_object)))
