@@ -125,8 +125,8 @@ void forkq__loop_serve_puts(forkq_loop_handle_t *handle);
 int forkq__loop_watch_items(forkq_loop_handle_t *handle);
 void forkq__loop_watch_room(forkq_loop_handle_t *handle);
 
-/* Gets or receives for the first in line: FORKQ__NOTHING if nothing is there, or, of a message, not all
- * of it or more than the budget. */
+/* Gets or receives for the first in line: FORKQ__NOTHING if nothing is there, or, of a message,
+ * not all of it or more than the budget. */
 int forkq__loop_get_one(forkq_loop_req_t *req);
 int forkq__loop_recv_one(forkq_loop_req_t *req, size_t *budget);
 

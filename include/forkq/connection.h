@@ -32,8 +32,8 @@
  *          begin with forkq_connection_open on that number.
  * Blocking Sends and receives wait as long as it takes, on descriptors that do not block
  *          (O_NONBLOCK) as well as on those that do. Only poll and forkq_wait have a
- *          timeout; to be ready says that the first bytes of a message are there, or the
- *          end: a receive then waits for the rest of it.
+ *          timeout. They say that the first bytes of a message are there, or the end of the
+ *          file: a receive then waits for the rest of the message.
  * Cancel   A thread that is cancelled (pthread_cancel(3)) ends in a send or a receive, in poll,
  *          send_fd, recv_fd and forkq_wait: at the beginning of the call, or while the call
  *          waits for the first byte of a message or for room for it. A receive has taken
@@ -185,8 +185,9 @@ forkq_connection_recv_bytes_into(forkq_connection_t *connection, void *buffer,
                                  forkq_item_t *item);
 
 /* 1 if there is something to receive, which may be the end of the file or the first bytes
- * of a message, 0 if nothing came within `timeout_ms`. Reads nothing, so that another
- * process that shares the connection can receive it.
+ * of a message, 0 if nothing came within `timeout_ms`. It looks at the descriptor alone: after
+ * a receive that failed with -ENOMEM, it says whether more of that message is there. Reads
+ * nothing, so that another process that shares the connection can receive it.
  * Errors: FORKQ_ENULL, FORKQ_ECLOSED, FORKQ_EWRITEONLY, FORKQ_ETIMEOUT, -EBADF (the
  * descriptor was closed behind the connection's back).
  * Python: Connection.poll(timeout), where None is our -1 and a negative number is our
@@ -228,8 +229,9 @@ FORKQ_API int forkq_connection_readable(const forkq_connection_t *connection);
 FORKQ_API int forkq_connection_writable(const forkq_connection_t *connection);
 FORKQ_API int forkq_connection_closed(const forkq_connection_t *connection);
 
-/* Closes this process's copy of the descriptor; closing twice is allowed. Whatever else
- * is then asked of the connection is FORKQ_ECLOSED. Does not block (but for SO_LINGER).
+/* Closes this process's copy of the descriptor; closing twice is allowed. Sends, receives, poll,
+ * forkq_wait and fileno are FORKQ_ECLOSED from then on. Waits only where close(2) of such a
+ * descriptor does: a socket with SO_LINGER, a terminal with unsent output.
  * Errors: FORKQ_ENULL, FORKQ_EPACKING, a negative errno of close(2), the descriptor being
  * gone then too. Python: Connection.close(). */
 FORKQ_API int forkq_connection_close(forkq_connection_t *connection);

@@ -17,8 +17,8 @@
  *
  * What holds for all requests
  *
- *   - A callback is never called from inside the call that started its request, and exactly
- *     once for a call that returned 0; never for one that returned an error.
+ *   - A callback is called by the loop, never from inside the call that started its request:
+ *     exactly once for a call that returned 0, never for one that returned an error.
  *   - Requests of one kind and handle are served in the order of their calls.
  *   - A request that is cancelled or whose time is over has consumed nothing: an item that it
  *     might have got is got by another.
@@ -43,13 +43,15 @@
  *          every thread.
  * Fork     Pending requests stay the parent's. In a child that goes on with the loop, call
  *          uv_loop_fork, then forkq_loop_fork for each handle.
- * Blocking No call waits for room, for an item or for a message. One that puts, and a turn of
- *          the loop, may be held up for some milliseconds, and for a tenth of a second at most,
- *          where another process is stopped in the middle of its own put or get.
+ * Blocking No call waits for room, for an item or for a message. A call, and a turn of the loop,
+ *          may be held up for some milliseconds where another process is in the middle of its
+ *          own put or get, and for some tenths of a second at most where it is stopped there.
  * Packing  A packing function must use no handle: where that would hang, the call is
  *          FORKQ_EPACKING. If it does not return, but throws or jumps out, the request was not
  *          started.
  * Signals  None of this may be called in a signal handler.
+ * Cancel   A thread that is in uv_run, or in a call on a handle, must not be cancelled
+ *          (pthread_cancel(3)): libuv's loop does not survive it.
  *
  * Python has no counterpart: an asyncio program that needs a multiprocessing.Queue leaves a
  * thread in get. */
@@ -181,16 +183,17 @@ FORKQ_API int forkq_loop_cancel(forkq_loop_req_t *req);
 
 /* Closes a handle: pending requests are called back with UV_ECANCELED, then `cb`, which may be
  * NULL, with `arg`, and the handle is gone. Nothing of it is called from inside this call.
- * Errors: FORKQ_ENULL, FORKQ_ECLOSED (closing already), FORKQ_EWRONGTHREAD. */
+ * Errors: FORKQ_ENULL, FORKQ_ECLOSED (closing already), FORKQ_EPACKING, FORKQ_EWRONGTHREAD. */
 FORKQ_API int forkq_loop_close(forkq_loop_handle_t *handle, forkq_loop_close_cb cb,
                                void *arg);
 
 /* In the child of a fork that goes on with the loop, after uv_loop_fork and before
  * anything else of the handle: makes the handle the child's. What was pending is the
  * parent's, which gets and puts it; here each request is called back with UV_ECANCELED.
- * Until then calls on the handle are FORKQ_EFORKED. In a child that does not use the loop
- * nothing needs to be done. Errors: FORKQ_ENULL, -EINVAL (this process has not come from
- * a fork since the handle was opened or made its own). */
+ * Until then requests can neither be started nor cancelled (FORKQ_EFORKED); forkq_loop_close
+ * closes the handle as ever. In a child that does not use the loop nothing needs to be done.
+ * Errors: FORKQ_ENULL, -EINVAL (this process has not come from a fork since the handle was
+ * opened or made its own). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_loop_fork(forkq_loop_handle_t *handle);
 
 #ifdef __cplusplus

@@ -63,19 +63,24 @@ static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
 
 /* Waits until at least one of the entries is ready, at most `timeout_ms`. Returns how
  * many are, and sets `ready` of every entry to 1 or 0: read in the order of the array
- * they are what Python's wait returns. 0: the time is over. Ready is what can be received
- * from without waiting: bytes, or the end of the file or an error that a receive would
- * report.
+ * they are what Python's wait returns. 0: the time is over. A descriptor or connection is
+ * ready when a read would not wait: bytes are there, or the end of the file, or an error
+ * that a read would report. Of a message that may be the first bytes: a receive waits for
+ * the rest.
  *
  * Without entries it sleeps for the timeout; for ever, if that is -1.
  *
  * Nothing is read, and nothing kept. The same entries may be used again and again; to
- * leave one out, move the last one to its place. Blocks as said, signals do not end it.
- * Any number of threads may wait; for a connection it counts as a receive
- * (forkq/connection.h). A thread that is cancelled while it waits ends at once, and nothing of
- * the wait is left. Up to 32 entries it does not allocate.
+ * leave one out, move the last one to its place. Signals do not end the wait. A queue may
+ * prolong it by some tenths of a second, also with `timeout_ms` 0, where another process is
+ * stopped in the middle of its own put or get.
  *
- * Errors, each with every `ready` as it was, unless a queue is closed meanwhile:
+ * Any number of threads may wait; for a connection it counts as a receive
+ * (forkq/connection.h). A thread that is cancelled (pthread_cancel(3)) while it waits ends
+ * at once, and nothing of the wait is left. Up to 32 entries it does not allocate.
+ *
+ * Errors, each with `ready` of every connection and descriptor as it was; that of a queue
+ * may have changed:
  * FORKQ_ENULL (entries, a connection or a queue), FORKQ_ETIMEOUT, FORKQ_ECLOSED (a
  * connection or queue is, or is being closed), FORKQ_EPACKING, FORKQ_ETWICE (a queue or
  * descriptor is listed twice, on its own or as a connection's), -EBADF (a descriptor is not
