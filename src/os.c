@@ -703,66 +703,117 @@ bool forkq__os_socket_full(int fd) {
          used >= room;
 }
 
-ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {
-  /* Sockets of other families would take the byte and ignore the descriptor. */
+/* Linux 6.5 has it. The headers of Debian 12 are older. */
+#ifndef SCM_PIDFD
+#  define SCM_PIDFD 0x04
+#endif
+
+/* Room for all that may come beside the bytes: descriptors, of which Linux lets a message carry 253;
+ * and what none of us asked for, but the socket was told to bring: who sent them (SO_PASSCRED), a
+ * name that a security module has for that (SO_PASSSEC), and a descriptor of its process
+ * (SO_PASSPIDFD). Where the room ends, the kernel leaves out the rest. */
+#define BESIDE_MAX 8192
+
+union beside {
+  struct cmsghdr header;
+  char space[BESIDE_MAX];
+};
+
+/* Sockets of other families would take the bytes and ignore the descriptors. */
+static int check_unix(int socket) {
   int family = 0;
   int r = RETRY(
       getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &(socklen_t){ sizeof family }));
-  if (r < 0 || family != AF_UNIX)
-    return r < 0 ? r : -EAFNOSUPPORT;
-  union {
-    struct cmsghdr align;
-    char space[CMSG_SPACE(sizeof fd)];
-  } control = { .space = { 0 } };
-  struct iovec part = { &byte, 1 };
+  return r < 0 ? r : family == AF_UNIX ? 0 : -EAFNOSUPPORT;
+}
+
+static ssize_t send_beside(int socket, const void *data, size_t size, const int *fds,
+                           size_t count) {
+  int r = check_unix(socket);
+  if (r < 0)
+    return r;
+  union beside beside = { .space = { 0 } };
+  struct iovec part = { (void *)(uintptr_t)data, size };
   struct msghdr message = { .msg_iov = &part,
                             .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof control.space };
-  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof fd);
-  memcpy(CMSG_DATA(header), &fd, sizeof fd);
+                            .msg_control = &beside,
+                            .msg_controllen = CMSG_SPACE(count * sizeof *fds) };
+  beside.header.cmsg_level = SOL_SOCKET;
+  beside.header.cmsg_type = SCM_RIGHTS;
+  beside.header.cmsg_len = CMSG_LEN(count * sizeof *fds);
+  memcpy(CMSG_DATA(&beside.header), fds, count * sizeof *fds);
   return UNCANCELLED(sendmsg(socket, &message, MSG_NOSIGNAL));
 }
 
-/* Keeps the first descriptor of a control message, and closes the others. */
-static void keep_first_fd(struct cmsghdr *header, int *fd, bool *lost) {
-  size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-  for (size_t i = 0; i < count; i++) {
-    int other;
-    memcpy(&other, CMSG_DATA(header) + i * sizeof other, sizeof other);
-    if (*fd == -1) {
-      *fd = other;
-    } else {
-      forkq__os_close(other);
-      *lost = true;
-    }
+/* The descriptor of the sender's process is nothing that anybody here has asked for. In its place
+ * may be an error. */
+static void close_pidfd(struct cmsghdr *header) {
+  int pidfd;
+  memcpy(&pidfd, CMSG_DATA(header), sizeof pidfd);
+  if (pidfd >= 0)
+    forkq__os_close(pidfd);
+}
+
+/* The descriptors of a control message behind those that are there: as many as there is room for,
+ * the others are closed. How many there are now, had there been room for all. */
+static size_t take_fds(struct cmsghdr *header, int *fds, size_t room, size_t count) {
+  size_t more = (header->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
+  for (size_t i = 0; i < more; i++, count++) {
+    int fd;
+    memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
+    if (count < room)
+      fds[count] = fd;
+    else
+      forkq__os_close(fd);
   }
+  return count;
+}
+
+/* recvmsg(2). The first `room` descriptors that came are the caller's, the others are closed:
+ * *ret_count says how many there were; *ret_cut, that there were more, which did not fit into the
+ * process's table. */
+static ssize_t receive_beside(int socket, struct iovec part, int flags, int *fds,
+                              size_t room, size_t *ret_count, bool *ret_cut) {
+  union beside beside;
+  struct msghdr message = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = &beside,
+                            .msg_controllen = sizeof beside };
+  ssize_t r = UNCANCELLED(recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags));
+  if (r < 0)
+    return r;
+  *ret_count = 0;
+  *ret_cut = (message.msg_flags & MSG_CTRUNC) != 0;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET)
+      continue;
+    if (header->cmsg_type == SCM_RIGHTS)
+      *ret_count = take_fds(header, fds, room, *ret_count);
+    else if (header->cmsg_type == SCM_PIDFD)
+      close_pidfd(header);
+  }
+  return r;
+}
+
+ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {
+  return send_beside(socket, &byte, 1, &fd, 1);
 }
 
 ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
                              bool *ret_lost) {
-  /* A socket with SO_PASSCRED brings its sender's credentials too. */
-  union {
-    struct cmsghdr align;
-    char space[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
-  } control;
-  struct iovec part = { ret_byte, 1 };
-  struct msghdr message = { .msg_iov = &part,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof control.space };
-  ssize_t r = UNCANCELLED(recvmsg(socket, &message, MSG_CMSG_CLOEXEC));
+  int fd = -1;
+  size_t count;
+  bool cut;
+  ssize_t r =
+      receive_beside(socket, (struct iovec){ ret_byte, 1 }, 0, &fd, 1, &count, &cut);
   if (r < 0)
     return r;
-  *ret_fd = -1;
-  *ret_lost = (message.msg_flags & MSG_CTRUNC) != 0;
-  for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL;
-       header = CMSG_NXTHDR(&message, header))
-    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-      keep_first_fd(header, ret_fd, ret_lost);
+  /* At the end of the file nothing comes but from who sends no bytes. */
+  if (r == 0 && fd >= 0)
+    forkq__os_close(fd);
+  *ret_fd = r == 0 ? -1 : fd;
+  *ret_lost = cut || count > 1;
   return r;
 }
 
@@ -815,69 +866,24 @@ int forkq__os_memory_check(int fd, size_t size) {
   return good ? 0 : FORKQ_EHANDOVER;
 }
 
-#define FDS_MAX 8
-
 int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds,
                        size_t count) {
-  union {
-    struct cmsghdr header;
-    char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
-  } control = { 0 };
-  struct iovec part = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
-  struct msghdr message = { .msg_iov = &part,
-                            .msg_iovlen = 1,
-                            .msg_control = control.space,
-                            .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
-  struct cmsghdr *header = &control.header;
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(count * sizeof(int));
-  memcpy(CMSG_DATA(header), fds, count * sizeof(int));
-  ssize_t n = UNCANCELLED(sendmsg(socket, &message, MSG_NOSIGNAL));
+  ssize_t n = send_beside(socket, data, size, fds, count);
   if (n < 0)
     return (int)n;
   return (size_t)n == size ? 0 : -EMSGSIZE;
 }
 
-/* The descriptors that came with a message; those behind the first FDS_MAX are closed. */
-static size_t take_fds(struct msghdr *message, int fds[FDS_MAX]) {
-  size_t count = 0;
-  for (struct cmsghdr *h = CMSG_FIRSTHDR(message); h; h = CMSG_NXTHDR(message, h)) {
-    if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-      continue;
-    size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < n; i++) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
-      if (count < FDS_MAX)
-        fds[count++] = fd;
-      else
-        forkq__os_close(fd);
-    }
-  }
-  return count;
-}
-
 int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t count) {
-  union {
-    struct cmsghdr header;
-    char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
-  } control;
-  int came[FDS_MAX];
-  struct iovec part = { .iov_base = data, .iov_len = size };
-  struct msghdr message = { .msg_iov = &part,
-                            .msg_iovlen = 1,
-                            .msg_control = control.space,
-                            .msg_controllen = sizeof control.space };
-  ssize_t n = UNCANCELLED(recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL));
-  if (n <= 0)
-    return n < 0 ? (int)n : FORKQ_EEOF;
-  size_t got = take_fds(&message, came);
-  if (got != count || (size_t)n != size || (message.msg_flags & MSG_CTRUNC)) {
-    for (size_t i = 0; i < got; i++)
-      forkq__os_close(came[i]);
-    return FORKQ_EHANDOVER;
-  }
-  memcpy(fds, came, count * sizeof *fds);
-  return 0;
+  size_t came;
+  bool cut;
+  ssize_t n = receive_beside(socket, (struct iovec){ data, size }, MSG_WAITALL, fds,
+                             count, &came, &cut);
+  if (n < 0)
+    return (int)n;
+  if ((size_t)n == size && came == count && !cut)
+    return 0;
+  for (size_t i = 0; i < came && i < count; i++)
+    forkq__os_close(fds[i]);
+  return n == 0 && came == 0 ? FORKQ_EEOF : FORKQ_EHANDOVER;
 }

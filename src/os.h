@@ -185,7 +185,9 @@ bool forkq__os_socket_full(int fd);
 
 /* One byte over a Unix socket, with a descriptor beside it. receive: the bytes read, 0 at the
  * end of the file; *ret_fd is the descriptor that came, close-on-exec, or -1; *ret_lost says
- * that others came too, or that it did not fit in the process's table: those are closed. */
+ * that others came too, or that it did not fit in the process's table: those are closed. What
+ * else the socket was told to bring (unix(7): SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD) is left
+ * out, here and below. */
 ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd);
 ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
                              bool *ret_lost);

@@ -139,12 +139,24 @@ START_TEST(to_an_unrelated_process_over_a_socket) {
 }
 END_TEST
 
-#define FDS_MAX                                                                          \
-  8 /* that a receive takes and closes, as os.c has it; the kernel keeps the rest */
+START_TEST(over_a_socket_that_says_who_sends) {
+  int sockets[2];
+  const int on = 1;
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+  ck_assert_int_eq(setsockopt(sockets[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on), 0);
+  pid_t child = support_fork(receive_and_put, &sockets[1]);
+  ck_assert_int_eq(forkq_queue_send(queue, sockets[0]), 0);
+  ck_assert_int_eq(get_int(queue, 10000), 7);
+  ck_assert_int_eq(support_wait(child), 0);
+  close(sockets[0]);
+  close(sockets[1]);
+}
+END_TEST
+
+#define MOST (FORKQ_HANDOVER_FDS + 1) /* see test_passing for more */
 
 /* The text of this queue with so many descriptors beside it: what a receive says. */
 static int receive_with_fds(int count) {
-  enum { MOST = FDS_MAX + 1 };
   union {
     struct cmsghdr header;
     char space[CMSG_SPACE(MOST * sizeof(int))];
@@ -177,7 +189,7 @@ static int receive_with_fds(int count) {
 
 START_TEST(as_many_descriptors_as_a_queue_has_or_none_stays_open) {
   /* This process has the queue already, and that is what is wrong with the right number. */
-  for (int count = 0; count <= FDS_MAX + 1; count++)
+  for (int count = 0; count <= MOST; count++)
     ck_assert_int_eq(receive_with_fds(count),
                      count == FORKQ_HANDOVER_FDS ? FORKQ_ETWICE : FORKQ_EHANDOVER);
 }
@@ -353,6 +365,7 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, to_a_program_started_with_posix_spawn);
   tcase_add_test(tcase, test_mixed_startmethod);
   tcase_add_test(tcase, to_an_unrelated_process_over_a_socket);
+  tcase_add_test(tcase, over_a_socket_that_says_who_sends);
   tcase_add_test(tcase, as_many_descriptors_as_a_queue_has_or_none_stays_open);
   tcase_add_test(tcase, what_the_killed_program_held_comes_back);
   tcase_add_test(tcase, the_same_process_is_refused);

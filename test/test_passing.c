@@ -1,0 +1,224 @@
+/* Descriptors that are passed over a Unix socket, by the functions of os.h. */
+#define _GNU_SOURCE
+#include "os.h"
+#include "support.h"
+
+#include <errno.h>
+#include <forkq/base.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WANTED 5        /* descriptors that fds_receive is asked for */
+#define KERNEL_MOST 253 /* that Linux lets a message carry */
+#define TEXT "sixteen bytes .."
+
+/* Linux 6.5 has it. The headers of Debian 12 are older. */
+#ifndef SO_PASSPIDFD
+#  define SO_PASSPIDFD 76
+#endif
+
+static int fds_before;
+static int sockets[2];
+static int given[2]; /* a pipe */
+
+static void set_up(void) {
+  fds_before = support_open_fds();
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+  ck_assert_int_eq(forkq__os_pipe(given), 0);
+}
+
+static void tear_down(void) {
+  for (int i = 0; i < 2; i++) {
+    close(sockets[i]);
+    close(given[i]);
+  }
+  ck_assert_int_eq(support_open_fds(), fds_before);
+}
+
+/* Sends bytes with the pipe's ends, in turn, so many times; 0 or -errno. */
+static int send_many(int socket, const void *data, size_t size, int count) {
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE((KERNEL_MOST + 1) * sizeof(int))];
+  } control = { .space = { 0 } };
+  int fds[KERNEL_MOST + 1];
+  size_t bytes = (size_t)count * sizeof(int);
+  for (int i = 0; i < count; i++)
+    fds[i] = given[i % 2];
+  control.header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(bytes),
+                                     .cmsg_level = SOL_SOCKET,
+                                     .cmsg_type = SCM_RIGHTS };
+  memcpy(CMSG_DATA(&control.header), fds, bytes);
+  struct iovec part = { (void *)(uintptr_t)data, size };
+  struct msghdr message = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = count > 0 ? &control : NULL,
+                            .msg_controllen = count > 0 ? CMSG_SPACE(bytes) : 0 };
+  return sendmsg(socket, &message, 0) < 0 ? -errno : 0;
+}
+
+static int receive(int fds[WANTED]) {
+  char text[sizeof TEXT];
+  int r = forkq__os_fds_receive(sockets[1], text, sizeof text, fds, WANTED);
+  if (r == 0)
+    ck_assert_str_eq(text, TEXT);
+  return r;
+}
+
+static bool same_file(int a, int b) {
+  struct stat of_a, of_b;
+  return fstat(a, &of_a) == 0 && fstat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+         of_a.st_ino == of_b.st_ino;
+}
+
+static void assert_all_came(const int fds[WANTED]) {
+  for (int i = 0; i < WANTED; i++) {
+    ck_assert(same_file(fds[i], given[i % 2]));
+    close(fds[i]);
+  }
+}
+
+/* ---- what a socket brings besides ------------------------------------------------------------ */
+
+/* Each bit of `set` an option of the receiver's. False where the kernel does not know one. */
+static bool set_options(int set) {
+  static const int options[] = { SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD };
+  const int on = 1;
+  for (int i = 0; i < 3; i++)
+    if (set >> i & 1 &&
+        setsockopt(sockets[1], SOL_SOCKET, options[i], &on, sizeof on) != 0) {
+      ck_assert(options[i] == SO_PASSPIDFD && errno == ENOPROTOOPT);
+      return false;
+    }
+  return true;
+}
+
+#define OPTION_SETS 8
+
+START_TEST(options_of_the_socket_keep_no_descriptor_out) {
+  if (!set_options(_i))
+    return;
+  int fds[WANTED], fd = -1;
+  unsigned char byte = 0;
+  bool lost = true;
+  int open_before = support_open_fds();
+  ck_assert_int_eq(send_many(sockets[0], TEXT, sizeof TEXT, WANTED), 0);
+  ck_assert_int_eq(receive(fds), 0);
+  ck_assert_int_eq(support_open_fds(), open_before + WANTED);
+  assert_all_came(fds);
+  ck_assert_int_eq(forkq__os_fd_send(sockets[0], 7, given[0]), 1);
+  ck_assert_int_eq(forkq__os_fd_receive(sockets[1], &byte, &fd, &lost), 1);
+  ck_assert(byte == 7 && !lost && same_file(fd, given[0]));
+  ck_assert_int_eq(support_open_fds(), open_before + 1);
+  close(fd);
+}
+END_TEST
+
+START_TEST(as_many_descriptors_as_linux_passes_fit_beside_the_options) {
+  if (!set_options(_i))
+    return;
+  char text[sizeof TEXT];
+  int fds[KERNEL_MOST];
+  ck_assert_int_eq(send_many(sockets[0], TEXT, sizeof TEXT, KERNEL_MOST + 1), -EINVAL);
+  ck_assert_int_eq(send_many(sockets[0], TEXT, sizeof TEXT, KERNEL_MOST), 0);
+  ck_assert_int_eq(forkq__os_fds_receive(sockets[1], text, sizeof text, fds, KERNEL_MOST),
+                   0);
+  for (int i = 0; i < KERNEL_MOST; i++)
+    close(fds[i]);
+}
+END_TEST
+
+START_TEST(options_of_the_socket_are_no_descriptors) {
+  if (!set_options(_i))
+    return;
+  int fds[WANTED], fd = -1;
+  unsigned char byte = 0;
+  bool lost = true;
+  int open_before = support_open_fds();
+  ck_assert_int_eq(send_many(sockets[0], TEXT, sizeof TEXT, 0), 0);
+  ck_assert_int_eq(receive(fds), FORKQ_EHANDOVER);
+  ck_assert_int_eq(send_many(sockets[0], "\7", 1, 0), 0);
+  ck_assert_int_eq(forkq__os_fd_receive(sockets[1], &byte, &fd, &lost), 1);
+  ck_assert(fd == -1 && !lost);
+  shutdown(sockets[0], SHUT_WR);
+  ck_assert_int_eq(receive(fds), FORKQ_EEOF);
+  ck_assert_int_eq(forkq__os_fd_receive(sockets[1], &byte, &fd, &lost), 0);
+  ck_assert_int_eq(support_open_fds(), open_before);
+}
+END_TEST
+
+/* ---- more than was asked for, or less ---------------------------------------------------------- */
+
+START_TEST(more_descriptors_or_fewer_are_refused_and_closed) {
+  int fds[WANTED];
+  int open_before = support_open_fds();
+  for (int count = 0; count <= KERNEL_MOST; count++) {
+    ck_assert_int_eq(send_many(sockets[0], TEXT, sizeof TEXT, count), 0);
+    if (count == WANTED) {
+      ck_assert_int_eq(receive(fds), 0);
+      assert_all_came(fds);
+    } else {
+      ck_assert_int_eq(receive(fds), FORKQ_EHANDOVER);
+    }
+  }
+  ck_assert_int_eq(support_open_fds(), open_before);
+}
+END_TEST
+
+START_TEST(fewer_bytes_are_refused_and_the_descriptors_closed) {
+  int fds[WANTED];
+  int open_before = support_open_fds();
+  ck_assert_int_eq(send_many(sockets[0], TEXT, sizeof TEXT - 1, WANTED), 0);
+  shutdown(sockets[0], SHUT_WR);
+  ck_assert_int_eq(receive(fds), FORKQ_EHANDOVER);
+  ck_assert_int_eq(support_open_fds(), open_before);
+}
+END_TEST
+
+/* Sockets that keep packets apart pass descriptors without a byte: it looks like the end. */
+START_TEST(descriptors_without_a_byte_do_not_stay_open) {
+  int pair[2], fds[WANTED], fd = -1;
+  unsigned char byte;
+  bool lost;
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+  int open_before = support_open_fds();
+  ck_assert_int_eq(send_many(pair[0], "", 0, WANTED), 0);
+  ck_assert_int_eq(forkq__os_fds_receive(pair[1], &byte, 1, fds, WANTED),
+                   FORKQ_EHANDOVER);
+  ck_assert_int_eq(send_many(pair[0], "", 0, 2), 0);
+  ck_assert_int_eq(forkq__os_fd_receive(pair[1], &byte, &fd, &lost), 0);
+  ck_assert_int_eq(fd, -1);
+  ck_assert_int_eq(support_open_fds(), open_before);
+  close(pair[0]);
+  close(pair[1]);
+}
+END_TEST
+
+START_TEST(a_socket_that_passes_no_descriptors_is_refused) {
+  int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ck_assert_int_ge(tcp, 0);
+  ck_assert_int_eq(forkq__os_fds_send(tcp, TEXT, sizeof TEXT, given, 2), -EAFNOSUPPORT);
+  ck_assert_int_eq(forkq__os_fds_send(given[1], TEXT, sizeof TEXT, given, 2), -ENOTSOCK);
+  close(tcp);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("passing");
+  TCase *tcase = tcase_create("passing");
+  tcase_set_timeout(tcase, 30);
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_loop_test(tcase, options_of_the_socket_keep_no_descriptor_out, 0,
+                      OPTION_SETS);
+  tcase_add_loop_test(tcase, as_many_descriptors_as_linux_passes_fit_beside_the_options,
+                      0, OPTION_SETS);
+  tcase_add_loop_test(tcase, options_of_the_socket_are_no_descriptors, 0, OPTION_SETS);
+  tcase_add_test(tcase, more_descriptors_or_fewer_are_refused_and_closed);
+  tcase_add_test(tcase, fewer_bytes_are_refused_and_the_descriptors_closed);
+  tcase_add_test(tcase, descriptors_without_a_byte_do_not_stay_open);
+  tcase_add_test(tcase, a_socket_that_passes_no_descriptors_is_refused);
+  suite_add_tcase(suite, tcase);
+  return support_main(suite);
+}
