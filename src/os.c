@@ -874,6 +874,12 @@ int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds
   return (size_t)n == size ? 0 : -EMSGSIZE;
 }
 
+/* What came where not all was as it should be. The kernel keeps back what does not fit into the
+ * process's table, from the first that does not on. */
+static int judge_arrival(bool all_bytes, bool too_many, bool cut) {
+  return all_bytes && !too_many && cut ? -EMFILE : FORKQ_EHANDOVER;
+}
+
 int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t count) {
   size_t came;
   bool cut;
@@ -885,5 +891,7 @@ int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t 
     return 0;
   for (size_t i = 0; i < came && i < count; i++)
     forkq__os_close(fds[i]);
-  return n == 0 && came == 0 ? FORKQ_EEOF : FORKQ_EHANDOVER;
+  if (n == 0 && came == 0 && !cut)
+    return FORKQ_EEOF;
+  return judge_arrival((size_t)n == size, came > count, cut);
 }

@@ -210,8 +210,9 @@ int forkq__os_inheritable(int fd, bool inheritable);
 int forkq__os_memory_check(int fd, size_t size);
 
 /* Bytes and descriptors together over a Unix stream socket, in one piece; blocks. receive:
- * takes `size` bytes and exactly `count` descriptors, close-on-exec; FORKQ_EEOF, and
- * FORKQ_EHANDOVER where something else came, of which nothing stays open. */
+ * takes `size` bytes and exactly `count` descriptors, close-on-exec; FORKQ_EEOF, -EMFILE where
+ * the process has no room for so many, and FORKQ_EHANDOVER where something else came. Of what
+ * came nothing stays open then. */
 int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds,
                        size_t count);
 int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t count);

@@ -4,8 +4,11 @@
 #include "support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <forkq/base.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -177,6 +180,68 @@ START_TEST(fewer_bytes_are_refused_and_the_descriptors_closed) {
 }
 END_TEST
 
+/* valgrind has its own limit on descriptors, and keeps some. */
+static bool descriptors_are_valgrinds(void) {
+  const char *preload = getenv("LD_PRELOAD");
+  return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
+static int highest_fd(void) {
+  int highest = 0;
+  for (int fd = 0; fd < 1024; fd++)
+    if (fcntl(fd, F_GETFD) != -1)
+      highest = fd;
+  return highest;
+}
+
+/* In a child: `sent` descriptors come to a process that has room for so many. */
+struct arrival {
+  rlim_t room;
+  int sent;
+  int result;
+};
+
+static void receive_with_little_room(void *arg) {
+  const struct arrival *arrival = arg;
+  struct rlimit limit;
+  int fds[WANTED], highest = highest_fd(), next;
+  while ((next = dup(0)) < highest)
+    ;
+  close(next);
+  CHILD_MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  limit.rlim_cur = (rlim_t)next + arrival->room;
+  CHILD_MUST(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  CHILD_MUST(send_many(sockets[0], TEXT, sizeof TEXT, arrival->sent) == 0);
+  CHILD_MUST(receive(fds) == arrival->result);
+  CHILD_MUST(highest_fd() == (arrival->result == 0 ? next + WANTED : next) - 1);
+}
+
+static void assert_arrival(rlim_t room, int sent, int result) {
+  struct arrival arrival = { room, sent, result };
+  ck_assert_int_eq(support_wait(support_fork(receive_with_little_room, &arrival)), 0);
+}
+
+START_TEST(without_room_for_the_descriptors_none_stays_open) {
+  if (!set_options(_i) || descriptors_are_valgrinds())
+    return;
+  for (rlim_t room = 0; room < WANTED; room++)
+    assert_arrival(room, WANTED, -EMFILE);
+  /* What could not be received is gone: the next is the next. */
+  assert_arrival(WANTED, WANTED, 0);
+}
+END_TEST
+
+START_TEST(who_sends_too_many_is_not_taken_for_a_want_of_room) {
+  if (descriptors_are_valgrinds())
+    return;
+  assert_arrival(WANTED + 1, WANTED + 1, FORKQ_EHANDOVER);
+  assert_arrival(WANTED + 1, WANTED + 2, FORKQ_EHANDOVER);
+  assert_arrival(WANTED + 1, KERNEL_MOST, FORKQ_EHANDOVER);
+  assert_arrival(WANTED, KERNEL_MOST, -EMFILE);
+  assert_arrival(0, 0, FORKQ_EHANDOVER);
+}
+END_TEST
+
 /* Sockets that keep packets apart pass descriptors without a byte: it looks like the end. */
 START_TEST(descriptors_without_a_byte_do_not_stay_open) {
   int pair[2], fds[WANTED], fd = -1;
@@ -217,6 +282,9 @@ int main(void) {
   tcase_add_loop_test(tcase, options_of_the_socket_are_no_descriptors, 0, OPTION_SETS);
   tcase_add_test(tcase, more_descriptors_or_fewer_are_refused_and_closed);
   tcase_add_test(tcase, fewer_bytes_are_refused_and_the_descriptors_closed);
+  tcase_add_loop_test(tcase, without_room_for_the_descriptors_none_stays_open, 0,
+                      OPTION_SETS);
+  tcase_add_test(tcase, who_sends_too_many_is_not_taken_for_a_want_of_room);
   tcase_add_test(tcase, descriptors_without_a_byte_do_not_stay_open);
   tcase_add_test(tcase, a_socket_that_passes_no_descriptors_is_refused);
   suite_add_tcase(suite, tcase);

@@ -62,7 +62,10 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_attach(forkq_queue_t **ret_queue,
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_send(forkq_queue_t *queue, int socket);
 
 /* Receives a queue that was sent; blocks until it comes.
- * Errors: as forkq_queue_attach, FORKQ_EEOF, and the negative errno of recvmsg(2). */
+ * Errors: as forkq_queue_attach, FORKQ_EEOF, -EMFILE (this process has no room for five more
+ * descriptors), and the negative errno of recvmsg(2). After -EMFILE, as after any error of
+ * forkq_queue_attach, what came is gone: nothing of it is open, and the queue has to be sent
+ * once more. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_receive(forkq_queue_t **ret_queue, int socket,
                                                    const forkq_queue_options_t *options);
 
