@@ -874,6 +874,20 @@ int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds
   return (size_t)n == size ? 0 : -EMSGSIZE;
 }
 
+/* Whether all of them are above the standard streams now; else none is open. */
+static int all_above_stdio(int *fds, size_t count) {
+  int r = 0;
+  for (size_t i = 0; i < count; i++) {
+    fds[i] = above_stdio(fds[i]);
+    if (fds[i] < 0)
+      r = fds[i];
+  }
+  for (size_t i = 0; r < 0 && i < count; i++)
+    if (fds[i] >= 0)
+      forkq__os_close(fds[i]);
+  return r;
+}
+
 /* What came where not all was as it should be. The kernel keeps back what does not fit into the
  * process's table, from the first that does not on. */
 static int judge_arrival(bool all_bytes, bool too_many, bool cut) {
@@ -888,7 +902,7 @@ int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t 
   if (n < 0)
     return (int)n;
   if ((size_t)n == size && came == count && !cut)
-    return 0;
+    return all_above_stdio(fds, count);
   for (size_t i = 0; i < came && i < count; i++)
     forkq__os_close(fds[i]);
   if (n == 0 && came == 0 && !cut)

@@ -185,9 +185,10 @@ bool forkq__os_socket_full(int fd);
 
 /* One byte over a Unix socket, with a descriptor beside it. receive: the bytes read, 0 at the
  * end of the file; *ret_fd is the descriptor that came, close-on-exec, or -1; *ret_lost says
- * that others came too, or that it did not fit in the process's table: those are closed. What
- * else the socket was told to bring (unix(7): SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD) is left
- * out, here and below. */
+ * that others came too, or that it did not fit in the process's table: those are closed. The
+ * number may be one of the standard streams': the descriptor is the program's. What else the
+ * socket was told to bring (unix(7): SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD) is left out, here
+ * and below. */
 ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd);
 ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
                              bool *ret_lost);
@@ -212,7 +213,7 @@ int forkq__os_memory_check(int fd, size_t size);
 /* Bytes and descriptors together over a Unix stream socket, in one piece; blocks. receive:
  * takes `size` bytes and exactly `count` descriptors, close-on-exec; FORKQ_EEOF, -EMFILE where
  * the process has no room for so many, and FORKQ_EHANDOVER where something else came. Of what
- * came nothing stays open then. */
+ * came nothing stays open then. They are for the library's use, above the standard streams. */
 int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds,
                        size_t count);
 int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t count);

@@ -125,31 +125,61 @@ static void receive_and_put(void *arg) {
   forkq_queue_destroy(received);
 }
 
-START_TEST(to_an_unrelated_process_over_a_socket) {
-  int sockets[2];
+/* The same in a program that has closed its standard streams, and prints. */
+static void receive_print_and_put(void *arg) {
+  int socket = *(int *)arg;
+  forkq_queue_destroy(queue);
+  forkq_queue_t *received;
+  for (int fd = 0; fd < 3; fd++)
+    close(fd);
+  CHILD_MUST(forkq_queue_receive(&received, socket, NULL) == 0);
+  printf("what nobody is to read\n");
+  CHILD_MUST(fflush(stdout) == EOF);
+  CHILD_MUST(put_int(received, 7, -1) == 0);
+  forkq_queue_destroy(received);
+}
+
+static int sockets[2];
+
+static void open_sockets(void) {
   ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
-  pid_t child = support_fork(receive_and_put, &sockets[1]);
+}
+
+static void close_sockets(void) {
+  close(sockets[0]);
+  close(sockets[1]);
+}
+
+static void assert_passes_to(void (*receiver)(void *socket)) {
+  pid_t child = support_fork(receiver, &sockets[1]);
   ck_assert_int_eq(forkq_queue_send(queue, sockets[0]), 0);
   ck_assert_int_eq(get_int(queue, 10000), 7);
   ck_assert_int_eq(support_wait(child), 0);
-  close(sockets[0]);
+}
+
+START_TEST(to_an_unrelated_process_over_a_socket) {
+  open_sockets();
+  assert_passes_to(receive_and_put);
+  shutdown(sockets[0], SHUT_WR);
   forkq_queue_t *received = NULL;
   ck_assert_int_eq(forkq_queue_receive(&received, sockets[1], NULL), FORKQ_EEOF);
-  close(sockets[1]);
+  close_sockets();
+}
+END_TEST
+
+START_TEST(to_a_process_without_standard_streams) {
+  open_sockets();
+  assert_passes_to(receive_print_and_put);
+  close_sockets();
 }
 END_TEST
 
 START_TEST(over_a_socket_that_says_who_sends) {
-  int sockets[2];
   const int on = 1;
-  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+  open_sockets();
   ck_assert_int_eq(setsockopt(sockets[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on), 0);
-  pid_t child = support_fork(receive_and_put, &sockets[1]);
-  ck_assert_int_eq(forkq_queue_send(queue, sockets[0]), 0);
-  ck_assert_int_eq(get_int(queue, 10000), 7);
-  ck_assert_int_eq(support_wait(child), 0);
-  close(sockets[0]);
-  close(sockets[1]);
+  assert_passes_to(receive_and_put);
+  close_sockets();
 }
 END_TEST
 
@@ -163,7 +193,7 @@ static int receive_with_fds(int count) {
   } control = { .space = { 0 } };
   forkq_handover_t handover;
   forkq_queue_t *received = NULL;
-  int sockets[2], fds[MOST];
+  int fds[MOST];
   ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
   for (int i = 0; i < count; i++)
     fds[i] = handover.fds[i % FORKQ_HANDOVER_FDS];
@@ -177,13 +207,12 @@ static int receive_with_fds(int count) {
                                      .cmsg_level = SOL_SOCKET,
                                      .cmsg_type = SCM_RIGHTS };
   memcpy(CMSG_DATA(&control.header), fds, size);
-  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+  open_sockets();
   int open_before = support_open_fds();
   ck_assert_int_gt(sendmsg(sockets[0], &message, 0), 0);
   int r = forkq_queue_receive(&received, sockets[1], NULL);
   ck_assert_int_eq(support_open_fds(), open_before);
-  close(sockets[0]);
-  close(sockets[1]);
+  close_sockets();
   return r;
 }
 
@@ -365,6 +394,7 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, to_a_program_started_with_posix_spawn);
   tcase_add_test(tcase, test_mixed_startmethod);
   tcase_add_test(tcase, to_an_unrelated_process_over_a_socket);
+  tcase_add_test(tcase, to_a_process_without_standard_streams);
   tcase_add_test(tcase, over_a_socket_that_says_who_sends);
   tcase_add_test(tcase, as_many_descriptors_as_a_queue_has_or_none_stays_open);
   tcase_add_test(tcase, what_the_killed_program_held_comes_back);

@@ -194,11 +194,24 @@ static int highest_fd(void) {
   return highest;
 }
 
+static int open_below_3(void) {
+  int count = 0;
+  for (int fd = 0; fd < 3; fd++)
+    count += fcntl(fd, F_GETFD) != -1;
+  return count;
+}
+
+static void close_below_3(void) {
+  for (int fd = 0; fd < 3; fd++)
+    close(fd);
+}
+
 /* In a child: `sent` descriptors come to a process that has room for so many. */
 struct arrival {
   rlim_t room;
   int sent;
   int result;
+  bool without_streams; /* whose numbers are free besides */
 };
 
 static void receive_with_little_room(void *arg) {
@@ -212,12 +225,15 @@ static void receive_with_little_room(void *arg) {
   limit.rlim_cur = (rlim_t)next + arrival->room;
   CHILD_MUST(setrlimit(RLIMIT_NOFILE, &limit) == 0);
   CHILD_MUST(send_many(sockets[0], TEXT, sizeof TEXT, arrival->sent) == 0);
+  if (arrival->without_streams)
+    close_below_3();
   CHILD_MUST(receive(fds) == arrival->result);
+  CHILD_MUST(open_below_3() == (arrival->without_streams ? 0 : 3));
   CHILD_MUST(highest_fd() == (arrival->result == 0 ? next + WANTED : next) - 1);
 }
 
 static void assert_arrival(rlim_t room, int sent, int result) {
-  struct arrival arrival = { room, sent, result };
+  struct arrival arrival = { room, sent, result, false };
   ck_assert_int_eq(support_wait(support_fork(receive_with_little_room, &arrival)), 0);
 }
 
@@ -239,6 +255,40 @@ START_TEST(who_sends_too_many_is_not_taken_for_a_want_of_room) {
   assert_arrival(WANTED + 1, KERNEL_MOST, FORKQ_EHANDOVER);
   assert_arrival(WANTED, KERNEL_MOST, -EMFILE);
   assert_arrival(0, 0, FORKQ_EHANDOVER);
+}
+END_TEST
+
+/* ---- the numbers of the standard streams ------------------------------------------------------- */
+
+static void receive_without_streams(void *arg) {
+  int fds[WANTED], fd = -1;
+  unsigned char byte;
+  bool lost;
+  (void)arg;
+  close_below_3();
+  CHILD_MUST(send_many(sockets[0], TEXT, sizeof TEXT, WANTED) == 0);
+  CHILD_MUST(receive(fds) == 0);
+  CHILD_MUST(open_below_3() == 0);
+  for (int i = 0; i < WANTED; i++)
+    CHILD_MUST(same_file(fds[i], given[i % 2]) && fcntl(fds[i], F_GETFD) == FD_CLOEXEC);
+  /* What is the program's stays where the kernel put it, as in CPython. */
+  CHILD_MUST(forkq__os_fd_send(sockets[0], 7, given[0]) == 1);
+  CHILD_MUST(forkq__os_fd_receive(sockets[1], &byte, &fd, &lost) == 1);
+  CHILD_MUST(fd == 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC);
+}
+
+START_TEST(what_is_received_for_the_library_keeps_off_the_standard_streams) {
+  ck_assert_int_eq(support_wait(support_fork(receive_without_streams, NULL)), 0);
+}
+END_TEST
+
+START_TEST(room_below_3_is_none) {
+  if (descriptors_are_valgrinds())
+    return;
+  for (rlim_t room = 0; room <= WANTED; room++) {
+    struct arrival arrival = { room, WANTED, room < WANTED ? -EMFILE : 0, true };
+    ck_assert_int_eq(support_wait(support_fork(receive_with_little_room, &arrival)), 0);
+  }
 }
 END_TEST
 
@@ -285,6 +335,8 @@ int main(void) {
   tcase_add_loop_test(tcase, without_room_for_the_descriptors_none_stays_open, 0,
                       OPTION_SETS);
   tcase_add_test(tcase, who_sends_too_many_is_not_taken_for_a_want_of_room);
+  tcase_add_test(tcase, what_is_received_for_the_library_keeps_off_the_standard_streams);
+  tcase_add_test(tcase, room_below_3_is_none);
   tcase_add_test(tcase, descriptors_without_a_byte_do_not_stay_open);
   tcase_add_test(tcase, a_socket_that_passes_no_descriptors_is_refused);
   suite_add_tcase(suite, tcase);
