@@ -45,6 +45,13 @@ int forkq_handover_keep(const forkq_handover_t *handover) {
   return 0;
 }
 
+static bool all_are_numbers(const int fds[FORKQ_HANDOVER_FDS]) {
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    if (fds[i] < 0)
+      return false;
+  return true;
+}
+
 /* What is read must be what would have been written: no spaces, signs or leading zeros. */
 static int parse(const char *text, forkq_handover_t *ret_handover) {
   unsigned layout;
@@ -55,7 +62,8 @@ static int parse(const char *text, forkq_handover_t *ret_handover) {
   if (layout != FORKQ__SEGMENT_LAYOUT)
     return FORKQ_EVERSION;
   write_text(ret_handover);
-  return strcmp(text, ret_handover->text) == 0 ? 0 : FORKQ_EHANDOVER;
+  bool same = strcmp(text, ret_handover->text) == 0;
+  return same && all_are_numbers(fds) ? 0 : FORKQ_EHANDOVER;
 }
 
 int forkq_queue_attach(forkq_queue_t **ret_queue, const char *text,

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -834,8 +835,10 @@ void forkq__os_close_own(int fd, uint64_t identity) {
 int forkq__os_access(int fd) {
   int flags = RETRY(fcntl(fd, F_GETFL));
   struct stat status;
-  if (flags < 0 || fstat(fd, &status) != 0)
-    return -EBADF;
+  if (flags < 0)
+    return flags;
+  if (fstat(fd, &status) != 0)
+    return -errno;
   if (!(flags & O_NONBLOCK) && !S_ISREG(status.st_mode))
     return -EINVAL;
   switch (flags & O_ACCMODE) {
@@ -851,6 +854,30 @@ int forkq__os_access(int fd) {
 bool forkq__os_is_anonymous(int fd) {
   struct stat status;
   return fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
+}
+
+/* The number on its line in the text, if all of it is there; -ENODATA if it has no such line. */
+static int number_behind(const char *label, const char *text) {
+  const char *at = strstr(text, label);
+  if (at == NULL)
+    return -ENODATA;
+  char *end;
+  long number = strtol(at + strlen(label), &end, 10);
+  return *end == '\n' && number >= 0 && number <= INT_MAX ? (int)number : -EIO;
+}
+
+int forkq__os_event_id(int fd) {
+  char path[64], text[512];
+  snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%d", fd);
+  int info = above_stdio(UNCANCELLED(open(path, O_RDONLY | O_CLOEXEC)));
+  if (info < 0)
+    return info;
+  ssize_t n = UNCANCELLED(read(info, text, sizeof text - 1));
+  forkq__os_close(info);
+  if (n < 0)
+    return (int)n;
+  text[n] = '\0';
+  return number_behind("\neventfd-id:", text);
 }
 
 int forkq__os_inheritable(int fd, bool inheritable) {

@@ -196,13 +196,18 @@ ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
 /* A number that no other open file has at the same time: of a pipe both ends have it. */
 int forkq__os_identity(int fd, uint64_t *ret_identity);
 
-/* What a descriptor can be used for, if it never blocks or never could; else a negative
- * errno. */
+/* What a descriptor can be used for, if it never blocks or never could; -EINVAL if it can
+ * block, or another negative errno. */
 enum { FORKQ__READS = 1, FORKQ__WRITES = 2, FORKQ__BOTH = 3 };
 int forkq__os_access(int fd);
 
 /* Whether a descriptor is of the kind that an eventfd is: of no file, pipe or socket. */
 bool forkq__os_is_anonymous(int fd);
+
+/* The number that the kernel has for an eventfd, by which it is told from others: 0 or more;
+ * -ENODATA if this is none, or the kernel has no numbers (before Linux 5.2); another negative
+ * errno if it cannot be known, as where there is no /proc. */
+int forkq__os_event_id(int fd);
 
 /* Whether a descriptor survives exec. Safe between fork and exec. */
 int forkq__os_inheritable(int fd, bool inheritable);

@@ -76,6 +76,11 @@ static int start(forkq_queue_t *queue) {
   return r;
 }
 
+/* As the segment keeps it: so that 0 is none. */
+static uint64_t kept_id(int event_id) {
+  return event_id < 0 ? 0 : (uint64_t)event_id + 1;
+}
+
 static int make_descriptors(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   int pipe[2];
@@ -90,6 +95,8 @@ static int make_descriptors(forkq_queue_t *queue) {
   channel->room_fd = forkq__os_event_create();
   if (channel->room_fd < 0)
     return channel->room_fd;
+  queue->segment->event_id = kept_id(forkq__os_event_id(channel->event_fd));
+  queue->segment->room_id = kept_id(forkq__os_event_id(channel->room_fd));
   r = forkq__os_identity(channel->read_fd, &queue->segment->pipe_identity);
   return r < 0 ? r : forkq__os_identity(channel->spill.fd, &channel->liveness.identity);
 }
@@ -175,35 +182,60 @@ static bool is_same(const struct forkq__life *life, const void *identity) {
          forkq__queue_of(life)->channel.liveness.identity == *(const uint64_t *)identity;
 }
 
-/* The segment of the descriptor, if it is one and the pipe belongs to it. */
-static int adopt_segment(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
-  uint64_t read_end = 0, write_end = 0;
+/* Whether the five are open, not one of them twice, and each of the kind that stands there. */
+static int check_kinds(const int fds[FORKQ_HANDOVER_FDS]) {
+  static const int access[] = { FORKQ__READS, FORKQ__WRITES, FORKQ__BOTH, FORKQ__BOTH,
+                                FORKQ__BOTH };
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
+    for (int k = 0; k < i; k++)
+      if (fds[k] == fds[i])
+        return FORKQ_EHANDOVER;
+    int r = forkq__os_access(fds[i]);
+    if (r < 0 && r != -EINVAL)
+      return r;
+    if (r != access[i])
+      return FORKQ_EHANDOVER;
+  }
+  /* To raise an event is to write: what has another use must not be taken for one. */
+  bool events = forkq__os_is_anonymous(fds[2]) && forkq__os_is_anonymous(fds[3]);
+  return events ? 0 : FORKQ_EHANDOVER;
+}
+
+static int adopt_segment(forkq_queue_t *queue, int fd) {
   uint64_t *identity = &queue->channel.liveness.identity;
-  int r = forkq__os_identity(fds[4], identity);
+  int r = forkq__os_identity(fd, identity);
   /* A process puts in one order, from one outbox. */
   if (r == 0 && forkq__life_any(is_same, identity))
     return FORKQ_ETWICE;
-  if (r == 0)
-    r = forkq__segment_open(&queue->segment, fds[4]);
-  if (r < 0)
-    return r;
-  r = forkq__os_identity(fds[0], &read_end);
-  if (r == 0)
-    r = forkq__os_identity(fds[1], &write_end);
-  if (r < 0 || read_end != queue->segment->pipe_identity || write_end != read_end)
-    return FORKQ_EHANDOVER;
-  return 0;
+  return r < 0 ? r : forkq__segment_open(&queue->segment, fd);
+}
+
+static bool is_its_pipe(const struct forkq__segment *segment, int read_fd, int write_fd) {
+  uint64_t read_end, write_end;
+  return forkq__os_identity(read_fd, &read_end) == 0 &&
+         forkq__os_identity(write_fd, &write_end) == 0 && read_end == write_end &&
+         read_end == segment->pipe_identity;
+}
+
+/* Whether a descriptor can be the event with that number. Where the creator found one, so does
+ * this process, or it is no event; unless there is no /proc here. */
+static bool may_be_event(int id, uint64_t kept) {
+  bool unknown = kept == 0 || (id < 0 && id != -ENODATA);
+  return unknown || kept_id(id) == kept;
+}
+
+static bool may_be_its_events(const struct forkq__segment *segment, int event_fd,
+                              int room_fd) {
+  int event = forkq__os_event_id(event_fd), room = forkq__os_event_id(room_fd);
+  bool same = event >= 0 && event == room;
+  return !same && may_be_event(event, segment->event_id) &&
+         may_be_event(room, segment->room_id);
 }
 
 static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
   struct forkq__channel *channel = &queue->channel;
-  static const int access[] = { FORKQ__READS, FORKQ__WRITES, FORKQ__BOTH, FORKQ__BOTH,
-                                FORKQ__BOTH };
-  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
-    if (forkq__os_access(fds[i]) != access[i])
-      return FORKQ_EHANDOVER;
-  /* To raise an event is to write: what has another use must not be taken for one. */
-  if (!forkq__os_is_anonymous(fds[2]) || !forkq__os_is_anonymous(fds[3]))
+  if (!is_its_pipe(queue->segment, fds[0], fds[1]) ||
+      !may_be_its_events(queue->segment, fds[2], fds[3]))
     return FORKQ_EHANDOVER;
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
     int r = forkq__os_inheritable(fds[i], false);
@@ -227,7 +259,9 @@ static int check_namespace(const forkq_queue_t *queue) {
 }
 
 static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
-  int r = adopt_segment(queue, fds);
+  int r = check_kinds(fds);
+  if (r == 0)
+    r = adopt_segment(queue, fds[4]);
   if (r == 0)
     r = check_namespace(queue);
   if (r == 0)

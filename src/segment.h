@@ -12,7 +12,7 @@
 
 /* What a process must find in a segment to use it: the same layout of all shared structs. */
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
-#define FORKQ__SEGMENT_LAYOUT 2u
+#define FORKQ__SEGMENT_LAYOUT 3u
 
 struct forkq__segment_head {
   _Atomic uint64_t magic; /* written last */
@@ -25,6 +25,8 @@ struct forkq__segment {
   struct forkq__segment_head head;
   uint64_t pipe_identity; /* of the pipe that belongs to it */
   uint64_t pid_namespace; /* of the process that made it; 0: not known */
+  uint64_t event_id; /* one more than the kernel's numbers for its event descriptors; */
+  uint64_t room_id;  /* 0: not known */
   uint64_t max_message;
   uint32_t joinable;
   /* Those in join sleep on `event`, which changes when the last task is done. */

@@ -9,6 +9,7 @@
 #include <forkq.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 struct kind {
@@ -191,6 +192,59 @@ START_TEST(a_feeder_that_cannot_poll_looks_from_time_to_time) {
 }
 END_TEST
 
+/* ---- a process without /proc --------------------------------------------------------------- */
+
+/* Attaches to a queue that this process no longer has, with its second event descriptor as it is,
+ * or replaced. */
+static int attach_with_room(int (*room)(const int fds[FORKQ_HANDOVER_FDS])) {
+  const struct fault no_proc = { FAULT_OPEN, ENOENT, 1, FAULT_LASTS };
+  forkq_handover_t handover;
+  forkq_queue_t *queue;
+  int fds[FORKQ_HANDOVER_FDS];
+  char text[FORKQ_HANDOVER_TEXT];
+  unsigned layout;
+  ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
+  ck_assert_int_eq(sscanf(handover.text, "forkq:%u:", &layout), 1);
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    fds[i] = dup(handover.fds[i]);
+  forkq_queue_destroy(queue);
+  snprintf(text, sizeof text, "forkq:%u:%d:%d:%d:%d:%d", layout, fds[0], fds[1], fds[2],
+           room(fds), fds[4]);
+  faults_begin(&no_proc);
+  int r = forkq_queue_attach(&queue, text, NULL);
+  ck_assert(faults_end() == (r == 0));
+  if (r == 0)
+    forkq_queue_destroy(queue);
+  for (int i = 0; r < 0 && i < FORKQ_HANDOVER_FDS; i++)
+    close(fds[i]);
+  return r;
+}
+
+static int right_room(const int fds[FORKQ_HANDOVER_FDS]) {
+  return fds[3];
+}
+
+static int event_as_room(const int fds[FORKQ_HANDOVER_FDS]) {
+  return fds[2];
+}
+
+static int socket_as_room(const int fds[FORKQ_HANDOVER_FDS]) {
+  int pair[2];
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+  close(pair[1]);
+  dup2(pair[0], fds[3]);
+  close(pair[0]);
+  return fds[3];
+}
+
+START_TEST(without_proc_an_attach_checks_what_it_can) {
+  ck_assert_int_eq(attach_with_room(right_room), 0);
+  ck_assert_int_eq(attach_with_room(event_as_room), FORKQ_EHANDOVER);
+  ck_assert_int_eq(attach_with_room(socket_as_room), FORKQ_EHANDOVER);
+}
+END_TEST
+
 /* ---- the engine: the others trust it --------------------------------------------------- */
 
 START_TEST(the_engine_fails_what_it_was_told) {
@@ -249,5 +303,8 @@ int main(void) {
   tcase_add_test(lasting, empty_packets_in_a_row_have_a_limit);
   tcase_add_test(lasting, a_feeder_that_cannot_poll_looks_from_time_to_time);
   suite_add_tcase(suite, lasting);
+  TCase *proc = tcase_create("proc");
+  tcase_add_test(proc, without_proc_an_attach_checks_what_it_can);
+  suite_add_tcase(suite, proc);
   return support_main(suite);
 }

@@ -48,10 +48,15 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_handover_keep(const forkq_handover_t *hando
  * from now on, and close-on-exec again; on failure they are left as they are. `options` may
  * be NULL; maxsize, max_message and joinable in it do not count, they are the queue's own.
  *
+ * That the five are those of one queue, and in their places, is checked. Two of them are event
+ * descriptors: which ones is known by /proc, since Linux 5.2. Where that cannot be seen, by the
+ * creator or here, it is checked only that they are two, and of a kind that may be an event's.
+ *
  * Errors: FORKQ_EHANDOVER (not the text of a handover, or its descriptors are not those
  * of one queue, or its memory is damaged), FORKQ_EVERSION (another version of forkq, or
  * another C library), FORKQ_ETWICE (this process has that queue already), FORKQ_ENULL,
- * FORKQ_ERANGE, FORKQ_EPACKING, -ENOMEM, -EBADF. */
+ * FORKQ_ERANGE, FORKQ_EPACKING, -ENOMEM, -EBADF (one of the descriptors is not open: without
+ * forkq_handover_keep they do not survive exec). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_attach(forkq_queue_t **ret_queue,
                                                   const char *text,
                                                   const forkq_queue_options_t *options);
