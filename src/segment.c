@@ -3,18 +3,45 @@
 #include "os.h"
 
 #include <forkq/base.h>
+#include <gnu/libc-version.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
 
 void forkq__segment_unmap(struct forkq__segment *segment) {
   forkq__os_memory_unmap(segment, sizeof *segment);
+}
+
+/* A lock of the kind that the segment has, as this C library makes it. */
+static int draw_new_lock(unsigned char image[FORKQ__LOCK_IMAGE]) {
+  struct forkq__lock lock;
+  _Static_assert(sizeof lock.mutex <= FORKQ__LOCK_IMAGE, "it fits");
+  memset(&lock, 0, sizeof lock);
+  int r = forkq__lock_init(&lock);
+  if (r < 0)
+    return r;
+  memcpy(image, &lock.mutex, sizeof lock.mutex);
+  pthread_mutex_destroy(&lock.mutex);
+  return 0;
+}
+
+/* That of this program. */
+static int describe(struct forkq__abi *abi) {
+  memset(abi, 0, sizeof *abi);
+  snprintf(abi->libc, sizeof abi->libc, "glibc %s", gnu_get_libc_version());
+  abi->long_size = sizeof(long);
+  abi->lock_size = sizeof(pthread_mutex_t);
+  abi->lock_alignment = alignof(pthread_mutex_t);
+  return draw_new_lock(abi->new_lock);
 }
 
 static int init(struct forkq__segment *segment) {
   int r = forkq__channel_init(&segment->channel);
   if (r == 0)
     r = forkq__ledger_init(&segment->ledger);
+  if (r == 0)
+    r = describe(&segment->head.abi);
   segment->head.layout = FORKQ__SEGMENT_LAYOUT;
-  segment->head.lock_size = sizeof(pthread_mutex_t);
   segment->head.size = sizeof *segment;
   if (r == 0)
     atomic_store(&segment->head.magic, FORKQ__SEGMENT_MAGIC);
@@ -22,12 +49,16 @@ static int init(struct forkq__segment *segment) {
 }
 
 static int check(const struct forkq__segment_head *head) {
+  struct forkq__abi abi;
   if (atomic_load(&head->magic) != FORKQ__SEGMENT_MAGIC)
     return FORKQ_EHANDOVER;
-  bool same = head->layout == FORKQ__SEGMENT_LAYOUT &&
-              head->lock_size == sizeof(pthread_mutex_t) &&
-              head->size == sizeof(struct forkq__segment);
-  return same ? 0 : FORKQ_EVERSION;
+  if (head->layout != FORKQ__SEGMENT_LAYOUT ||
+      head->size != sizeof(struct forkq__segment))
+    return FORKQ_EVERSION;
+  int r = describe(&abi);
+  if (r < 0)
+    return r;
+  return memcmp(&abi, &head->abi, sizeof abi) == 0 ? 0 : FORKQ_EVERSION;
 }
 
 /* What says which cell somebody meant is an index of a cell. */

@@ -14,11 +14,26 @@
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
 #define FORKQ__SEGMENT_LAYOUT 3u
 
+#define FORKQ__LIBC_TEXT 32
+#define FORKQ__LOCK_IMAGE 64
+
+/* What programs must have in common besides, to share these structs and their C library's mutexes
+ * in them. All bytes behind what is said are zero. */
+struct forkq__abi {
+  char libc[FORKQ__LIBC_TEXT]; /* name and version of the C library */
+  uint32_t long_size;
+  uint32_t lock_size; /* of a pthread_mutex_t */
+  uint32_t lock_alignment;
+  uint32_t unused;
+  unsigned char new_lock[FORKQ__LOCK_IMAGE]; /* the bytes of one that nobody has taken */
+};
+
+/* Of any version, magic and layout stand where they do here. */
 struct forkq__segment_head {
   _Atomic uint64_t magic; /* written last */
   uint32_t layout;
-  uint32_t lock_size; /* of a pthread_mutex_t, which another libc has otherwise */
-  uint64_t size;
+  uint32_t size; /* of the segment */
+  struct forkq__abi abi;
 };
 
 struct forkq__segment {

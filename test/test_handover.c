@@ -515,7 +515,8 @@ START_TEST(memory_that_leads_out_of_itself_is_refused) {
 END_TEST
 
 START_TEST(another_layout_is_refused) {
-  /* The head of a segment as it would be, but for the number of the layout. */
+  /* The head of a segment as it would be, but for the number of the layout: as for all
+   * versions, it stands in its ninth byte. */
   forkq_handover_t handover;
   uint32_t layout = 77;
   ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), 0);
