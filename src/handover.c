@@ -85,21 +85,31 @@ int forkq_queue_send(forkq_queue_t *queue, int socket) {
                             FORKQ_HANDOVER_FDS);
 }
 
+/* What was received is closed again. */
+static void drop(const int fds[FORKQ_HANDOVER_FDS]) {
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    forkq__os_close(fds[i]);
+}
+
 int forkq_queue_receive(forkq_queue_t **ret_queue, int socket,
                         const forkq_queue_options_t *options) {
   if (ret_queue == NULL)
     return FORKQ_ENULL;
-  forkq_handover_t handover;
-  int fds[FORKQ_HANDOVER_FDS];
-  int r = forkq__os_fds_receive(socket, handover.text, sizeof handover.text, fds,
-                                FORKQ_HANDOVER_FDS);
+  /* Before anything is taken from the socket. */
+  int r = forkq__queue_adopt_allowed(options);
   if (r < 0)
     return r;
-  handover.text[sizeof handover.text - 1] = '\0';
-  r = parse(handover.text, &handover);
+  char text[FORKQ_HANDOVER_TEXT];
+  int fds[FORKQ_HANDOVER_FDS];
+  r = forkq__os_fds_receive(socket, text, sizeof text, fds, FORKQ_HANDOVER_FDS);
+  if (r < 0)
+    return r;
+  text[sizeof text - 1] = '\0';
+  forkq_handover_t handover;
+  r = parse(text, &handover);
   if (r == 0)
     r = forkq__queue_adopt(ret_queue, fds, options);
-  for (int i = 0; r < 0 && i < FORKQ_HANDOVER_FDS; i++)
-    forkq__os_close(fds[i]);
+  if (r < 0)
+    drop(fds);
   return r;
 }

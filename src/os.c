@@ -885,6 +885,11 @@ int forkq__os_inheritable(int fd, bool inheritable) {
   return r < 0 ? r : 0;
 }
 
+int forkq__os_is_inheritable(int fd) {
+  int flags = RETRY(fcntl(fd, F_GETFD));
+  return flags < 0 ? flags : !(flags & FD_CLOEXEC);
+}
+
 int forkq__os_memory_check(int fd, size_t size) {
   struct stat status;
   int seals = RETRY(fcntl(fd, F_GET_SEALS));

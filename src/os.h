@@ -209,8 +209,10 @@ bool forkq__os_is_anonymous(int fd);
  * errno if it cannot be known, as where there is no /proc. */
 int forkq__os_event_id(int fd);
 
-/* Whether a descriptor survives exec. Safe between fork and exec. */
+/* Whether a descriptor survives exec: sets it, safe between fork and exec; and 1, 0 or a negative
+ * errno. */
 int forkq__os_inheritable(int fd, bool inheritable);
+int forkq__os_is_inheritable(int fd);
 
 /* Whether this is memory of at least that size which cannot shrink: 0 or FORKQ_EHANDOVER. */
 int forkq__os_memory_check(int fd, size_t size);

@@ -57,6 +57,9 @@ forkq_queue_t *forkq__queue_of(const struct forkq__life *life);
 int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
                        const forkq_queue_options_t *options);
 
+/* What it would refuse whatever the descriptors: 0, FORKQ_ERANGE or FORKQ_EPACKING. */
+int forkq__queue_adopt_allowed(const forkq_queue_options_t *options);
+
 /* Whether the calling thread is in a packing function of the user's: it was, and is still. */
 extern _Thread_local bool forkq__packing FORKQ__TLS;
 bool forkq__still_packing(void);

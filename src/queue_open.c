@@ -237,11 +237,6 @@ static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_
   if (!is_its_pipe(queue->segment, fds[0], fds[1]) ||
       !may_be_its_events(queue->segment, fds[2], fds[3]))
     return FORKQ_EHANDOVER;
-  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
-    int r = forkq__os_inheritable(fds[i], false);
-    if (r < 0)
-      return r;
-  }
   channel->read_fd = fds[0];
   channel->write_fd = fds[1];
   channel->event_fd = fds[2];
@@ -258,7 +253,31 @@ static int check_namespace(const forkq_queue_t *queue) {
   return same ? 0 : FORKQ_ENAMESPACE;
 }
 
+/* Those of the first `count` that survived exec do so again. */
+static void leave_to_exec(const int *fds, const bool *survived, int count) {
+  for (int i = 0; i < count; i++)
+    if (survived[i])
+      (void)forkq__os_inheritable(fds[i], true);
+}
+
+/* None survives exec from now on; on failure they are as they were. */
+static int keep_from_exec(const int fds[FORKQ_HANDOVER_FDS],
+                          bool ret_survived[FORKQ_HANDOVER_FDS]) {
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
+    int r = forkq__os_is_inheritable(fds[i]);
+    ret_survived[i] = r > 0;
+    if (r > 0)
+      r = forkq__os_inheritable(fds[i], false);
+    if (r < 0) {
+      leave_to_exec(fds, ret_survived, i);
+      return r;
+    }
+  }
+  return 0;
+}
+
 static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
+  bool survived[FORKQ_HANDOVER_FDS];
   int r = check_kinds(fds);
   if (r == 0)
     r = adopt_segment(queue, fds[4]);
@@ -268,7 +287,19 @@ static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
     r = forkq__lock_check();
   if (r == 0)
     r = adopt_descriptors(queue, fds);
-  return r == 0 ? start(queue) : r;
+  if (r == 0)
+    r = keep_from_exec(fds, survived);
+  if (r < 0)
+    return r;
+  r = start(queue);
+  if (r < 0)
+    leave_to_exec(fds, survived, FORKQ_HANDOVER_FDS);
+  return r;
+}
+
+int forkq__queue_adopt_allowed(const forkq_queue_options_t *options) {
+  const forkq_queue_options_t defaults = { .size = sizeof defaults };
+  return check_options(options == NULL ? &defaults : options);
 }
 
 int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],

@@ -679,7 +679,15 @@ static void act_attach(struct world *w) {
     w->queue = NULL;
 }
 
+/* Those of make_detached survive exec; what fails to make them so cannot undo it either. */
+static void must_be_as_they_were(struct world *w) {
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    CHILD_MUST(fcntl(w->fds[i], F_GETFD) == 0 || w->last == -EBADF);
+}
+
 static void after_attach(struct world *w) {
+  if (w->queue == NULL)
+    must_be_as_they_were(w);
   if (w->queue == NULL)
     CHILD_MUST(forkq_queue_attach(&w->queue, w->text, NULL) == 0);
   use_and_destroy(w);
