@@ -185,6 +185,70 @@ START_TEST(over_a_socket_that_says_who_sends) {
 }
 END_TEST
 
+static void set_nonblocking(int fd) {
+  ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+}
+
+START_TEST(a_socket_that_does_not_block_takes_or_gives_a_whole_queue_or_nothing) {
+  const int small = 1; /* the kernel takes its least */
+  forkq_queue_t *received;
+  int sent = 0, r;
+  open_sockets();
+  set_nonblocking(sockets[0]);
+  set_nonblocking(sockets[1]);
+  ck_assert_int_eq(forkq_queue_receive(&received, sockets[1], NULL), -EAGAIN);
+  ck_assert_int_eq(setsockopt(sockets[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small),
+                   0);
+  while ((r = forkq_queue_send(queue, sockets[0])) == 0)
+    sent++;
+  ck_assert_int_eq(r, -EAGAIN);
+  ck_assert_int_gt(sent, 0);
+  for (; sent > 0; sent--)
+    ck_assert_int_eq(forkq_queue_receive(&received, sockets[1], NULL), FORKQ_ETWICE);
+  ck_assert_int_eq(forkq_queue_receive(&received, sockets[1], NULL), -EAGAIN);
+  close_sockets();
+}
+END_TEST
+
+START_TEST(what_is_wrong_with_the_socket_is_told) {
+  int pipe_fds[2];
+  int unconnected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ck_assert_int_eq(pipe2(pipe_fds, O_CLOEXEC), 0);
+  open_sockets();
+  close(sockets[1]);
+  ck_assert_int_eq(forkq_queue_send(queue, sockets[0]), -EPIPE);
+  ck_assert_int_eq(forkq_queue_send(queue, sockets[1]), -EBADF);
+  ck_assert_int_eq(forkq_queue_send(queue, pipe_fds[1]), -ENOTSOCK);
+  ck_assert_int_eq(forkq_queue_send(queue, unconnected), -ENOTCONN);
+  ck_assert_int_eq(forkq_queue_send(queue, tcp), -EAFNOSUPPORT);
+  forkq_queue_t *received;
+  ck_assert_int_eq(forkq_queue_receive(&received, pipe_fds[0], NULL), -ENOTSOCK);
+  ck_assert_int_eq(forkq_queue_receive(&received, sockets[1], NULL), -EBADF);
+  close(sockets[0]);
+  close(unconnected);
+  close(tcp);
+  close(pipe_fds[0]);
+  close(pipe_fds[1]);
+}
+END_TEST
+
+START_TEST(a_queue_on_its_way_lives_on_without_its_sender) {
+  forkq_queue_t *received;
+  open_sockets();
+  ck_assert_int_eq(put_int(queue, 1, 0), 0);
+  ck_assert_int_eq(put_int(queue, 2, 0), 0);
+  ck_assert_int_eq(forkq_queue_send(queue, sockets[0]), 0);
+  close(sockets[0]);
+  forkq_queue_destroy(queue);
+  ck_assert_int_eq(forkq_queue_receive(&received, sockets[1], NULL), 0);
+  ck_assert_int_eq(get_int(received, 1000), 1);
+  ck_assert_int_eq(get_int(received, 1000), 2);
+  queue = received;
+  close(sockets[1]);
+}
+END_TEST
+
 #define MOST (FORKQ_HANDOVER_FDS + 1) /* see test_passing for more */
 
 /* The text of this queue with so many descriptors beside it: what a receive says. */
@@ -248,6 +312,19 @@ START_TEST(the_same_process_is_refused) {
   ck_assert_ptr_null(other);
   ck_assert_int_eq(put_int(queue, 1, -1), 0);
   ck_assert_int_eq(get_int(queue, 1000), 1);
+}
+END_TEST
+
+START_TEST(a_process_has_a_queue_until_it_destroys_it) {
+  forkq_queue_t *received;
+  open_sockets();
+  for (int i = 0; i < 2; i++)
+    ck_assert_int_eq(forkq_queue_send(queue, sockets[0]), 0);
+  ck_assert_int_eq(forkq_queue_close(queue), 0);
+  ck_assert_int_eq(forkq_queue_receive(&received, sockets[1], NULL), FORKQ_ETWICE);
+  forkq_queue_destroy(queue);
+  ck_assert_int_eq(forkq_queue_receive(&queue, sockets[1], NULL), 0);
+  close_sockets();
 }
 END_TEST
 
@@ -547,9 +624,14 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, to_an_unrelated_process_over_a_socket);
   tcase_add_test(tcase, to_a_process_without_standard_streams);
   tcase_add_test(tcase, over_a_socket_that_says_who_sends);
+  tcase_add_test(tcase,
+                 a_socket_that_does_not_block_takes_or_gives_a_whole_queue_or_nothing);
+  tcase_add_test(tcase, what_is_wrong_with_the_socket_is_told);
+  tcase_add_test(tcase, a_queue_on_its_way_lives_on_without_its_sender);
   tcase_add_test(tcase, as_many_descriptors_as_a_queue_has_or_none_stays_open);
   tcase_add_test(tcase, what_the_killed_program_held_comes_back);
   tcase_add_test(tcase, the_same_process_is_refused);
+  tcase_add_test(tcase, a_process_has_a_queue_until_it_destroys_it);
   tcase_add_test(tcase, text_that_is_no_handover_is_refused);
   tcase_add_test(tcase, a_handover_has_one_spelling);
   tcase_add_test(tcase, descriptors_of_something_else_are_refused);
