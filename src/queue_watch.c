@@ -49,7 +49,9 @@ static int poll_set(forkq_queue_t *queue) {
 }
 
 int forkq__queue_watch_items(forkq_queue_t *queue) {
-  int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
   if (r < 0)
     return r;
   r = queue->channel.read_fd < 0 ? FORKQ_ECLOSED : 0;

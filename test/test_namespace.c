@@ -452,6 +452,45 @@ START_TEST(the_lock_of_a_sleeper_stays_its_own) {
 }
 END_TEST
 
+/* ---- on a loop --- */
+
+static uv_loop_t loop;
+static forkq_loop_handle_t *handle;
+
+static void ignore(forkq_loop_req_t *req, int status) {
+  (void)req;
+  (void)status;
+}
+
+/* A handle that it was forked with, and has made its own. */
+static void go_on_with_the_loop(void *arg) {
+  (void)arg;
+  forkq_loop_req_t req = { 0 };
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  CHILD_MUST(uv_loop_fork(&loop) == 0 && forkq_loop_fork(handle) == 0);
+  CHILD_MUST(forkq_loop_get(&req, handle, &item, 0, ignore) == FORKQ_ENAMESPACE);
+  CHILD_MUST(forkq_loop_put(&req, handle, &nil, 0, ignore) == FORKQ_ENAMESPACE);
+  CHILD_MUST(forkq_loop_get(&req, handle, &item, -1, ignore) == FORKQ_ENAMESPACE);
+  CHILD_MUST(forkq_loop_put(&req, handle, &nil, -1, ignore) == FORKQ_ENAMESPACE);
+  CHILD_MUST(forkq_loop_close(handle, NULL, NULL) == 0);
+  uv_run(&loop, UV_RUN_DEFAULT);
+}
+
+START_TEST(a_handle_on_a_loop_is_refused_in_another_namespace) {
+  put_one_that_arrives();
+  ck_assert_int_eq(uv_loop_init(&loop), 0);
+  ck_assert_int_eq(forkq_loop_open_queue(&handle, &loop, queue), 0);
+  write_down(before);
+  for (int way = 0; way < WAYS; way++)
+    ck_assert_int_eq(run_apart(way, go_on_with_the_loop, NULL), 0);
+  ck_assert(is_as_it_was());
+  ck_assert_int_eq(forkq_loop_close(handle, NULL, NULL), 0);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  ck_assert_int_eq(uv_loop_close(&loop), 0);
+  ck_assert_int_eq(get(0), 7);
+}
+END_TEST
+
 /* ---- handing over -------------------------------------------------------------------------- */
 
 /* Descriptors of the queue that are not its own, and their text. */
@@ -719,6 +758,7 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, who_leaves_in_another_namespace_touches_nothing);
   tcase_add_test(tcase, the_others_go_on_meanwhile);
   tcase_add_test(tcase, the_lock_of_a_sleeper_stays_its_own);
+  tcase_add_test(tcase, a_handle_on_a_loop_is_refused_in_another_namespace);
   tcase_add_test(tcase, attach_in_another_namespace_is_refused);
   tcase_add_test(tcase, receive_in_another_namespace_is_refused);
   tcase_add_test(tcase, a_program_has_the_queue_in_its_namespace_only);
