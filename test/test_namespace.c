@@ -383,6 +383,18 @@ START_TEST(who_leaves_in_another_namespace_touches_nothing) {
 }
 END_TEST
 
+/* It has its parent's items, but is not the one to send them. */
+START_TEST(who_leaves_with_items_of_its_parent_touches_nothing) {
+  ck_assert_int_eq(put_bin(HUGE, 0), 0);
+  ck_assert_int_eq(put(8, 0), 0);
+  support_until_pipe_full(queue);
+  support_until_threads_asleep(1);
+  leave_by_every_way();
+  assert_get_bin(HUGE);
+  ck_assert_int_eq(get(PATIENCE_MS), 8);
+}
+END_TEST
+
 /* ---- meanwhile --- */
 
 #define ITEMS 1000
@@ -756,6 +768,7 @@ int main(int argc, char **argv) {
   tcase_add_checked_fixture(tcase, set_up, tear_down);
   tcase_add_loop_test(tcase, the_first_call_in_another_namespace_is_refused, 0, WAYS);
   tcase_add_test(tcase, who_leaves_in_another_namespace_touches_nothing);
+  tcase_add_test(tcase, who_leaves_with_items_of_its_parent_touches_nothing);
   tcase_add_test(tcase, the_others_go_on_meanwhile);
   tcase_add_test(tcase, the_lock_of_a_sleeper_stays_its_own);
   tcase_add_test(tcase, a_handle_on_a_loop_is_refused_in_another_namespace);
