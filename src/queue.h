@@ -30,8 +30,9 @@ struct forkq_queue {
   void *on_feeder_error_arg;
   _Atomic unsigned arrived; /* the process for which this was found out, by its forks: */
   int refusal;              /* why it cannot use the queue, or 0 */
-  int poll_set;             /* of pipe and event, or -1; see forkq_queue_fileno */
-  bool observed;            /* the program has that descriptor */
+  bool parted;   /* it, or one between it and the first, left its PID namespace */
+  int poll_set;  /* of pipe and event, or -1; see forkq_queue_fileno */
+  bool observed; /* the program has that descriptor */
   struct forkq__follower *followers;
   bool direct_write;
   bool simple;              /* a put sends on the caller's thread; there is no feeder */

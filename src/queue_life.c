@@ -51,18 +51,18 @@ void forkq__queue_free(forkq_queue_t *queue) {
   forkq__free(queue);
 }
 
+/* Where the namespace cannot be told it is the parent's, unless that one is outside. */
 static bool is_same_namespace(const forkq_queue_t *queue) {
   uint64_t here = forkq__os_pid_namespace(), there = queue->segment->pid_namespace;
-  return here != 0 && there != 0 ? here == there : !forkq__os_parent_is_outside();
+  return here != 0 && there != 0 ? here == there
+                                 : !queue->parted && !forkq__os_parent_is_outside();
 }
 
-/* Why this process cannot use the queue, or 0. Where the namespace cannot be told it is the
- * parent's, who could use it, unless that one is outside. */
+/* Why this process cannot use the queue, or 0. */
 static int find_refusal(const forkq_queue_t *queue) {
-  int r = forkq__lock_check();
-  if (r == 0 && queue->refusal != 0)
-    r = queue->refusal;
-  return r == 0 && !is_same_namespace(queue) ? FORKQ_ENAMESPACE : r;
+  if (queue->refusal != 0)
+    return queue->refusal;
+  return is_same_namespace(queue) ? forkq__lock_check() : FORKQ_ENAMESPACE;
 }
 
 int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks) {
@@ -243,6 +243,7 @@ static bool parent_has_tasks(const forkq_queue_t *queue) {
 
 static void after_fork_child(struct forkq__life *life) {
   forkq_queue_t *queue = forkq__queue_of(life);
+  queue->parted = queue->parted || forkq__os_parent_is_outside();
   forkq__queue_inherit(queue);
   forkq__liveness_forked(&queue->channel.liveness, parent_has_tasks(queue));
   forkq__feeder_forked(&queue->feeder);

@@ -301,6 +301,16 @@ static void one_refused(enum way way, const struct call *call) {
   CHILD_MUST(run_apart(way, call_first, (void *)(uintptr_t)call) == 0);
 }
 
+/* In a child. Each call comes first to some. */
+static void refused_by_every_way(int64_t items) {
+  for (int way = 0; way < WAYS; way++) {
+    for (size_t i = (size_t)way; i < CALLS; i += WAYS)
+      one_refused(way, &calls[i]);
+    CHILD_MUST(run_apart(way, call_all, NULL) == 0);
+    CHILD_MUST(run_apart(way, tell_first, &items) == 0);
+  }
+}
+
 /* ---- tests --------------------------------------------------------------------------------- */
 
 /* libuv keeps something open from its first loop on. */
@@ -339,6 +349,27 @@ START_TEST(the_first_call_in_another_namespace_is_refused) {
   ck_assert_int_eq(run_apart(_i, tell_first, &items), 0);
   ck_assert(is_as_it_was());
   ck_assert_int_eq(get(0), 7);
+}
+END_TEST
+
+/* Here the numbers are the same: the first process of a namespace, and the first of one in it. */
+static void be_first_of_both(void *arg) {
+  (void)arg;
+  forkq_queue_destroy(queue);
+  make_space();
+  CHILD_MUST(getpid() == 1 && forkq_joinable_queue_create(&queue, 10) == 0);
+  CHILD_MUST(put(7, 0) == 0);
+  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
+  CHILD_MUST(forkq_wait(&entry, 1, PATIENCE_MS) == 1);
+  write_down(before);
+  refused_by_every_way(1);
+  CHILD_MUST(is_as_it_was());
+  CHILD_MUST(get(0) == 7);
+  forkq_queue_destroy(queue);
+}
+
+START_TEST(who_has_the_same_number_in_another_namespace_is_refused) {
+  ck_assert_int_eq(run_apart(FORKED, be_first_of_both, NULL), 0);
 }
 END_TEST
 
@@ -662,6 +693,30 @@ START_TEST(without_proc_processes_have_a_queue_by_descent) {
 }
 END_TEST
 
+/* A queue that was made with or without. */
+static void be_refused_without_proc(void *told) {
+  leave_proc(*(int *)told);
+  for (int made_here = 0; made_here <= 1; made_here++) {
+    if (made_here) {
+      forkq_queue_destroy(queue);
+      CHILD_MUST(forkq_joinable_queue_create(&queue, 10) == 0);
+    }
+    CHILD_MUST(put(7, 0) == 0);
+    forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
+    CHILD_MUST(forkq_wait(&entry, 1, PATIENCE_MS) == 1);
+    write_down(before);
+    refused_by_every_way(1);
+    CHILD_MUST(is_as_it_was());
+    CHILD_MUST(get(0) == 7);
+  }
+  forkq_queue_destroy(queue);
+}
+
+START_TEST(without_proc_another_namespace_is_refused) {
+  run_without_proc(be_refused_without_proc, _i);
+}
+END_TEST
+
 static void attach_without_proc(void *told) {
   leave_proc(*(int *)told);
   void (*const attach)(void *) = *(int *)told == TOLD ? attach_well : attach_refused;
@@ -767,6 +822,7 @@ int main(int argc, char **argv) {
   tcase_set_timeout(tcase, 60);
   tcase_add_checked_fixture(tcase, set_up, tear_down);
   tcase_add_loop_test(tcase, the_first_call_in_another_namespace_is_refused, 0, WAYS);
+  tcase_add_test(tcase, who_has_the_same_number_in_another_namespace_is_refused);
   tcase_add_test(tcase, who_leaves_in_another_namespace_touches_nothing);
   tcase_add_test(tcase, who_leaves_with_items_of_its_parent_touches_nothing);
   tcase_add_test(tcase, the_others_go_on_meanwhile);
@@ -776,6 +832,7 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, receive_in_another_namespace_is_refused);
   tcase_add_test(tcase, a_program_has_the_queue_in_its_namespace_only);
   tcase_add_loop_test(tcase, without_proc_processes_have_a_queue_by_descent, 0, 2);
+  tcase_add_loop_test(tcase, without_proc_another_namespace_is_refused, 0, 2);
   tcase_add_loop_test(
       tcase, without_proc_a_program_is_refused_where_nothing_tells_its_namespace, 0, 2);
   tcase_add_loop_test(tcase, without_proc_what_a_killed_putter_held_comes_back, 0, 2);
