@@ -638,8 +638,8 @@ int forkq__feeder_start_thread(struct forkq__feeder *feeder) {
   if (feeder->state == FORKQ__FEEDER_RUNNING)
     return 0;
   int r = create_thread(feeder);
-  if (r < 0)
-    return r == UV_EAGAIN ? FORKQ_ENOTHREAD : r;
+  if (r < 0) /* also -EINVAL, after unshare(CLONE_NEWPID), and -EPERM in a sandbox */
+    return r == UV_ENOMEM ? r : FORKQ_ENOTHREAD;
   feeder->state = FORKQ__FEEDER_RUNNING;
   feeder->joined = false;
   return 0;

@@ -495,6 +495,28 @@ START_TEST(the_lock_of_a_sleeper_stays_its_own) {
 }
 END_TEST
 
+/* ---- a process whose children will be in another one --- */
+
+/* It may have no more threads, says the kernel. What runs goes on. */
+static void unshare_and_go_on(void *arg) {
+  bool has_put = arg != NULL;
+  if (has_put)
+    CHILD_MUST(put(7, 0) == 0);
+  CHILD_MUST(unshare(CLONE_NEWPID) == 0);
+  CHILD_MUST(put(8, 0) == (has_put ? 0 : FORKQ_ENOTHREAD));
+  if (has_put)
+    CHILD_MUST(get(PATIENCE_MS) == 7 && get(PATIENCE_MS) == 8);
+  CHILD_MUST(forkq_queue_qsize(queue) == 0);
+  forkq_queue_destroy(queue);
+}
+
+START_TEST(a_process_that_is_to_have_children_elsewhere_is_not_there_itself) {
+  char has_put = 1;
+  ck_assert_int_eq(support_wait(support_fork(unshare_and_go_on, &has_put)), 0);
+  ck_assert_int_eq(support_wait(support_fork(unshare_and_go_on, NULL)), 0);
+}
+END_TEST
+
 /* ---- on a loop --- */
 
 static uv_loop_t loop;
@@ -827,6 +849,7 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, who_leaves_with_items_of_its_parent_touches_nothing);
   tcase_add_test(tcase, the_others_go_on_meanwhile);
   tcase_add_test(tcase, the_lock_of_a_sleeper_stays_its_own);
+  tcase_add_test(tcase, a_process_that_is_to_have_children_elsewhere_is_not_there_itself);
   tcase_add_test(tcase, a_handle_on_a_loop_is_refused_in_another_namespace);
   tcase_add_test(tcase, attach_in_another_namespace_is_refused);
   tcase_add_test(tcase, receive_in_another_namespace_is_refused);
