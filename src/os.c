@@ -282,15 +282,40 @@ int forkq__os_memory_create(const char *name, size_t size, int64_t more) {
   return fd;
 }
 
+/* A filter of system calls (seccomp(2)), or an emulator, has its own way to say that it does not
+ * know one. */
+static bool is_refusal(ssize_t r) {
+  return r == -EOPNOTSUPP || r == -EINVAL || r == -ENOSYS || r == -EPERM || r == -EACCES;
+}
+
+/* Where a page is written to that is not there, the kernel makes one, or says that it cannot: a byte
+ * of each is written as it is. */
+static int touch_pages(int fd, int64_t offset, int64_t end) {
+  int64_t page = forkq__os_page_size();
+  if (end > file_limit())
+    return -EFBIG;
+  for (int64_t at = offset; at < end; at += page - at % page) {
+    char byte;
+    ssize_t n = UNCANCELLED(pread(fd, &byte, 1, at));
+    if (n == 1)
+      n = UNCANCELLED(pwrite(fd, &byte, 1, at));
+    if (n != 1)
+      return n < 0 ? (int)n : -EIO;
+  }
+  return 0;
+}
+
 /* In pieces: kernels before 6.11 began anew at each signal. */
 #define BACKED_AT_ONCE (1024 * 1024)
 
 int forkq__os_memory_back(int fd, int64_t offset, size_t size) {
+  int64_t end = offset + (int64_t)size;
   int r = 0;
-  for (size_t done = 0; done < size && r == 0; done += BACKED_AT_ONCE) {
-    size_t piece = size - done < BACKED_AT_ONCE ? size - done : BACKED_AT_ONCE;
-    r = UNCANCELLED(
-        fallocate(fd, FALLOC_FL_KEEP_SIZE, offset + (off_t)done, (off_t)piece));
+  for (int64_t at = offset; at < end && r == 0; at += BACKED_AT_ONCE) {
+    int64_t piece = end - at < BACKED_AT_ONCE ? end - at : BACKED_AT_ONCE;
+    r = UNCANCELLED(fallocate(fd, FALLOC_FL_KEEP_SIZE, at, piece));
+    if (is_refusal(r))
+      return touch_pages(fd, at, end);
   }
   return r;
 }
@@ -339,7 +364,7 @@ int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset
     return -errno;
   if (offset > status.st_size || (int64_t)size > status.st_size - offset)
     return -EFBIG;
-  int r = forkq__os_memory_back(fd, window.offset, window.size);
+  int r = forkq__os_memory_back(fd, offset, size);
   if (r < 0)
     return r;
   char *memory = mmap(NULL, window.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
@@ -603,11 +628,6 @@ static ssize_t write_with_sigpipe_blocked(int fd, const struct iovec *parts, int
 
 /* The kernel is older: whoever notices says so, once for all threads. */
 static atomic_bool without_nosignal;
-
-/* A filter of system calls (seccomp(2)) has its own way to say that it does not know one. */
-static bool is_refusal(ssize_t r) {
-  return r == -EOPNOTSUPP || r == -EINVAL || r == -ENOSYS || r == -EPERM || r == -EACCES;
-}
 
 /* Files that are no pipes refuse the flag on newer kernels, too. */
 static void remember_refusal(int fd) {

@@ -94,7 +94,9 @@ int forkq__os_duplicate(int fd);
 /* Anonymous shared memory: `size` bytes, and behind them up to `more`, as far as the process may
  * make it so large (RLIMIT_FSIZE). It never shrinks, so that no process with the descriptor can
  * make another one fault; -EFBIG if not even `size` may be had. None of it is there yet: back
- * reserves a part, after which no access to it can fail (no SIGBUS); 0, -ENOSPC, -ENOMEM. */
+ * reserves a part, after which no access to it can fail (no SIGBUS); 0, -ENOSPC, -ENOMEM. Nobody
+ * may write to the part meanwhile: where it cannot be reserved otherwise, bytes of it are written as
+ * they are, and that is -EFBIG beyond RLIMIT_FSIZE. */
 int forkq__os_memory_create(const char *name, size_t size, int64_t more);
 int forkq__os_memory_back(int fd, int64_t offset, size_t size);
 int forkq__os_memory_map(int fd, size_t size, void **ret_memory);
