@@ -244,6 +244,13 @@ int support_open_fds(void) {
   return count;
 }
 
+int support_open_fds_below(int number) {
+  int count = 0;
+  for (int fd = 0; fd < number; fd++)
+    count += fcntl(fd, F_GETFD) >= 0;
+  return count;
+}
+
 static _Atomic long heap_requests, heap_live, heap_countdown;
 static _Atomic bool heap_persistent;
 

@@ -81,6 +81,10 @@ int64_t support_now_ms(void);
 
 int support_open_fds(void);
 
+/* Those with numbers below that, asked for with fcntl alone: also in a child that may make no other
+ * call, or where Check may not write. */
+int support_open_fds_below(int number);
+
 /* A heap of forkq's that counts. With fail_at the k-th request from now fails, and if
  * `persistent` all that follow it; 0: none does. live: blocks not freed yet. requests:
  * all that were made, with those that failed. */
