@@ -88,8 +88,9 @@ uint32_t forkq__channel_room(struct forkq__channel *channel) {
   return there < channel->pipe_packets ? channel->pipe_packets - (uint32_t)there : 0;
 }
 
+/* The last number that was given is that of the packet which found no room. */
 void forkq__channel_note_full(struct forkq__channel *channel) {
-  uint64_t there = packets_there(channel->shared);
+  uint64_t there = packets_there(channel->shared) - 1;
   if (there < channel->pipe_packets)
     channel->pipe_packets = (uint32_t)there;
 }

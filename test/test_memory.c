@@ -813,7 +813,7 @@ static int64_t capacity(void) {
 
 /* Only while the feeder sleeps a put writes itself. */
 static void pass_large(uint32_t packets) {
-  size_t size = (size_t)packets * FORKQ__FRAME_MAX;
+  size_t size = (size_t)packets * FORKQ__FRAME_MAX - 1;
   ck_assert_int_eq(put(1, 0), 0);
   ck_assert_int_eq(get(PATIENCE_MS), 1);
   while (!feeder_sleeps())
