@@ -209,8 +209,11 @@ static void must_be_empty(void) {
   CHILD_MUST(shared->partial.cell == 0);
 }
 
-/* Its deadline is over from the beginning, but all of the message is there. */
-static void complete_it(void) {
+/* Its deadline is over from the beginning, but all of the message is there. An item with some room
+ * gets more in the middle of it. */
+static void complete_it(size_t room) {
+  forkq_item_destroy(&item);
+  CHILD_MUST(forkq__item_reserve(&item, room) == 0);
   send_beginning(PACKETS);
   CHILD_MUST(receive() == 0 && holds(1, PACKETS_SIZE));
   must_be_empty();
@@ -236,10 +239,11 @@ static void complete_and_lose(void *arg) {
   if (error != EFBIG)
     refuse(&refusal, 1);
   for (int i = 0; i < 2; i++) {
-    complete_it();
+    complete_it(0);
+    complete_it(PACKETS_SIZE / 3);
     lose_it(-error);
-    forkq_item_destroy(&item);
   }
+  forkq_item_destroy(&item);
 }
 
 START_TEST(a_part_that_cannot_be_kept_is_completed_or_lost_with_an_error) {
@@ -345,6 +349,8 @@ static void use_what_is_reserved(void *arg) {
   CHILD_MUST(put(7, 0) == 0 && get(PATIENCE_MS) == 7 &&
              forkq_queue_task_done(queue) == 0);
   int64_t before = held_by_queue();
+  if (comes_in_pages())
+    CHILD_MUST(before == in_pages(CELLS + (int64_t)sizeof(struct forkq__cell)));
   refuse_memory(ENOSPC);
   for (int i = 0; i < 3; i++) {
     look_everywhere();
