@@ -1,9 +1,14 @@
+#include "os.h"
+#include "queue.h"
+
 #include "queue_helpers.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HEADER 5
+#define PATIENCE_MS 60000
 
 forkq_queue_t *queue;
 int fds_before;
@@ -11,6 +16,24 @@ int fds_before;
 void queue_tear_down(void) {
   forkq_queue_destroy(queue);
   ck_assert_int_eq(support_open_fds(), fds_before);
+}
+
+static bool is_sent(forkq_queue_t *from) {
+  struct forkq__feeder *feeder = &from->feeder;
+  if (forkq__feeder_lock(feeder, FORKQ__FOREVER) != 0)
+    abort();
+  bool sent = feeder->in_flight == NULL && feeder->outbox.head == NULL;
+  forkq__feeder_unlock(feeder);
+  return sent;
+}
+
+void until_sent(forkq_queue_t *from) {
+  int64_t end = support_now_ms() + PATIENCE_MS;
+  while (!is_sent(from)) {
+    if (support_now_ms() > end)
+      abort();
+    usleep(100);
+  }
 }
 
 int put_int(forkq_queue_t *to, int64_t value, int timeout_ms) {

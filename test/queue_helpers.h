@@ -14,6 +14,9 @@ extern forkq_queue_t *queue;
 extern int fds_before;
 void queue_tear_down(void);
 
+/* Until all that this process has put is in the pipe, and its feeder has nothing in hand. */
+void until_sent(forkq_queue_t *from);
+
 /* A number; get returns it, or the error. Through another queue, or through that of the test. */
 int put_int(forkq_queue_t *to, int64_t value, int timeout_ms);
 int64_t get_int(forkq_queue_t *from, int timeout_ms);

@@ -29,6 +29,15 @@
 #define PATIENCE_S 60
 #define HUGE (1u << 20) /* bytes: more than the pipe holds */
 
+#if defined(__SANITIZE_ADDRESS__)
+/* In another namespace the leak checker cannot stop this process's threads, and says what is not. */
+int __lsan_is_turned_off(void);
+
+int __lsan_is_turned_off(void) {
+  return 1;
+}
+#endif
+
 /* ---- ways into another namespace ----------------------------------------------------------- */
 
 enum way {
@@ -96,12 +105,11 @@ static void fork_again(void *arg) {
   _exit(wait_for(fork_to(arg)));
 }
 
+/* The child has a copy of all memory, and so a part of this stack for itself. */
 static pid_t clone_to(const struct trip *trip) {
-  size_t size = 256 * 1024;
-  char *stack = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  CHILD_MUST(stack != MAP_FAILED);
-  return clone(arrive, stack + size, CLONE_NEWPID | SIGCHLD, (void *)(uintptr_t)trip);
+  char stack[256 * 1024];
+  return clone(arrive, stack + sizeof stack, CLONE_NEWPID | SIGCHLD,
+               (void *)(uintptr_t)trip);
 }
 
 static pid_t clone_bare_to(const struct trip *trip) {
@@ -335,8 +343,7 @@ static void tear_down(void) {
 
 static void put_one_that_arrives(void) {
   ck_assert_int_eq(put(7, 0), 0);
-  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
-  ck_assert_int_eq(forkq_wait(&entry, 1, PATIENCE_MS), 1);
+  until_sent(queue);
 }
 
 START_TEST(the_first_call_in_another_namespace_is_refused) {
@@ -359,8 +366,7 @@ static void be_first_of_both(void *arg) {
   make_space();
   CHILD_MUST(getpid() == 1 && forkq_joinable_queue_create(&queue, 10) == 0);
   CHILD_MUST(put(7, 0) == 0);
-  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
-  CHILD_MUST(forkq_wait(&entry, 1, PATIENCE_MS) == 1);
+  until_sent(queue);
   write_down(before);
   refused_by_every_way(1);
   CHILD_MUST(is_as_it_was());
@@ -724,8 +730,7 @@ static void be_refused_without_proc(void *told) {
       CHILD_MUST(forkq_joinable_queue_create(&queue, 10) == 0);
     }
     CHILD_MUST(put(7, 0) == 0);
-    forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
-    CHILD_MUST(forkq_wait(&entry, 1, PATIENCE_MS) == 1);
+    until_sent(queue);
     write_down(before);
     refused_by_every_way(1);
     CHILD_MUST(is_as_it_was());

@@ -24,7 +24,7 @@
 #define PATIENCE_MS 10000
 #define PATIENCE_S 60
 #define IN_VAIN_MS 300
-#define LARGE 100000     /* bytes: several packets */
+#define LARGE 30000      /* bytes: several packets, also of the least pipe */
 #define HUGE (1u << 20)  /* more than the pipe holds */
 #define FDS_LOOKED_AT 64 /* more than the test opens */
 
@@ -187,9 +187,13 @@ static int get_bin(size_t size, int timeout_ms) {
   return r;
 }
 
+/* All of it is there before it is got: no part is kept. */
 static int large_item(void) {
   int r = put_bin(LARGE, 0);
-  return r < 0 ? r : get_bin(LARGE, patience_ms);
+  if (r < 0)
+    return r;
+  until_sent(queue);
+  return get_bin(LARGE, patience_ms);
 }
 
 static void put_huge(void *arg) {
