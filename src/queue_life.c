@@ -134,7 +134,8 @@ static int close_queue(forkq_queue_t *queue, int64_t getters_deadline) {
   if (queue->simple)
     forkq__feeder_stop_put_through(&queue->feeder);
   forkq__queue_end_observing(queue);
-  forkq__queue_take_over(queue);
+  if (forkq__queue_check(queue) == 0)
+    forkq__queue_take_over(queue);
   forkq__queue_drop_inherited(queue);
   queue->feeder.leaving = !left;
   if (left)

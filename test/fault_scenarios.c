@@ -1057,8 +1057,10 @@ static int open_fds(void) {
   return count;
 }
 
-/* Threads of a feeder that was not waited for are about to give back what they have. */
+/* Threads of a feeder that was not waited for are about to give back what they have. This one's
+ * packet, in which it packs, would stay with it until it ends. */
 static void until_all_is_back(int fds, long blocks) {
+  forkq__source_drop_draft();
   int64_t deadline = support_now_ms() + 1000;
   while ((open_fds() != fds || faults_live_blocks() != blocks) &&
          support_now_ms() < deadline)

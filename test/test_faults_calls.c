@@ -45,6 +45,7 @@ static const struct kind kinds[] = {
   { FAULT_MMAP, ENOMEM, true },
   { FAULT_MMAP, ENFILE, true },
   { FAULT_FALLOCATE, ENOSPC, true },
+  { FAULT_FALLOCATE, EOPNOTSUPP, true }, /* memory is reserved in another way */
   { FAULT_FALLOCATE, EINTR, false },
   { FAULT_PREAD, EINTR, false },
   { FAULT_PREAD, EIO, true },
