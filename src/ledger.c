@@ -374,18 +374,20 @@ bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint32_t 
   return true;
 }
 
-uint64_t forkq__ledger_at_work(struct forkq__ledger *ledger, uint32_t cell) {
-  return at_work_on(&ledger->cells[cell]);
-}
-
 /* The cell that these tasks are booked in, if any of them is not done. */
 static struct forkq__cell *cell_of_tasks(struct forkq__ledger *ledger,
                                          const struct forkq__tasks *tasks) {
+  if (tasks->cell >= FORKQ__LOAD(ledger->cells_used))
+    return NULL;
   struct forkq__cell *cell = &ledger->cells[tasks->cell];
-  bool same = tasks->cell < FORKQ__LOAD(ledger->cells_used) &&
-              FORKQ__LOAD(cell->owners) == tasks->owner &&
-              FORKQ__LOAD(cell->state) != FREE;
+  bool same =
+      FORKQ__LOAD(cell->owners) == tasks->owner && FORKQ__LOAD(cell->state) != FREE;
   return same && at_work_on(cell) > 0 ? cell : NULL;
+}
+
+bool forkq__ledger_has_tasks(struct forkq__ledger *ledger,
+                             const struct forkq__tasks *tasks) {
+  return cell_of_tasks(ledger, tasks) != NULL;
 }
 
 static struct forkq__cell *to_be_booked_in(struct forkq__ledger *ledger,

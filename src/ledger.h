@@ -174,8 +174,10 @@ static inline bool forkq__ledger_owns(struct forkq__ledger *ledger, uint32_t cel
          FORKQ__LOAD(ledger->cells[cell].state) == FORKQ__CELL_USED;
 }
 
-/* Tasks that a cell's process has got and not done. */
-uint64_t forkq__ledger_at_work(struct forkq__ledger *ledger, uint32_t cell);
+/* Whether any of these tasks is not done, or abandoned: of a process that lives, or has closed the
+ * queue, or died. */
+bool forkq__ledger_has_tasks(struct forkq__ledger *ledger,
+                             const struct forkq__tasks *tasks);
 
 /* One task is done: of this process, or of the one that forked it, or of whom it may be. 0, or
  * FORKQ_ETASKDONE if there is none to be done. */

@@ -234,12 +234,11 @@ static void after_fork_parent(struct forkq__life *life) {
   forkq__feeder_unlock(feeder);
 }
 
-/* Whether the parent was at work on tasks: then one of them may be this child's. */
+/* Whether the parent was at work on tasks: then one of them may be this child's. It may have closed
+ * the queue before it forked, and have died since. */
 static bool parent_has_tasks(const forkq_queue_t *queue) {
   const struct forkq__tasks *tasks = &queue->channel.liveness.tasks;
-  struct forkq__ledger *ledger = &queue->segment->ledger;
-  return tasks->fd >= 0 && forkq__ledger_owns(ledger, tasks->cell, tasks->owner) &&
-         forkq__ledger_at_work(ledger, tasks->cell) > 0;
+  return tasks->fd >= 0 && forkq__ledger_has_tasks(&queue->segment->ledger, tasks);
 }
 
 static void after_fork_child(struct forkq__life *life) {
