@@ -3,10 +3,12 @@
 #include "ledger.h"
 #include "ledger_helpers.h"
 #include "os.h"
-#include "support.h"
+#include "queue_helpers.h"
 
-#include <forkq/base.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -161,6 +163,205 @@ START_TEST(open_looks_for_the_dead_before_it_gives_up) {
   ledger->cells_used = FORKQ__CELLS_MAX;
   ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
   ck_assert_uint_eq(index, 0);
+}
+END_TEST
+
+static void take_and_stay(void *arg) {
+  CHILD_MUST(forkq__liveness_prepare(&liveness) == 0);
+  CHILD_MUST(forkq__liveness_take(&liveness, *(const uint32_t *)arg) == 0);
+  atomic_store(&flags[0], 1);
+  pause();
+}
+
+/* As a process that was killed in its claim, when it had the lock on its life: the kernel has freed
+ * the ledger's lock, and not yet this one. */
+static pid_t start_to_die_in_claim(uint32_t cell) {
+  atomic_store(&flags[0], 0);
+  pid_t child = support_fork(take_and_stay, &cell);
+  support_until(&flags[0]);
+  return child;
+}
+
+START_TEST(a_free_cell_whose_life_another_has_is_passed_over) {
+  uint32_t index;
+  pid_t first = start_to_die_in_claim(0), second = start_to_die_in_claim(1);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_uint_eq(index, 2);
+  ck_assert_uint_eq(ledger->cells_used, 3);
+  ck_assert(ledger->cells[0].state == FREE && ledger->cells[1].state == FREE);
+  forkq__ledger_close(ledger, &liveness, index);
+  support_kill_and_wait(second);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_uint_eq(index, 1);
+  forkq__ledger_close(ledger, &liveness, index);
+  support_kill_and_wait(first);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_uint_eq(index, 0);
+  ck_assert_uint_eq(ledger->cells_used, 3);
+}
+END_TEST
+
+/* With task_done a process has two locks, and both or none. */
+static void keep_tasks_only(void *arg) {
+  (void)arg;
+  CHILD_MUST(forkq__liveness_prepare(&liveness) == 0);
+  CHILD_MUST(forkq__liveness_take(&liveness, 0) == 0);
+  forkq__liveness_drop(&liveness, 0);
+  atomic_store(&flags[0], 1);
+  pause();
+}
+
+START_TEST(a_free_cell_whose_tasks_another_has_is_passed_over) {
+  uint32_t index;
+  liveness.joinable = true;
+  pid_t child = support_fork(keep_tasks_only, NULL);
+  support_until(&flags[0]);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_uint_eq(index, 1);
+  ck_assert(!forkq__liveness_lives(&liveness, 0, 0));
+  forkq__ledger_close(ledger, &liveness, index);
+  support_kill_and_wait(child);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_uint_eq(index, 0);
+}
+END_TEST
+
+/* ---- calls that fail --------------------------------------------------------------- */
+
+/* Lets calls of fcntl(2) with that command fail: so many of them, after the first `spared`. */
+static struct {
+  int command;
+  int error;
+  int spared;
+  int count;
+} fault;
+
+#define ALWAYS 1000000
+
+static bool fails(int command) {
+  if (fault.error == 0 || command != fault.command || fault.spared-- > 0 ||
+      fault.count-- <= 0)
+    return false;
+  errno = fault.error;
+  return true;
+}
+
+static void let_fail(int command, int error, int spared, int count) {
+  fault.command = command;
+  fault.spared = spared;
+  fault.count = count;
+  fault.error = error;
+}
+
+int __real_fcntl64(int fd, int command, ...);
+int __wrap_fcntl64(int fd, int command, ...);
+int __wrap_fcntl64(int fd, int command, ...) {
+  va_list list;
+  va_start(list, command);
+  void *argument = va_arg(list, void *);
+  va_end(list);
+  return fails(command) ? -1 : __real_fcntl64(fd, command, argument);
+}
+
+#define LAST_ERRNO 133
+
+/* These say that another has the lock, and that the call is to be made again. */
+static bool says_something_else(int error) {
+  return error == EAGAIN || error == EACCES || error == EINTR;
+}
+
+/* Neither the ledger's lock nor one of the two on the memory is left behind. */
+static void assert_nothing_is_claimed(void) {
+  ck_assert_uint_eq(ledger->cells_used, 0);
+  ck_assert_uint_eq(ledger->cells[0].state, FREE);
+  ck_assert_int_eq(forkq__os_life_taken(liveness.memory_fd, 0), 0);
+  ck_assert_int_eq(forkq__os_life_taken(liveness.memory_fd, FORKQ__CELLS_MAX), 0);
+}
+
+/* `spared`: of the two locks the first fails, or the second. */
+START_TEST(why_a_life_cannot_be_had_is_told_as_it_is) {
+  uint32_t index = 77;
+  liveness.joinable = true;
+  for (int error = 1; error <= LAST_ERRNO; error++) {
+    if (says_something_else(error))
+      continue;
+    let_fail(F_OFD_SETLK, error, _i, 1);
+    int r = forkq__ledger_open(ledger, &liveness, witness, &index);
+    fault.error = 0;
+    ck_assert_int_eq(r, -error);
+    ck_assert_uint_eq(index, 77);
+    assert_nothing_is_claimed();
+  }
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_uint_eq(index, 0);
+}
+END_TEST
+
+START_TEST(a_life_that_another_has_is_no_failure) {
+  static const int errors[] = { EAGAIN, EACCES };
+  uint32_t index;
+  for (int i = 0; i < 2; i++) {
+    let_fail(F_OFD_SETLK, errors[i], 0, 2);
+    ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+    ck_assert_uint_eq(index, 2);
+    forkq__ledger_close(ledger, &liveness, index);
+    let_fail(F_OFD_SETLK, errors[i], 0, ALWAYS);
+    ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index),
+                     FORKQ_ETOOMANY);
+    fault.error = 0;
+  }
+}
+END_TEST
+
+START_TEST(a_signal_in_the_claim_is_no_failure) {
+  uint32_t index;
+  let_fail(F_OFD_SETLK, EINTR, 0, 3);
+  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_uint_eq(index, 0);
+  ck_assert_int_lt(fault.count, 0);
+}
+END_TEST
+
+START_TEST(nobody_is_dead_because_the_kernel_does_not_answer) {
+  pid_t child = start((struct account){ .accepted = 3 });
+  for (int error = 1; error <= LAST_ERRNO; error++) {
+    if (error == EINTR)
+      continue;
+    let_fail(F_OFD_GETLK, error, 0, ALWAYS);
+    bool found = reap();
+    fault.error = 0;
+    ck_assert(!found);
+    ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
+  }
+  support_kill(child); /* a zombie has its number still */
+  let_fail(F_OFD_GETLK, EINTR, 0, 3);
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
+  ck_assert_int_eq(support_wait(child), 128 + SIGKILL);
+}
+END_TEST
+
+/* The first get and the first put of a process: for none of these is the queue empty or full, and
+ * nobody waits for what cannot come. */
+START_TEST(the_first_get_and_put_fail_as_the_kernel_says) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  forkq_queue_t *joinable;
+  ck_assert_int_eq(forkq_joinable_queue_create(&joinable, 1), 0);
+  for (int error = 1; error <= LAST_ERRNO; error++) {
+    if (says_something_else(error))
+      continue;
+    let_fail(F_OFD_SETLK, error, 0, ALWAYS);
+    int got = forkq_queue_get(joinable, &item, 20000);
+    int got_now = forkq_queue_get_nowait(joinable, &item);
+    int put = put_int(joinable, 1, 20000);
+    int put_now = put_int(joinable, 1, 0);
+    fault.error = 0;
+    ck_assert(got == -error && got_now == -error);
+    ck_assert(put == -error && put_now == -error);
+  }
+  ck_assert_int_eq(put_int(joinable, 1, 0), 0);
+  ck_assert_int_eq(get_int(joinable, 0), 1);
+  forkq_queue_destroy(joinable);
 }
 END_TEST
 
@@ -521,6 +722,241 @@ START_TEST(nobody_waits_for_a_stopped_owner_of_the_lock) {
 }
 END_TEST
 
+/* ---- many that reap ---------------------------------------------------------------- */
+
+#define ASKERS 5
+#define ROUNDS_MAX 200
+
+static void ask(void *arg) {
+  (void)arg;
+  reap();
+  atomic_fetch_add(&flags[0], 1);
+}
+
+static void until_asleep_or_gone(pid_t pid) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+  for (char state = 'R'; state != 'S' && state != 'Z'; state = support_state_in(path))
+    usleep(100);
+}
+
+/* How many waited for the lock, and how many reaps it took then. */
+static int reap_at_once(uint64_t *ret_reaps) {
+  pid_t children[ASKERS];
+  atomic_store(&flags[0], 0);
+  ck_assert_int_eq(forkq__lock_acquire(&ledger->lock, FORKQ__FOREVER, noop_repair, NULL),
+                   0);
+  uint64_t before = ledger->reaps_begun;
+  for (int i = 0; i < ASKERS; i++)
+    children[i] = support_fork(ask, NULL);
+  for (int i = 0; i < ASKERS; i++)
+    until_asleep_or_gone(children[i]);
+  int waiting = ASKERS - atomic_load(&flags[0]);
+  forkq__lock_release(&ledger->lock);
+  for (int i = 0; i < ASKERS; i++)
+    ck_assert_int_eq(support_wait(children[i]), 0);
+  *ret_reaps = ledger->reaps_begun - before;
+  return waiting;
+}
+
+/* They wait for a tenth of a second, so on a slow machine some may have given up. */
+START_TEST(one_reap_serves_all_who_wait_for_it) {
+  int good = 0;
+  for (int i = 0; i < ROUNDS_MAX && good < 10; i++) {
+    uint64_t reaps;
+    int waiting = reap_at_once(&reaps);
+    ck_assert_uint_le(reaps, 2);
+    good += waiting == ASKERS && reaps > 0;
+  }
+  ck_assert_int_eq(good, 10);
+}
+END_TEST
+
+/* One that began before may have passed by who has died since. */
+START_TEST(who_asks_when_no_reap_is_under_way_gets_one) {
+  for (uint64_t i = 1; i <= 3; i++) {
+    reap();
+    ck_assert_uint_eq(ledger->reaps_begun, i);
+    ck_assert_uint_eq(ledger->reaps_ended, i);
+  }
+}
+END_TEST
+
+/* ---- heirs ------------------------------------------------------------------------- */
+
+static uint64_t taken_over; /* UINT64_MAX: it was not asked */
+
+static void note_count(void *arg, uint64_t count) {
+  support_assert(arg == &taken_over);
+  support_assert(taken_over == UINT64_MAX);
+  taken_over = count;
+}
+
+static int inherit(uint64_t due) {
+  struct forkq__estate estate = { .cell = 0,
+                                  .owner = ledger->cells[0].owners,
+                                  .due = due };
+  taken_over = UINT64_MAX;
+  return forkq__ledger_take_over(ledger, &liveness, &estate, witness, note_count,
+                                 &taken_over);
+}
+
+START_TEST(nothing_is_taken_over_from_the_living) {
+  pid_t parent = start((struct account){ .cell = 0, .accepted = 5, .sent = 2 });
+  ck_assert_int_eq(inherit(5), FORKQ__BUSY);
+  support_stop(parent);
+  ck_assert_int_eq(inherit(5), FORKQ__BUSY);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  ck_assert_uint_eq(ledger->cells[0].returned, 0);
+  ck_assert_uint_eq(ledger->cells[0].state, USED);
+  support_kill_and_wait(parent);
+}
+END_TEST
+
+START_TEST(what_the_dead_had_not_sent_is_taken_over_once) {
+  support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
+  ck_assert_int_eq(inherit(5), 0);
+  ck_assert_uint_eq(taken_over, 3);
+  ck_assert_uint_eq(ledger->cells[0].returned, 3);
+  ck_assert_uint_eq(ledger->returned, 3);
+  ck_assert_uint_eq(ledger->lost, 0);
+  ck_assert_uint_eq(ledger->cells[0].state, FREE);
+  ck_assert_int_eq(inherit(5), FORKQ__NOTHING);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  ck_assert(!reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
+}
+END_TEST
+
+/* What the parent put after the fork, the child has not. */
+START_TEST(what_is_not_due_is_lost) {
+  support_kill_and_wait(start((struct account){ .accepted = 9, .sent = 2 }));
+  ck_assert_int_eq(inherit(5), 0);
+  ck_assert_uint_eq(taken_over, 3);
+  ck_assert_uint_eq(ledger->returned, 7);
+  ck_assert_uint_eq(ledger->lost, 4);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
+}
+END_TEST
+
+START_TEST(what_was_sent_is_not_taken_over) {
+  support_kill_and_wait(start((struct account){ .accepted = 7, .sent = 5 }));
+  ck_assert_int_eq(inherit(5), FORKQ__NOTHING);
+  ck_assert_int_eq(inherit(4), FORKQ__NOTHING);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  /* The rest is whoever's who reaps. */
+  ck_assert_uint_eq(ledger->cells[0].state, USED);
+  ck_assert(reap());
+  ck_assert_uint_eq(ledger->lost, 2);
+}
+END_TEST
+
+START_TEST(what_is_in_doubt_is_not_taken_over_before_it_is_known) {
+  static const uint64_t counts[] = { 6, 3 }; /* it had not been sent; it had */
+  for (int sent = 0; sent < 2; sent++) {
+    dead_in_write();
+    verdict = -1;
+    ck_assert_int_eq(inherit(10), FORKQ__BUSY);
+    ck_assert_uint_eq(taken_over, UINT64_MAX);
+    verdict = sent;
+    ck_assert_int_eq(inherit(10), 0);
+    ck_assert_uint_eq(taken_over, counts[sent]);
+    ck_assert_uint_eq(ledger->cells[0].state, FREE);
+    memset(&ledger->cells[0], 0, sizeof ledger->cells[0]);
+    ledger->returned = 0;
+  }
+}
+END_TEST
+
+/* The packet in doubt was the last that was due. */
+START_TEST(what_proves_to_be_sent_is_not_taken_over) {
+  dead_in_write();
+  verdict = 1;
+  ck_assert_int_eq(inherit(7), FORKQ__NOTHING);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  ck_assert_uint_eq(ledger->lost, 3);
+  ck_assert_uint_eq(ledger->cells[0].state, FREE);
+}
+END_TEST
+
+START_TEST(the_slot_at_the_death_is_not_taken_over) {
+  struct forkq__cell *cell = &ledger->cells[0];
+  ledger->cells_used = 1;
+  *cell = (struct forkq__cell){
+    .state = USED, .accepted = 5, .sent = 2, .try_base = 5, .try_count = 21
+  };
+  ledger->word = UINT64_C(21) << FORKQ__CELL_BITS | 1;
+  ck_assert_int_eq(inherit(5), 0);
+  ck_assert_uint_eq(taken_over, 3);
+  ck_assert_uint_eq(cell->accepted, 6);
+  ck_assert_uint_eq(ledger->lost, 1);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
+}
+END_TEST
+
+START_TEST(another_owner_s_is_not_taken_over) {
+  support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
+  struct forkq__estate estate = { .cell = 0, .owner = 1, .due = 5 };
+  ledger->cells[0].owners = 2;
+  taken_over = UINT64_MAX;
+  ck_assert_int_eq(forkq__ledger_take_over(ledger, &liveness, &estate, witness,
+                                           note_count, &taken_over),
+                   FORKQ__NOTHING);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  ck_assert_uint_eq(ledger->cells[0].returned, 0);
+}
+END_TEST
+
+START_TEST(what_others_have_given_back_is_not_taken_over) {
+  support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
+  ck_assert(reap());
+  ck_assert_int_eq(inherit(5), FORKQ__NOTHING);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  ck_assert_uint_eq(ledger->returned, 3);
+}
+END_TEST
+
+START_TEST(nobody_waits_for_the_lock_to_inherit) {
+  support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
+  atomic_store(&flags[0], 0);
+  pid_t child = support_fork(hold_lock, NULL);
+  support_until(&flags[0]);
+  support_stop(child);
+  ck_assert_int_eq(inherit(5), FORKQ__BUSY);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  support_kill_and_wait(child);
+  ck_assert_int_eq(inherit(5), 0);
+  ck_assert_uint_eq(taken_over, 3);
+}
+END_TEST
+
+static void accept_and_die(void *arg, uint64_t count) {
+  atomic_fetch_add(&ledger->cells[*(const uint32_t *)arg].accepted, count);
+  raise(SIGKILL);
+}
+
+static void inherit_and_die(void *arg) {
+  (void)arg;
+  uint32_t index;
+  struct forkq__estate estate = { .cell = 0, .owner = 1, .due = 5 };
+  liveness.spared = 0;
+  CHILD_MUST(forkq__ledger_open(ledger, &liveness, witness, &index) == 0);
+  CHILD_MUST(index == 1);
+  (void)forkq__ledger_take_over(ledger, &liveness, &estate, witness, accept_and_die,
+                                &index);
+}
+
+/* Both the slots of the dead and those of its heir are given back. */
+START_TEST(an_heir_s_death_leaves_both_accounts_to_others) {
+  support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
+  ck_assert_int_eq(support_wait(support_fork(inherit_and_die, NULL)), 128 + SIGKILL);
+  ck_assert_uint_eq(ledger->cells[1].accepted, 3);
+  ck_assert(reap());
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
+  ck_assert(ledger->cells[0].state == FREE && ledger->cells[1].state == FREE);
+}
+END_TEST
+
 /* ---- numbers ----------------------------------------------------------------------- */
 
 START_TEST(the_size_is_never_below_zero) {
@@ -552,6 +988,8 @@ static void add_cases_of_cells(Suite *suite) {
   tcase_add_test(tcase, a_closed_cell_is_no_longer_alive_and_its_items_come_back);
   tcase_add_test(tcase, one_process_more_than_cells_is_too_many);
   tcase_add_test(tcase, open_looks_for_the_dead_before_it_gives_up);
+  tcase_add_test(tcase, a_free_cell_whose_life_another_has_is_passed_over);
+  tcase_add_test(tcase, a_free_cell_whose_tasks_another_has_is_passed_over);
   tcase_add_test(tcase, the_size_is_never_below_zero);
   tcase_add_test(tcase, what_is_returned_is_not_held);
   suite_add_tcase(suite, tcase);
@@ -572,6 +1010,38 @@ static void add_cases_of_death(Suite *suite) {
   tcase_add_test(tcase, a_return_that_was_cut_in_two_is_completed);
   tcase_add_test(tcase, a_reaper_s_death_leaves_the_reaping_to_the_next);
   tcase_add_test(tcase, nobody_waits_for_a_stopped_owner_of_the_lock);
+  tcase_add_test(tcase, one_reap_serves_all_who_wait_for_it);
+  tcase_add_test(tcase, who_asks_when_no_reap_is_under_way_gets_one);
+  suite_add_tcase(suite, tcase);
+}
+
+static void add_cases_of_faults(Suite *suite) {
+  TCase *tcase = tcase_create("faults");
+  tcase_set_timeout(tcase, 60);
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_loop_test(tcase, why_a_life_cannot_be_had_is_told_as_it_is, 0, 2);
+  tcase_add_test(tcase, a_life_that_another_has_is_no_failure);
+  tcase_add_test(tcase, a_signal_in_the_claim_is_no_failure);
+  tcase_add_test(tcase, nobody_is_dead_because_the_kernel_does_not_answer);
+  tcase_add_test(tcase, the_first_get_and_put_fail_as_the_kernel_says);
+  suite_add_tcase(suite, tcase);
+}
+
+static void add_cases_of_heirs(Suite *suite) {
+  TCase *tcase = tcase_create("heirs");
+  tcase_set_timeout(tcase, 30);
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
+  tcase_add_test(tcase, nothing_is_taken_over_from_the_living);
+  tcase_add_test(tcase, what_the_dead_had_not_sent_is_taken_over_once);
+  tcase_add_test(tcase, what_is_not_due_is_lost);
+  tcase_add_test(tcase, what_was_sent_is_not_taken_over);
+  tcase_add_test(tcase, what_is_in_doubt_is_not_taken_over_before_it_is_known);
+  tcase_add_test(tcase, what_proves_to_be_sent_is_not_taken_over);
+  tcase_add_test(tcase, the_slot_at_the_death_is_not_taken_over);
+  tcase_add_test(tcase, another_owner_s_is_not_taken_over);
+  tcase_add_test(tcase, what_others_have_given_back_is_not_taken_over);
+  tcase_add_test(tcase, nobody_waits_for_the_lock_to_inherit);
+  tcase_add_test(tcase, an_heir_s_death_leaves_both_accounts_to_others);
   suite_add_tcase(suite, tcase);
 }
 
@@ -598,5 +1068,7 @@ int main(void) {
   add_cases_of_cells(suite);
   add_cases_of_death(suite);
   add_cases_of_doubt(suite);
+  add_cases_of_faults(suite);
+  add_cases_of_heirs(suite);
   return support_main(suite);
 }
