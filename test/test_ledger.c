@@ -916,6 +916,31 @@ START_TEST(what_others_have_given_back_is_not_taken_over) {
 }
 END_TEST
 
+/* They have given back all but what was in doubt. */
+START_TEST(what_others_have_begun_to_give_back_is_not_taken_over) {
+  dead_in_write();
+  verdict = -1;
+  ck_assert(reap());
+  ck_assert_uint_eq(ledger->cells[0].state, DEAD);
+  verdict = 1;
+  ck_assert_int_eq(inherit(10), FORKQ__NOTHING);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  reap();
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
+}
+END_TEST
+
+/* It was told that it could not be sent, and its slot was given back. */
+START_TEST(what_the_parent_gave_up_is_not_taken_over) {
+  support_kill_and_wait(
+      start((struct account){ .accepted = 5, .sent = 2, .returned = 1 }));
+  ck_assert_int_eq(inherit(5), 0);
+  ck_assert_uint_eq(taken_over, 2);
+  ck_assert_uint_eq(ledger->returned, 3);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
+}
+END_TEST
+
 START_TEST(nobody_waits_for_the_lock_to_inherit) {
   support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
   atomic_store(&flags[0], 0);
@@ -1040,6 +1065,8 @@ static void add_cases_of_heirs(Suite *suite) {
   tcase_add_test(tcase, the_slot_at_the_death_is_not_taken_over);
   tcase_add_test(tcase, another_owner_s_is_not_taken_over);
   tcase_add_test(tcase, what_others_have_given_back_is_not_taken_over);
+  tcase_add_test(tcase, what_others_have_begun_to_give_back_is_not_taken_over);
+  tcase_add_test(tcase, what_the_parent_gave_up_is_not_taken_over);
   tcase_add_test(tcase, nobody_waits_for_the_lock_to_inherit);
   tcase_add_test(tcase, an_heir_s_death_leaves_both_accounts_to_others);
   suite_add_tcase(suite, tcase);
