@@ -930,6 +930,27 @@ START_TEST(what_others_have_begun_to_give_back_is_not_taken_over) {
 }
 END_TEST
 
+static bool reads_not_settled(void *arg) {
+  (void)arg;
+  return false;
+}
+
+/* The account stays open for what the dead may have been getting. */
+START_TEST(of_two_heirs_one_takes_over) {
+  const struct forkq__witness unsure = { give_verdict, reads_not_settled, &verdict };
+  support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
+  struct forkq__estate estate = { .cell = 0, .owner = 1, .due = 5 };
+  taken_over = UINT64_MAX;
+  ck_assert_int_eq(forkq__ledger_take_over(ledger, &liveness, &estate, unsure, note_count,
+                                           &taken_over),
+                   0);
+  ck_assert_uint_eq(ledger->cells[0].state, DEAD);
+  ck_assert_int_eq(inherit(5), FORKQ__NOTHING);
+  ck_assert_uint_eq(taken_over, UINT64_MAX);
+  ck_assert_uint_eq(ledger->returned, 3);
+}
+END_TEST
+
 /* It was told that it could not be sent, and its slot was given back. */
 START_TEST(what_the_parent_gave_up_is_not_taken_over) {
   support_kill_and_wait(
@@ -1066,6 +1087,7 @@ static void add_cases_of_heirs(Suite *suite) {
   tcase_add_test(tcase, another_owner_s_is_not_taken_over);
   tcase_add_test(tcase, what_others_have_given_back_is_not_taken_over);
   tcase_add_test(tcase, what_others_have_begun_to_give_back_is_not_taken_over);
+  tcase_add_test(tcase, of_two_heirs_one_takes_over);
   tcase_add_test(tcase, what_the_parent_gave_up_is_not_taken_over);
   tcase_add_test(tcase, nobody_waits_for_the_lock_to_inherit);
   tcase_add_test(tcase, an_heir_s_death_leaves_both_accounts_to_others);

@@ -2,11 +2,11 @@
 #define _GNU_SOURCE
 #include "ledger_helpers.h"
 #include "os.h"
+#include "queue.h"
+#include "queue_helpers.h"
 #include "slots.h"
-#include "support.h"
 
 #include <errno.h>
-#include <forkq/base.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -162,6 +162,49 @@ START_TEST(the_count_may_run_over_the_end_of_its_word) {
 }
 END_TEST
 
+/* ---- slots that are taken over ------------------------------------------------------ */
+
+/* Until the one whose item it was has given its own back, there is one more than `maxsize`. */
+START_TEST(a_slot_is_taken_over_whether_there_is_one_or_not) {
+  open_own();
+  slots->maxsize = 2;
+  ck_assert(take() && take() && !take());
+  forkq__slots_take_over(slots, ledger, own);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
+  ck_assert_uint_eq(count(), 3);
+  ck_assert_uint_eq(sum_of_accepted(), 3);
+  ck_assert(forkq__ledger_return(ledger, own, 1));
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
+  ck_assert(!take() && forkq__slots_full(slots, ledger));
+  release(1);
+  ck_assert(take() && !take());
+}
+END_TEST
+
+START_TEST(a_slot_of_a_queue_without_a_limit_is_taken_over) {
+  open_own();
+  slots->maxsize = 0;
+  forkq__slots_take_over(slots, ledger, own);
+  ck_assert_uint_eq(ledger->cells[own].accepted, 1);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 1);
+  ck_assert_uint_eq(ledger->word, 0);
+}
+END_TEST
+
+/* Whoever takes next says that the last take did happen. */
+START_TEST(a_slot_that_is_taken_over_confirms_the_one_before) {
+  open_own();
+  slots->maxsize = 5;
+  ledger->cells_used = 4;
+  ledger->word = UINT64_C(7) << FORKQ__CELL_BITS | (3 + 1);
+  ledger->taken = 7;
+  forkq__slots_take_over(slots, ledger, own);
+  ck_assert_uint_eq(ledger->cells[3].confirmed, 7);
+  ck_assert_uint_eq(ledger->word, UINT64_C(8) << FORKQ__CELL_BITS | (own + 1));
+  ck_assert_uint_eq(ledger->cells[own].try_count, 0);
+}
+END_TEST
+
 /* ---- many at once ------------------------------------------------------------------ */
 
 /* On a slow machine who holds the ledger's lock may not run for longer than it is waited for. */
@@ -212,6 +255,27 @@ START_TEST(concurrent_takers_get_maxsize_together) {
 }
 END_TEST
 
+static void take_over_many(void *arg) {
+  (void)arg;
+  uint32_t cell = open_cell();
+  support_until(&shared->flag);
+  for (int i = 0; i < 20000; i++)
+    forkq__slots_take_over(slots, ledger, cell);
+  support_until(&shared->stop);
+}
+
+START_TEST(concurrent_heirs_take_each_what_it_takes) {
+  pid_t children[TAKERS];
+  slots->maxsize = 1;
+  start_takers(children, take_over_many);
+  atomic_store(&shared->stop, 1);
+  for (int i = 0; i < TAKERS; i++)
+    ck_assert_int_eq(support_wait(children[i]), 0);
+  ck_assert_uint_eq(count(), TAKERS * 20000);
+  ck_assert_uint_eq(sum_of_accepted(), TAKERS * 20000);
+}
+END_TEST
+
 static void take_until_stopped(void *arg) {
   uint64_t my_gone = 0;
   (void)arg;
@@ -255,7 +319,7 @@ static void drain(int rounds) {
 START_TEST(a_take_that_was_cut_off_is_counted_or_not_but_nothing_between) {
   uint64_t seed = 3;
   slots->maxsize = 5;
-  for (int round = 0; round < 100; round++) {
+  for (int round = 0; round < 100 || count() <= 10000; round++) {
     pid_t children[2];
     atomic_store(&shared->ready, 0);
     children[0] = support_fork(take_until_stopped, NULL);
@@ -273,7 +337,6 @@ START_TEST(a_take_that_was_cut_off_is_counted_or_not_but_nothing_between) {
     /* A take whose item was not yet "sent" has come back, so all that is there is counted. */
     atomic_store(&ledger->taken, accepted - ledger->returned);
   }
-  ck_assert_uint_gt(count(), 10000);
 }
 END_TEST
 
@@ -302,6 +365,55 @@ START_TEST(slots_of_the_killed_come_back_exactly) {
     support_assert(take() && take() && take() && !take());
     release(5);
   }
+}
+END_TEST
+
+/* ---- after very many items ---------------------------------------------------------- */
+
+#define HALF (UINT64_C(1) << 50) /* of what the word holds */
+
+/* As the queue is when so many items have come and gone, by way of this process's cell. */
+static void have_passed(uint64_t items) {
+  ck_assert_int_eq(put(1, 0), 0);
+  ck_assert_int_eq(get(1000), 1);
+  struct forkq__ledger *all = &queue->segment->ledger;
+  struct forkq__cell *cell = &all->cells[queue->channel.cell];
+  all->word = items << FORKQ__CELL_BITS | (queue->channel.cell + 1);
+  cell->accepted = cell->sent = all->taken = queue->feeder.gone = items;
+}
+
+static void put_until_full(void *arg) {
+  (void)arg;
+  for (int i = 0; i < 3; i++)
+    CHILD_MUST(put(i, 0) == 0);
+  CHILD_MUST(put(3, 0) == FORKQ_FULL);
+  CHILD_MUST(forkq_queue_full(queue) == 1);
+  CHILD_MUST(forkq_queue_qsize(queue) == 3);
+  CHILD_MUST(put(4, 2) == FORKQ_TIMEDOUT);
+  for (int i = 0; i < 3; i++) {
+    CHILD_MUST(get(5000) == i);
+    CHILD_MUST(put(10 + i, 0) == 0);
+    CHILD_MUST(put(20, 0) == FORKQ_FULL);
+  }
+  forkq_queue_destroy(queue);
+}
+
+/* A process that has just come may not begin its counting at 0. */
+START_TEST(who_comes_after_very_many_items_meets_as_many_slots) {
+  static const uint64_t items[] = { HALF - 2,     HALF,         HALF + 5,
+                                    2 * HALF - 9, 2 * HALF - 2, 2 * HALF };
+  ck_assert_int_eq(forkq_queue_create(&queue, 3), 0);
+  have_passed(items[_i]);
+  for (int i = 0; i < 2; i++) {
+    ck_assert_int_eq(support_wait(support_fork(put_until_full, NULL)), 0);
+    for (int k = 0; k < 3; k++)
+      ck_assert_int_eq(get(5000), 10 + k);
+    ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+  }
+  for (int i = 0; i < 3; i++)
+    ck_assert_int_eq(put(i, 0), 0);
+  ck_assert_int_eq(put(3, 0), FORKQ_FULL);
+  forkq_queue_destroy(queue);
 }
 END_TEST
 
@@ -485,7 +597,12 @@ static void add_cases_of_counting(Suite *suite) {
   tcase_add_test(tcase, without_a_limit_there_is_always_room);
   tcase_add_test(tcase, an_old_memory_of_what_left_costs_no_slot);
   tcase_add_test(tcase, the_count_may_run_over_the_end_of_its_word);
+  tcase_add_test(tcase, a_slot_is_taken_over_whether_there_is_one_or_not);
+  tcase_add_test(tcase, a_slot_of_a_queue_without_a_limit_is_taken_over);
+  tcase_add_test(tcase, a_slot_that_is_taken_over_confirms_the_one_before);
   tcase_add_test(tcase, concurrent_takers_get_maxsize_together);
+  tcase_add_test(tcase, concurrent_heirs_take_each_what_it_takes);
+  tcase_add_loop_test(tcase, who_comes_after_very_many_items_meets_as_many_slots, 0, 6);
   tcase_add_test(tcase, never_more_than_maxsize_are_there_at_once);
   tcase_add_test(tcase, a_take_that_was_cut_off_is_counted_or_not_but_nothing_between);
   tcase_add_test(tcase, slots_of_the_killed_come_back_exactly);
