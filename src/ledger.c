@@ -296,6 +296,9 @@ static void begin_ownership(struct forkq__ledger *ledger, uint32_t index) {
   struct forkq__cell *cell = &ledger->cells[index];
   FORKQ__STORE(cell->sent_bytes,
                FORKQ__LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
+  /* Counts that have run over the end of the word are compared by their difference: so this, too,
+   * begins where the count is, and not at 0. */
+  FORKQ__STORE(cell->confirmed, FORKQ__LOAD(ledger->word) >> FORKQ__CELL_BITS);
   FORKQ__STORE(cell->pid, (uint32_t)getpid());
   /* model: claim_owners */
   FORKQ__STORE(cell->owners, FORKQ__LOAD(cell->owners) + 1);

@@ -417,6 +417,32 @@ START_TEST(who_comes_after_very_many_items_meets_as_many_slots) {
 }
 END_TEST
 
+static void die_behind_the_word(void *arg) {
+  (void)arg;
+  uint32_t cell = open_cell();
+  uint64_t number = count() + 1;
+  ledger->cells[cell].try_base = 0;
+  ledger->cells[cell].try_count = number;
+  ledger->word = number << FORKQ__CELL_BITS | (cell + 1);
+  raise(SIGKILL);
+}
+
+/* Who takes next confirms it, unless a later one of that cell was confirmed. */
+START_TEST(a_take_is_confirmed_after_very_many_items) {
+  static const uint64_t items[] = { 3, HALF + 7, 2 * HALF - 9, 2 * HALF };
+  open_own();
+  slots->maxsize = 3;
+  ledger->word = items[_i] << FORKQ__CELL_BITS | (own + 1);
+  ledger->cells[own].accepted = ledger->taken = gone = items[_i];
+  ck_assert_int_eq(support_wait(support_fork(die_behind_the_word, NULL)), 128 + SIGKILL);
+  ck_assert(take());
+  ck_assert(forkq__ledger_reap(ledger, &liveness, own, witness));
+  ck_assert_uint_eq(ledger->cells[own + 1].accepted, 1);
+  ck_assert_uint_eq(forkq__ledger_size(ledger), 1);
+  ck_assert(take() && take() && !take());
+}
+END_TEST
+
 /* ---- waiting ----------------------------------------------------------------------- */
 
 static void fill(int64_t maxsize) {
@@ -602,6 +628,7 @@ static void add_cases_of_counting(Suite *suite) {
   tcase_add_test(tcase, a_slot_that_is_taken_over_confirms_the_one_before);
   tcase_add_test(tcase, concurrent_takers_get_maxsize_together);
   tcase_add_test(tcase, concurrent_heirs_take_each_what_it_takes);
+  tcase_add_loop_test(tcase, a_take_is_confirmed_after_very_many_items, 0, 4);
   tcase_add_loop_test(tcase, who_comes_after_very_many_items_meets_as_many_slots, 0, 6);
   tcase_add_test(tcase, never_more_than_maxsize_are_there_at_once);
   tcase_add_test(tcase, a_take_that_was_cut_off_is_counted_or_not_but_nothing_between);
