@@ -109,6 +109,9 @@ void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *dra
 uint64_t forkq__feeder_copy(struct forkq__feeder *feeder,
                             const struct forkq__buffer *list, uint64_t skip);
 
+/* So many bytes of messages have come into the outbox. */
+void forkq__feeder_count(struct forkq__feeder *feeder, uint64_t bytes);
+
 /* The packets that are not known to be sent, in their order, as a list that is the caller's: those
  * that the thread had in its hands may be. In the child of a fork that had the mutex. */
 struct forkq__buffer *forkq__feeder_take_unsent(struct forkq__feeder *feeder);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define LARGE (2u << 20) /* a message that no pipe holds */
@@ -17,6 +18,8 @@ static void set_up(void) {
   fds_before = support_open_fds();
   ck_assert_int_eq(forkq_queue_create_with(&queue, &options), 0);
 }
+
+static _Atomic int *born, *dead; /* a child is, its parent is */
 
 /* The outbox is over its limit, and stays so until somebody gets. */
 static void fill(void) {
@@ -59,6 +62,62 @@ START_TEST(each_process_has_a_limit_of_its_own) {
   assert_get_bin(LARGE);
   ck_assert_int_eq(get(10000), 3);
   ck_assert_int_eq(support_wait(child), 0);
+}
+END_TEST
+
+static uint64_t unsent_bytes(void) {
+  forkq_queue_stats_t now = { .size = sizeof now };
+  CHILD_MUST(forkq_queue_stats(queue, &now) == 0);
+  return now.outbox_bytes;
+}
+
+static void child_must_get(size_t size) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  CHILD_MUST(forkq_queue_get_packed(queue, &item, 10000) == 0);
+  CHILD_MUST(is_bin(&item, size));
+  forkq_item_destroy(&item);
+}
+
+/* What it takes over counts as its own: the process is full until it is sent, and then it is not. */
+static void inherit(void *arg) {
+  (void)arg;
+  prctl(PR_SET_PDEATHSIG, 0);
+  atomic_store(born, 1);
+  support_until(dead);
+  while (unsent_bytes() == 0)
+    usleep(100); /* it looks for what the dead held */
+  CHILD_MUST(unsent_bytes() == LARGE);
+  CHILD_MUST(forkq_queue_full(queue) == 1);
+  CHILD_MUST(put(1, 0) == FORKQ_FULL);
+  child_must_get(LARGE);
+  CHILD_MUST(put(2, 10000) == 0);
+  CHILD_MUST(get(10000) == 2);
+  CHILD_MUST(unsent_bytes() == 0);
+  CHILD_MUST(forkq_queue_full(queue) == 0);
+  CHILD_MUST(put_bin(LARGE, 0) == 0);
+  CHILD_MUST(unsent_bytes() > 0 && unsent_bytes() <= LARGE);
+  CHILD_MUST(forkq_queue_full(queue) == 1);
+  child_must_get(LARGE);
+  CHILD_MUST(put(3, 10000) == 0);
+  forkq_queue_destroy(queue);
+}
+
+static void leave_it_to_a_child(void *arg) {
+  fill();
+  *(pid_t *)arg = support_fork(inherit, NULL);
+  support_until(born);
+}
+
+START_TEST(an_heir_counts_what_it_inherits) {
+  pid_t *heir = support_shared(sizeof *heir);
+  born = support_shared(sizeof *born);
+  dead = support_shared(sizeof *dead);
+  ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  ck_assert_int_eq(support_wait(support_fork(leave_it_to_a_child, heir)), 0);
+  atomic_store(dead, 1);
+  ck_assert_int_eq(support_wait(*heir), 0);
+  ck_assert_int_eq(get(10000), 3);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
 }
 END_TEST
 
@@ -183,6 +242,7 @@ int main(void) {
   tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, over_the_limit_it_is_full);
   tcase_add_test(tcase, each_process_has_a_limit_of_its_own);
+  tcase_add_test(tcase, an_heir_counts_what_it_inherits);
   tcase_add_test(tcase, what_is_sent_counts_no_more);
   tcase_add_test(tcase, what_cannot_be_packed_does_not_count);
   tcase_add_test(tcase, a_batch_stops_there);
