@@ -100,11 +100,11 @@ void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *dra
   forkq__outbox_join(&feeder->outbox, draft);
 }
 
-uint64_t forkq__feeder_copy(struct forkq__feeder *feeder,
-                            const struct forkq__buffer *list, uint64_t skip) {
+struct forkq__copied forkq__feeder_copy(struct forkq__feeder *feeder,
+                                        const struct forkq__buffer *list, uint64_t skip) {
   struct forkq__copied copied = forkq__outbox_copy(&feeder->outbox, list, skip);
   count_put(feeder, copied.bytes);
-  return copied.messages;
+  return copied;
 }
 
 /* Who waits says so before it looks, and who makes room does so before it looks for waiters:

@@ -106,11 +106,8 @@ void forkq__feeder_wake_putters(struct forkq__feeder *feeder);
  * was drafted, or all of a list but the first `skip`, as many as there is memory for. */
 void forkq__feeder_commit(struct forkq__feeder *feeder);
 void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *draft);
-uint64_t forkq__feeder_copy(struct forkq__feeder *feeder,
-                            const struct forkq__buffer *list, uint64_t skip);
-
-/* So many bytes of messages have come into the outbox. */
-void forkq__feeder_count(struct forkq__feeder *feeder, uint64_t bytes);
+struct forkq__copied forkq__feeder_copy(struct forkq__feeder *feeder,
+                                        const struct forkq__buffer *list, uint64_t skip);
 
 /* The packets that are not known to be sent, in their order, as a list that is the caller's: those
  * that the thread had in its hands may be. In the child of a fork that had the mutex. */

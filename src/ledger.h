@@ -49,6 +49,9 @@ struct forkq__cell {
   _Atomic uint64_t try_base;  /* see slots.c: a slot may just have been taken */
   _Atomic uint64_t try_count; /* 0: no */
   _Atomic uint64_t accepted_bytes;
+  /* For the statistics: of these, what had been accepted before. */
+  _Atomic uint64_t repeated;
+  _Atomic uint64_t repeated_bytes;
   /* Written by the owner under the channel's write lock. */
   alignas(64) _Atomic uint64_t sent;
   _Atomic uint64_t sent_wire;    /* bytes of packets written */

@@ -180,6 +180,16 @@ static int lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
   return deadline == FORKQ__NOWAIT ? FORKQ_FULL : wait_for_slot(queue, deadline);
 }
 
+static void add_to(_Atomic uint64_t *counter, uint64_t count) {
+  atomic_store_explicit(counter, atomic_load(counter) + count, memory_order_release);
+}
+
+void forkq__queue_note_repeated(forkq_queue_t *queue, uint64_t items, uint64_t bytes) {
+  struct forkq__cell *cell = &queue->segment->ledger.cells[queue->channel.cell];
+  add_to(&cell->repeated, items);
+  add_to(&cell->repeated_bytes, bytes);
+}
+
 /* What is packed while other threads wait for the mutex is one frame at most. */
 static uint32_t limit_in_place(const forkq_queue_t *queue) {
   uint32_t most = queue->channel.max_message;
@@ -187,7 +197,7 @@ static uint32_t limit_in_place(const forkq_queue_t *queue) {
 }
 
 /* With the mutex, and a slot, which is given back if it fails. FORKQ_ETOOBIG: it may be for here
- * alone. */
+ * alone, and then it has another slot later. */
 static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source) {
   struct forkq__outbox *outbox = &queue->feeder.outbox;
   int r = forkq__outbox_begin(outbox, limit_in_place(queue));
@@ -195,6 +205,8 @@ static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source
     r = pack(outbox, source);
   if (r < 0) {
     forkq__outbox_rollback(outbox);
+    if (r == FORKQ_ETOOBIG)
+      forkq__queue_note_repeated(queue, 1, 0);
     forkq__feeder_withdraw(&queue->feeder);
     return r;
   }
@@ -707,8 +719,12 @@ int forkq_queue_full(forkq_queue_t *queue) {
 static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) {
   uint64_t accepted = 0, bytes = 0;
   for (uint32_t i = 0; i < atomic_load(&ledger->cells_used); i++) {
-    accepted += atomic_load(&ledger->cells[i].accepted);
-    bytes += atomic_load(&ledger->cells[i].accepted_bytes);
+    const struct forkq__cell *cell = &ledger->cells[i];
+    /* First, as it is accepted before it is known to be repeated. */
+    accepted -= atomic_load(&cell->repeated);
+    bytes -= atomic_load(&cell->repeated_bytes);
+    accepted += atomic_load(&cell->accepted);
+    bytes += atomic_load(&cell->accepted_bytes);
   }
   stats->put_items = accepted;
   stats->put_bytes = bytes;

@@ -154,6 +154,10 @@ void forkq__queue_take_over(forkq_queue_t *queue);
 void forkq__queue_drop_inherited(forkq_queue_t *queue);
 bool forkq__queue_begin_looking(forkq_queue_t *queue);
 
+/* So many of the items that this process accepts are no new ones: of another process, or of a put
+ * that begins anew. With the feeder's mutex. */
+void forkq__queue_note_repeated(forkq_queue_t *queue, uint64_t items, uint64_t bytes);
+
 /* Takes back what the dead held. With the feeder's mutex, which keeps the descriptors open. */
 bool forkq__queue_reap(forkq_queue_t *queue);
 

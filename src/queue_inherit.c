@@ -76,7 +76,10 @@ static void take_items(void *arg, uint64_t count) {
   heir->taken = count < there ? count : there;
   for (uint64_t i = 0; i < heir->taken; i++)
     forkq__slots_take_over(&segment->slots, &segment->ledger, queue->channel.cell);
-  heir->copied = forkq__feeder_copy(&queue->feeder, packets, there - heir->taken);
+  struct forkq__copied copied =
+      forkq__feeder_copy(&queue->feeder, packets, there - heir->taken);
+  forkq__queue_note_repeated(queue, heir->taken, copied.bytes);
+  heir->copied = copied.messages;
 }
 
 /* Of a parent that is dead. 0, FORKQ__BUSY or FORKQ_TIMEDOUT if that is to be tried again, or why

@@ -78,6 +78,13 @@ static void child_must_get(size_t size) {
   forkq_item_destroy(&item);
 }
 
+static uint64_t put_items(void) {
+  forkq_queue_stats_t now = { .size = sizeof now };
+  CHILD_MUST(forkq_queue_stats(queue, &now) == 0);
+  CHILD_MUST(now.put_bytes == now.put_items * LARGE);
+  return now.put_items;
+}
+
 /* What it takes over counts as its own: the process is full until it is sent, and then it is not. */
 static void inherit(void *arg) {
   (void)arg;
@@ -87,6 +94,7 @@ static void inherit(void *arg) {
   while (unsent_bytes() == 0)
     usleep(100); /* it looks for what the dead held */
   CHILD_MUST(unsent_bytes() == LARGE);
+  CHILD_MUST(put_items() == 1); /* it was put once */
   CHILD_MUST(forkq_queue_full(queue) == 1);
   CHILD_MUST(put(1, 0) == FORKQ_FULL);
   child_must_get(LARGE);

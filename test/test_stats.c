@@ -114,6 +114,34 @@ START_TEST(a_large_item_counts_as_one) {
 }
 END_TEST
 
+/* As an object its size is not known before it is packed. */
+START_TEST(a_large_object_counts_as_one) {
+  static char data[LARGE];
+  msgpack_object object = { .type = MSGPACK_OBJECT_BIN };
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  object.via.bin.ptr = data;
+  object.via.bin.size = LARGE;
+  create(2);
+  for (uint64_t i = 1; i <= 3; i++) {
+    ck_assert_int_eq(forkq_queue_put(queue, &object, 0), 0);
+    ck_assert_uint_eq(stats().put_items, i);
+    ck_assert_uint_eq(stats().put_bytes, i * (LARGE + 5));
+    ck_assert_int_eq(forkq_queue_get(queue, &item, 10000), 0);
+    ck_assert_uint_eq(stats().got_items, i);
+  }
+  size_t put;
+  const msgpack_object batch[] = { object, object };
+  ck_assert_int_eq(forkq_queue_put_many(queue, batch, 2, 0, &put), 0);
+  ck_assert_uint_eq(put, 2);
+  ck_assert_uint_eq(stats().put_items, 5);
+  ck_assert_int_eq(forkq_queue_put(queue, &object, 0), FORKQ_FULL);
+  ck_assert_int_eq(forkq_queue_put(queue, &object, 2), FORKQ_TIMEDOUT);
+  ck_assert_uint_eq(stats().put_items, 5);
+  ck_assert_uint_eq(stats().lost_items, 0);
+  forkq_item_destroy(&item);
+}
+END_TEST
+
 /* What did not pack was not accepted. */
 START_TEST(items_that_were_not_put) {
   create(1);
@@ -310,6 +338,7 @@ int main(void) {
   tcase_add_test(tcase, a_new_queue_has_none);
   tcase_add_test(tcase, items_and_bytes);
   tcase_add_test(tcase, a_large_item_counts_as_one);
+  tcase_add_test(tcase, a_large_object_counts_as_one);
   tcase_add_test(tcase, items_that_were_not_put);
   tcase_add_test(tcase, waits_of_putters);
   tcase_add_test(tcase, waits_of_getters);
