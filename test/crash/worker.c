@@ -416,6 +416,17 @@ static void leave(struct worker *worker) {
   }
 }
 
+/* Who puts, or gets tasks, opens one to show by that it lives, and one that its tasks may be done;
+ * who puts, one more to stop the feeder by. */
+static int descriptors_of_its_own(const struct worker *worker) {
+  uint32_t kind = atomic_load(&worker->life->kind);
+  bool joinable = worker->book->plan.joinable;
+  bool puts = kind == PRODUCER || kind == MIXED || kind == LOOP;
+  if (kind == JOINER || (!puts && !joinable))
+    return 0;
+  return 1 + joinable + puts;
+}
+
 static void live(struct worker *worker) {
   struct book *book = worker->book;
   uint32_t kind = atomic_load(&worker->life->kind);
@@ -423,11 +434,8 @@ static void live(struct worker *worker) {
     loop_open_for_good(worker);
   int before = worker_count_fds();
   works[kind](worker);
-  /* The first put opens one descriptor, to stop the feeder by. */
-  int most = before + (atomic_load(&worker->life->accepted) > 0 || kind == PRODUCER ||
-                       kind == MIXED || kind == LOOP);
   int after = worker_count_fds();
-  if (after > most)
+  if (after > before + descriptors_of_its_own(worker))
     book_fail(book, "life %u had %d descriptors at first and %d in the end", worker->self,
               before, after);
   leave(worker);
