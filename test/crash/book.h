@@ -54,6 +54,8 @@ struct life {
   _Atomic bool stopped;
   _Atomic int64_t resumed_ns;
   _Atomic uint32_t phase; /* in which it works: from FLUSH on it puts no more */
+  _Atomic bool exits;     /* with a thread in a get */
+  _Atomic bool vanished;  /* it left what it had not sent to the child that it forked */
 
   /* The call that it is in. */
   _Atomic uint32_t op;

@@ -10,7 +10,7 @@ static bool came(const struct book *book, uint32_t life, uint32_t seq) {
   return atomic_load(&fate_of(book, life, seq)->owner) != 0;
 }
 
-/* ---- what a killed consumer may have had in its hands ------------------------------------ */
+/* ---- what a consumer may have had in its hands at its end ------------------------------------ */
 
 /* Items that came to a life, and of those the ones of its last get. */
 static uint64_t count_got(const struct book *book, uint32_t by, uint64_t asked) {
@@ -22,10 +22,16 @@ static uint64_t count_got(const struct book *book, uint32_t by, uint64_t asked) 
   return count;
 }
 
+/* Killed, or at its end by itself. */
+static bool is_over(const struct life *life) {
+  uint32_t state = atomic_load(&life->state);
+  return state == KILLED || state == ENDED;
+}
+
 static uint64_t in_hands(const struct book *book, uint32_t index) {
   const struct life *life = &book->lives[index];
   uint64_t asked = atomic_load(&life->asked);
-  if (atomic_load(&life->state) != KILLED || asked == 0)
+  if (!is_over(life) || asked == 0)
     return 0;
   return atomic_load(&life->want) - count_got(book, index, asked);
 }
@@ -41,7 +47,7 @@ struct range check_abandoned(const struct book *book) {
   struct range abandoned = { 0, 0 };
   for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++) {
     const struct life *life = &book->lives[i];
-    if (atomic_load(&life->state) != KILLED)
+    if (!is_over(life))
       continue;
     uint64_t got = count_got(book, i, 0);
     uint64_t begun = atomic_load(&life->done_begun);
@@ -56,9 +62,9 @@ struct range check_abandoned(const struct book *book) {
 /* The last item that must have arrived, unless a killed consumer had it in its hands. */
 static uint32_t last_owed(const struct book *book, uint32_t index, uint32_t last_come) {
   const struct life *life = &book->lives[index];
-  uint32_t owed = atomic_load(&life->state) != KILLED || book->plan.simple
-                      ? atomic_load(&life->accepted)
-                      : atomic_load(&life->flushed);
+  bool cut_off = atomic_load(&life->state) == KILLED || atomic_load(&life->vanished);
+  uint32_t owed = !cut_off || book->plan.simple ? atomic_load(&life->accepted)
+                                                : atomic_load(&life->flushed);
   return owed > last_come ? owed : last_come;
 }
 
@@ -114,7 +120,7 @@ void check_items(struct book *book) {
   if (missing > hands)
     book_fail(book,
               "%" PRIu64 " items are missing, and %" PRIu64
-              " at most were in the hands of killed consumers",
+              " at most were in the hands of consumers that ended",
               missing, hands);
 }
 

@@ -17,7 +17,7 @@ void check_items(struct book *book);
 /* What the queue's own statistics say of all this. */
 void check_statistics(struct book *book);
 
-/* Tasks that the dead had got and not done. */
+/* Tasks that nobody has done: got by processes that have ended, and not done by their children. */
 struct range check_abandoned(const struct book *book);
 
 #endif

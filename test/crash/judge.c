@@ -8,6 +8,7 @@
 
 #include <forkq/simple_queue.h>
 #include <inttypes.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 /* What the judge itself gets comes at once, or something is wrong. On a machine that is busy
@@ -127,10 +128,19 @@ static void get_the_rest(struct worker *judge) {
     (void)worker_get(judge, 1, judge->book->plan.simple ? -1 : PATIENCE_MS);
 }
 
+/* What their gets bring nobody may ever hear of: so nothing is put for them. */
+static void await_exits(struct nemesis *nemesis) {
+  while (nemesis_exits(nemesis->book) && !failed(nemesis->book)) {
+    book_sleep_us(200);
+    nemesis_tend(nemesis);
+  }
+}
+
 static void come_to_rest(struct worker *judge, struct nemesis *nemesis) {
   struct book *book = judge->book;
   atomic_store(&book->phase, FLUSH);
   await_end_of(nemesis, PRODUCER);
+  await_exits(nemesis);
   await_drain(judge, nemesis);
   atomic_store(&book->phase, END);
   wake_consumers(judge, nemesis);
@@ -213,6 +223,7 @@ static void check_all(struct worker *judge) {
 void judge_epoch(struct book *book, int64_t end_ns) {
   static struct worker judge;
   struct nemesis nemesis;
+  prctl(PR_SET_CHILD_SUBREAPER, 1); /* of what workers leave behind */
   atomic_store(&book->lives_used, 1);
   atomic_store(&book->lives[0].pid, getpid());
   atomic_store(&book->lives[0].state, RUNNING);
@@ -225,6 +236,6 @@ void judge_epoch(struct book *book, int64_t end_ns) {
   come_to_rest(&judge, &nemesis);
   if (!failed(book))
     check_all(&judge);
-  nemesis_bury();
+  nemesis_bury(book);
   worker_fini(&judge);
 }

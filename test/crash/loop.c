@@ -114,7 +114,7 @@ static void note_got(struct request *request) {
   worker_take(worker, &request->item);
   book_progress(worker->book, GET, 1);
   if (worker->book->plan.joinable)
-    worker_task_done(worker);
+    worker_finish_tasks(worker, 1);
 }
 
 /* ---- what a callback may say ------------------------------------------------------------- */

@@ -15,6 +15,9 @@
 
 #define TOGETHER_MAX 4u
 
+/* How long a child of a worker's may take. */
+#define CHILD_PATIENCE_NS INT64_C(20000000000)
+
 void nemesis_init(struct nemesis *nemesis, struct book *book) {
   nemesis->book = book;
   nemesis->random = book->plan.seed * 31 + book->plan.epoch;
@@ -73,10 +76,26 @@ void nemesis_tend(struct nemesis *nemesis) {
   }
 }
 
-void nemesis_bury(void) {
-  siginfo_t info;
-  while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0)
+void nemesis_bury(struct book *book) {
+  siginfo_t info = { 0 };
+  int64_t deadline = book_now() + CHILD_PATIENCE_NS;
+  while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0) {
+    if (info.si_pid == 0 && atomic_load(&book->failed) != 0)
+      return;
+    if (info.si_pid == 0 && book_now() > deadline)
+      book_fail(book, "a child of a worker does not end");
+    if (info.si_pid == 0)
+      book_sleep_us(200);
     info.si_pid = 0;
+  }
+}
+
+bool nemesis_exits(const struct book *book) {
+  for (uint32_t i = 1; i < atomic_load(&book->lives_used); i++)
+    if (atomic_load(&book->lives[i].exits) &&
+        atomic_load(&book->lives[i].state) == RUNNING)
+      return true;
+  return false;
 }
 
 uint32_t nemesis_running(const struct book *book, enum kind kind) {

@@ -27,7 +27,10 @@ void nemesis_rest(struct nemesis *nemesis);
 /* How many workers of a kind run. */
 uint32_t nemesis_running(const struct book *book, enum kind kind);
 
-/* The zombies that were left. */
-void nemesis_bury(void);
+/* The zombies that were left, and the children that workers have left behind, which end soon. */
+void nemesis_bury(struct book *book);
+
+/* Whether a worker is just exiting that has a thread in a get. */
+bool nemesis_exits(const struct book *book);
 
 #endif

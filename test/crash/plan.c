@@ -64,6 +64,16 @@ static void choose_loops(struct plan *plan, uint64_t *random) {
     plan->count[PRODUCER] = plan->count[CONSUMER] = plan->count[MIXED] = 0;
 }
 
+/* Behind these, likewise. */
+static void choose_ends(struct plan *plan, uint64_t *random) {
+  plan->heavy = one_in(random, 6);
+  plan->exits = one_in(random, 4);
+  plan->dispatch = one_in(random, 2) && plan->joinable;
+  plan->daemons = one_in(random, 4) && !plan->simple;
+  if (plan->exits && plan->life_ops == 0)
+    plan->life_ops = 40;
+}
+
 struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
   uint64_t random = seed_of(seed, epoch);
   struct plan plan = { .seed = seed, .epoch = epoch };
@@ -73,6 +83,7 @@ struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
   plan.stops = one_in(&random, 4);
   plan.late_reap = one_in(&random, 3);
   choose_loops(&plan, &random);
+  choose_ends(&plan, &random);
   return plan;
 }
 
@@ -99,7 +110,7 @@ void plan_describe(const struct plan *plan, char *line, size_t size) {
   snprintf(
       line, size,
       "%s%s maxsize %lld, %s messages, batches %u/%u, %uP %uC %uM %uJ %uL, pauses %u/%u "
-      "us%s%s%s%s, "
+      "us%s%s%s%s%s%s%s%s, "
       "%u kills",
       plan->simple ? "simple" : "queue", plan->joinable ? " joinable" : "",
       (long long)plan->maxsize, sizes[plan->sizes], plan->batch_put, plan->batch_get,
@@ -107,7 +118,9 @@ void plan_describe(const struct plan *plan, char *line, size_t size) {
       plan->count[JOINER], plan->count[LOOP], plan->pause_us[PRODUCER],
       plan->pause_us[CONSUMER], plan->direct ? ", direct" : "",
       plan->stops ? ", stops" : "", plan->late_reap ? ", zombies" : "",
-      plan->life_ops > 0 ? ", short lives" : "", plan->kills);
+      plan->life_ops > 0 ? ", short lives" : "", plan->heavy ? ", heavy" : "",
+      plan->exits ? ", exits in gets" : "", plan->dispatch ? ", dispatchers" : "",
+      plan->daemons ? ", daemons" : "", plan->kills);
 }
 
 int plan_timeout(const struct plan *plan, uint64_t *random) {

@@ -23,6 +23,10 @@ struct plan {
   bool stops;
   bool late_reap; /* the dead stay zombies to the end of the epoch */
   bool forever;   /* of a soak: no ledger of single items */
+  bool heavy;     /* some have so much memory that their death takes its time */
+  bool exits;     /* some exit while a thread of theirs is in a get */
+  bool dispatch;  /* tasks are done by children of those that got them */
+  bool daemons;   /* producers end without a close, and go on as their own children */
   int64_t maxsize;
   enum sizes sizes;
   uint32_t batch_put; /* 1: none */

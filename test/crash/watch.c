@@ -110,11 +110,13 @@ static void show_life(const struct book *book, uint32_t index, int64_t now) {
   const struct life *life = &book->lives[index];
   uint32_t state = atomic_load(&life->state);
   fprintf(stderr,
-          "  life %u pid %d %s %s%s%s: put %u/%u, %u for sure; got %" PRIu64
+          "  life %u pid %d %s %s%s%s%s%s: put %u/%u, %u for sure; got %" PRIu64
           ", done %" PRIu64 "/%" PRIu64 "; %s timeout %d for %" PRId64 " us%s\n",
           index, (int)atomic_load(&life->pid), book_kind_name(atomic_load(&life->kind)),
           states[state], atomic_load(&life->doomed) ? " doomed" : "",
-          atomic_load(&life->stopped) ? " stopped" : "", atomic_load(&life->accepted),
+          atomic_load(&life->stopped) ? " stopped" : "",
+          atomic_load(&life->exits) ? " exits" : "",
+          atomic_load(&life->vanished) ? " vanished" : "", atomic_load(&life->accepted),
           atomic_load(&life->begun), atomic_load(&life->flushed), atomic_load(&life->got),
           atomic_load(&life->done_ended), atomic_load(&life->done_begun),
           book_op_name(atomic_load(&life->op)), atomic_load(&life->timeout_ms),

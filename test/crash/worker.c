@@ -3,13 +3,16 @@
 
 #include "loop.h"
 #include "payload.h"
+#include "queue.h"
 #include "support.h"
 
 #include <dirent.h>
 #include <forkq/simple_queue.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -208,16 +211,62 @@ void worker_look(struct worker *worker) {
 
 /* ---- getting ----------------------------------------------------------------------------- */
 
-void worker_task_done(struct worker *worker) {
-  struct life *life = worker->life;
-  atomic_fetch_add(&life->done_begun, 1);
-  book_begin(worker->book, life, DONE, 0);
+static void say_done(struct worker *worker) {
+  atomic_fetch_add(&worker->life->done_begun, 1);
   int r = forkq_queue_task_done(worker->book->queue);
-  atomic_fetch_add(&life->done_ended, 1);
+  atomic_fetch_add(&worker->life->done_ended, 1);
   if (r != 0)
     book_fail(worker->book, "life %u: task_done says %s", worker->self,
               forkq_error_name(r));
-  book_end(life);
+}
+
+/* In a child of the process that got the tasks, which need not live any more. One in so many is
+ * left undone. */
+static _Noreturn void do_in_child(struct worker *worker, size_t count) {
+  uint64_t random = worker->random ^ (uint64_t)getpid();
+  if (support_random_below(&random, 4) == 0)
+    book_sleep_us(support_random_below(&random, 2000));
+  for (size_t i = 0; i < count; i++) {
+    if (support_random_below(&random, 16) == 0) {
+      atomic_fetch_add(&worker->book->doomed, 1); /* a join may hear of it */
+      _exit(0);
+    }
+    say_done(worker);
+  }
+  _exit(0);
+}
+
+static void await_helper(struct worker *worker) {
+  if (worker->helper == 0)
+    return;
+  book_begin(worker->book, worker->life, DONE, -1);
+  (void)waitpid(worker->helper, NULL, 0);
+  book_end(worker->life);
+  worker->helper = 0;
+}
+
+/* The judge lives on, and so would a task that its child leaves undone. */
+static bool has_it_done(struct worker *worker) {
+  return worker->book->plan.dispatch && atomic_load(&worker->life->kind) != JUDGE &&
+         support_random_below(&worker->random, 4) == 0;
+}
+
+void worker_finish_tasks(struct worker *worker, size_t count) {
+  struct life *life = worker->life;
+  if (has_it_done(worker)) {
+    await_helper(worker);
+    worker->helper = fork();
+    if (worker->helper == 0)
+      do_in_child(worker, count);
+    if (worker->helper < 0)
+      book_fail(worker->book, "fork failed");
+    return;
+  }
+  for (size_t i = 0; i < count; i++) {
+    book_begin(worker->book, life, DONE, 0);
+    say_done(worker);
+    book_end(life);
+  }
 }
 
 /* An item is whole, not older than the one before of its producer, and nobody else's. */
@@ -269,8 +318,8 @@ int worker_get(struct worker *worker, uint32_t count, int timeout_ms) {
   if (got > 0)
     book_progress(book, GET, (uint32_t)got);
   book_end(life);
-  for (size_t i = 0; book->plan.joinable && i < got; i++)
-    worker_task_done(worker);
+  if (book->plan.joinable)
+    worker_finish_tasks(worker, got);
   return r;
 }
 
@@ -335,6 +384,55 @@ bool worker_worn_out(const struct worker *worker, uint32_t n) {
          !atomic_load(&worker->life->immortal);
 }
 
+/* ---- going on as one's own child --------------------------------------------------------- */
+
+/* One in so many puts is the last of its process. */
+#define PUTS_PER_DAEMON 32
+
+static struct life *claim(struct book *book);
+static void begin(struct life *life, enum kind kind);
+
+static void become(struct worker *worker, struct life *life) {
+  worker->life = life;
+  worker->self = (uint32_t)(life - worker->book->lives);
+  worker->random ^= (uint64_t)worker->self << 32;
+  worker->helper = 0;
+  worker->orphan = true;
+  atomic_store(&life->pid, getpid());
+  atomic_store(&life->state, RUNNING);
+}
+
+/* As daemon(3) does, but that it may have put before: that is the child's to send now, unless
+ * somebody is faster to take the room back. */
+static void daemonize(struct worker *worker) {
+  struct life *old = worker->life, *life = claim(worker->book);
+  if (life == NULL)
+    return;
+  begin(life, atomic_load(&old->kind));
+  atomic_store(&old->vanished, true);
+  pid_t pid = fork();
+  if (pid == 0) {
+    become(worker, life);
+    return;
+  }
+  if (pid < 0) {
+    book_fail(worker->book, "fork failed");
+    return;
+  }
+  while (atomic_load(&life->state) == UNBORN)
+    book_sleep_us(50);
+  atomic_store(&old->replaced, true);
+  _exit(0);
+}
+
+/* It shall not outlive the judge, whose child it is now. */
+static void settle_in(struct worker *worker) {
+  if (!worker->orphan || getppid() != atomic_load(&worker->book->lives[0].pid))
+    return;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  worker->orphan = false;
+}
+
 static void produce(struct worker *worker) {
   const struct plan *plan = &worker->book->plan;
   for (uint32_t n = 0; worker_working(worker, RUN) && worker_may_put(worker) &&
@@ -344,6 +442,9 @@ static void produce(struct worker *worker) {
     (void)worker_put(worker, batch(worker, plan->batch_put), timeout_ms);
     if (n % OPS_PER_LOOK == OPS_PER_LOOK - 1)
       worker_look(worker);
+    settle_in(worker);
+    if (plan->daemons && support_random_below(&worker->random, PUTS_PER_DAEMON) == 0)
+      daemonize(worker);
     rest(worker, PRODUCER);
   }
 }
@@ -393,8 +494,53 @@ static void (*const works[KINDS])(struct worker *worker) = {
 
 /* ---- its life ---------------------------------------------------------------------------- */
 
-/* The three ways in which a process takes its leave. */
+static void *get_in_thread(void *arg) {
+  struct worker *worker = arg;
+  forkq_item_t *item = &worker->items[0];
+  int r = worker->book->plan.simple
+              ? forkq_simple_queue_get_packed(simple(worker), item)
+              : forkq_queue_get_packed(worker->book->queue, item, -1);
+  if (r != 0 && r != FORKQ_ECLOSED)
+    book_fail(worker->book, "life %u: a get beside exit says %s", worker->self,
+              forkq_error_name(r));
+  if (r == 0)
+    worker_take(worker, item);
+  atomic_store(&worker->life->asked, 0);
+  if (r == 0 && worker->book->plan.joinable)
+    say_done(worker);
+  return arg;
+}
+
+/* The process may end at any point of it, behind the item's coming as well. */
+static void exit_beside_get(struct worker *worker) {
+  struct book *book = worker->book;
+  struct life *life = worker->life;
+  pthread_t thread;
+  atomic_store(&life->exits, true);
+  if (!worker_working(worker, RUN)) {
+    atomic_store(&life->exits, false);
+    return;
+  }
+  atomic_store(&life->want, 1);
+  atomic_store(&life->asked, atomic_fetch_add(&book->clock, 1) + 1);
+  if (pthread_create(&thread, NULL, get_in_thread, worker) != 0)
+    book_fail(book, "pthread_create failed");
+  while (atomic_load(&book->queue->getters) == 0 && atomic_load(&life->asked) != 0)
+    book_sleep_us(50);
+  book_sleep_us(support_random_below(&worker->random, 300));
+  book_begin(book, life, CLOSE, -1);
+  exit(0);
+}
+
+static bool exits_in_get(struct worker *worker) {
+  return worker->book->plan.exits && atomic_load(&worker->life->kind) != JOINER &&
+         support_random_below(&worker->random, 2) == 0;
+}
+
+/* The ways in which a process takes its leave. */
 static void leave(struct worker *worker) {
+  if (exits_in_get(worker))
+    exit_beside_get(worker);
   struct book *book = worker->book;
   forkq_queue_t *queue = book->queue;
   uint64_t unsent = 0;
@@ -427,9 +573,25 @@ static int descriptors_of_its_own(const struct worker *worker) {
   return 1 + joinable + puts;
 }
 
+/* Bytes that take the kernel longer to give back than a death takes otherwise: it frees the locks
+ * in the shared memory before that, and those on files behind it. */
+#define MUCH_MEMORY ((size_t)256 << 20)
+
+static void take_much_memory(struct worker *worker) {
+  char *memory = mmap(NULL, MUCH_MEMORY, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED)
+    return;
+  madvise(memory, MUCH_MEMORY, MADV_NOHUGEPAGE); /* huge ones are given back at once */
+  for (size_t i = 0; i < MUCH_MEMORY && worker_working(worker, RUN); i += 4096)
+    memory[i] = 1;
+}
+
 static void live(struct worker *worker) {
   struct book *book = worker->book;
   uint32_t kind = atomic_load(&worker->life->kind);
+  if (book->plan.heavy && support_random_below(&worker->random, 6) == 0)
+    take_much_memory(worker);
   if (kind == LOOP)
     loop_open_for_good(worker);
   int before = worker_count_fds();
@@ -450,9 +612,10 @@ static struct life *claim(struct book *book) {
     if (state == ENDED || state == KILLED)
       return &book->lives[i];
   }
-  if (used == LIVES_MAX)
-    return NULL;
-  atomic_store(&book->lives_used, used + 1);
+  do {
+    if (used == LIVES_MAX)
+      return NULL;
+  } while (!atomic_compare_exchange_weak(&book->lives_used, &used, used + 1));
   return &book->lives[used];
 }
 

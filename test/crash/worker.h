@@ -19,6 +19,8 @@ struct worker {
   char *messages[BATCH_MAX];
   forkq_item_t items[BATCH_MAX];
   uint64_t last[LIVES_MAX]; /* generation and number of the last item of each */
+  pid_t helper;             /* the child that does a task of its; 0: none */
+  bool orphan;              /* its parent has ended, or will */
 };
 
 void worker_init(struct worker *worker, struct book *book, struct life *life);
@@ -50,7 +52,7 @@ msgpack_object worker_binary(const char *message, uint32_t size);
 int worker_pack_binary(msgpack_packer *packer, void *arg);
 
 void worker_take(struct worker *worker, const forkq_item_t *item);
-void worker_task_done(struct worker *worker);
+void worker_finish_tasks(struct worker *worker, size_t count);
 
 /* After so many operations: what is in the pipe for sure? */
 #define OPS_PER_LOOK 16
