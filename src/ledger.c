@@ -250,7 +250,8 @@ static int take_over_locked(struct forkq__ledger *ledger,
   struct forkq__cell *cell = &ledger->cells[index];
   if (!forkq__ledger_is_open(ledger, estate))
     return FORKQ__NOTHING;
-  if (!finish_write(cell, index, witness))
+  if (forkq__ledger_alive(ledger, liveness, FORKQ__NO_CELL, index) ||
+      !finish_write(cell, index, witness))
     return FORKQ__BUSY;
   finish_take(cell, index, FORKQ__LOAD(ledger->word));
   uint64_t count = left_of(estate, cell);

@@ -140,8 +140,8 @@ bool forkq__ledger_reap(struct forkq__ledger *ledger,
  * `returned` items back, and would have sent `due` messages in all. `take_over` is called, with the
  * lock, with the number of those that it has not sent, and takes slots for them; then its account is
  * settled. 0; FORKQ__NOTHING if there is nothing to be taken over, now and ever, as when it gave
- * more items back: which, nobody knows; FORKQ__BUSY if what it has sent is not known, or the lock
- * cannot be had: then it is to be tried again. */
+ * more items back: which, nobody knows; FORKQ__BUSY if it lives, or what it has sent is not known, or
+ * the lock cannot be had: then it is to be tried again. */
 struct forkq__estate {
   uint32_t cell;
   uint32_t owner;

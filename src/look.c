@@ -11,10 +11,14 @@ struct forkq__look forkq__look_begin(struct forkq__look_shared *shared, int seat
   };
 }
 
-/* Somebody has it: twice as long as one takes at most between two signs. A time in the future can
- * only come from damaged memory. */
+/* What is no time that has been can only come from damaged memory. */
+static bool is_within(int64_t time, int64_t now, int64_t ns) {
+  return time > 0 && time <= now && now - time < ns;
+}
+
+/* Somebody has it: twice as long as one takes at most between two signs. */
 static bool is_taken(const struct forkq__look *look, int64_t sign, int64_t now) {
-  return sign != 0 && sign <= now && now - sign < 2 * look->last_ms * NS_PER_MS;
+  return is_within(sign, now, 2 * look->last_ms * NS_PER_MS);
 }
 
 static bool take_seat(struct forkq__look *look, int64_t now) {
@@ -49,8 +53,8 @@ bool forkq__look_due(struct forkq__look *look) {
   int64_t now = forkq__os_now();
   if (now < look->next)
     return false;
-  int64_t looked = atomic_load(&look->shared->looked);
-  bool due = looked > now || now - looked >= look->ms * NS_PER_MS / 2;
+  bool due =
+      !is_within(atomic_load(&look->shared->looked), now, look->ms * NS_PER_MS / 2);
   if (due)
     atomic_store(&look->shared->looked, now);
   look->ms = 2 * look->ms < look->last_ms ? 2 * look->ms : look->last_ms;

@@ -173,7 +173,7 @@ START_TEST(a_slot_is_taken_over_whether_there_is_one_or_not) {
   ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
   ck_assert_uint_eq(count(), 3);
   ck_assert_uint_eq(sum_of_accepted(), 3);
-  ck_assert(forkq__ledger_return(ledger, own, 1));
+  ck_assert(forkq__ledger_return(ledger, own, ledger->cells[own].owners, 1));
   ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
   ck_assert(!take() && forkq__slots_full(slots, ledger));
   release(1);

@@ -551,6 +551,12 @@ START_TEST(a_stranger_s_task_done_counts_and_is_nobody_s) {
   assert_joined(0);
   /* Of three that it got all were done, whoever said so: the end of the getter leaves none. */
   support_kill_and_wait(getter);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+  ck_assert_uint_eq(ledger()->abandoned, 0);
+  put_tasks(1);
+  ck_assert_int_eq(join(20), FORKQ_TIMEDOUT);
+  ck_assert_int_eq(get(5000), 0);
+  ck_assert_int_eq(done(), 0);
   assert_joined(0);
 }
 END_TEST
@@ -646,6 +652,26 @@ START_TEST(a_cell_whose_tasks_a_child_holds_is_passed_over) {
   ck_assert(forkq__liveness_tasks_live(&queue->channel.liveness, held));
   see_all_off(1);
   ck_assert_uint_eq(cell_of_next_process(), held);
+  assert_joined(0);
+}
+END_TEST
+
+/* Nothing is the child's to do. */
+static void fork_with_nothing_to_do(void *arg) {
+  (void)arg;
+  CHILD_MUST(get(5000) >= 0);
+  CHILD_MUST(done() == 0);
+  atomic_store(&scene->cell, queue->channel.cell);
+  fork_one(0, hold);
+  support_until(&scene->done[0]);
+}
+
+START_TEST(a_child_of_one_without_tasks_holds_no_cell) {
+  put_tasks(1);
+  ck_assert_int_eq(support_wait(support_fork(fork_with_nothing_to_do, NULL)), 0);
+  uint32_t cell = atomic_load(&scene->cell);
+  ck_assert_uint_eq(cell_of_next_process(), cell);
+  see_all_off(1);
   assert_joined(0);
 }
 END_TEST
@@ -796,6 +822,7 @@ static void add_cases_of_cells(Suite *suite) {
   tcase_set_timeout(tcase, 60);
   tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, a_cell_whose_tasks_a_child_holds_is_passed_over);
+  tcase_add_test(tcase, a_child_of_one_without_tasks_holds_no_cell);
   tcase_add_test(tcase, a_cell_with_tasks_is_passed_over_until_they_are_done);
   tcase_add_test(tcase, many_dispatchers_use_few_cells);
   suite_add_tcase(suite, tcase);
