@@ -31,30 +31,15 @@ int forkq__feeder_init(struct forkq__feeder *feeder) {
   int r = forkq__mutex_init(&feeder->mutex);
   if (r < 0)
     return r;
-  r = uv_cond_init(&feeder->work);
-  if (r < 0)
-    goto err_mutex;
-  r = uv_cond_init(&feeder->done);
-  if (r < 0)
-    goto err_work;
   r = uv_sem_init(&feeder->started, 0);
   if (r < 0)
-    goto err_done;
-  return 0;
-err_done:
-  uv_cond_destroy(&feeder->done);
-err_work:
-  uv_cond_destroy(&feeder->work);
-err_mutex:
-  forkq__mutex_fini(&feeder->mutex);
+    forkq__mutex_fini(&feeder->mutex);
   return r;
 }
 
 void forkq__feeder_fini(struct forkq__feeder *feeder) {
   forkq__outbox_fini(&feeder->outbox);
   uv_sem_destroy(&feeder->started);
-  uv_cond_destroy(&feeder->done);
-  uv_cond_destroy(&feeder->work);
   forkq__mutex_fini(&feeder->mutex);
 }
 
@@ -269,7 +254,7 @@ static void end_through(struct forkq__feeder *feeder, struct forkq__buffer *list
   relock(feeder);
   forkq__outbox_recycle(&feeder->outbox, list);
   feeder->in_flight = NULL;
-  uv_cond_broadcast(&feeder->done);
+  forkq__mutex_wake(&feeder->done);
 }
 
 static void cancel_through(void *arg) {
@@ -377,9 +362,15 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
     throw_away(feeder, b);
 }
 
+/* Until nothing is on its way; whether that is so by the deadline. */
+static bool await_landing(struct forkq__feeder *feeder, int64_t deadline) {
+  while (feeder->in_flight != NULL && forkq__os_now() < deadline)
+    wait_done(feeder, deadline);
+  return feeder->in_flight == NULL;
+}
+
 void forkq__feeder_await_turn(struct forkq__feeder *feeder) {
-  while (feeder->in_flight != NULL)
-    wait_done(feeder, FORKQ__FOREVER);
+  (void)await_landing(feeder, FORKQ__FOREVER);
 }
 
 int forkq__feeder_put_through(struct forkq__feeder *feeder) {
@@ -480,7 +471,7 @@ void forkq__feeder_push(struct forkq__feeder *feeder, bool direct) {
   }
   if (feeder->outbox.head != NULL && feeder->idle) {
     feeder->idle = false;
-    uv_cond_signal(&feeder->work);
+    forkq__mutex_wake(&feeder->work);
   }
 }
 
@@ -538,14 +529,14 @@ static void let_go(struct forkq__feeder *feeder) {
 static void finish(struct forkq__feeder *feeder) {
   let_go(feeder);
   feeder->state = FORKQ__FEEDER_FINISHED;
-  uv_cond_broadcast(&feeder->done);
+  forkq__mutex_wake(&feeder->done);
 }
 
 /* Nobody joins a thread that ends by itself. */
 static void retire(struct forkq__feeder *feeder) {
   feeder->state = FORKQ__FEEDER_NONE;
   feeder->joined = true;
-  uv_cond_broadcast(&feeder->done);
+  forkq__mutex_wake(&feeder->done);
   pthread_detach(feeder->thread);
 }
 
@@ -578,7 +569,7 @@ static void send_outbox(struct forkq__feeder *feeder) {
   feeder->in_flight = NULL;
   if (dropped(feeder))
     drain_if_dropped(feeder);
-  uv_cond_broadcast(&feeder->done);
+  forkq__mutex_wake(&feeder->done);
   if (excess == NULL)
     return;
   forkq__feeder_unlock(feeder);
@@ -662,13 +653,12 @@ void forkq__feeder_drop(struct forkq__feeder *feeder) {
   forkq__outbox_recycle(&feeder->outbox, list);
   drain_if_dropped(feeder);
   /* The thread gives up as soon as it looks, or when the draining has made room for it. */
-  while (feeder->in_flight != NULL && forkq__os_now() < deadline)
-    wait_done(feeder, deadline);
+  (void)await_landing(feeder, deadline);
 }
 
-void forkq__feeder_stop_put_through(struct forkq__feeder *feeder) {
+bool forkq__feeder_stop_put_through(struct forkq__feeder *feeder, int64_t deadline) {
   forkq__feeder_abandon(feeder);
-  forkq__feeder_await_turn(feeder);
+  return await_landing(feeder, deadline);
 }
 
 void forkq__feeder_close(struct forkq__feeder *feeder) {
@@ -681,14 +671,14 @@ void forkq__feeder_close(struct forkq__feeder *feeder) {
     if (feeder->has_run)
       feeder->state = FORKQ__FEEDER_FINISHED;
   }
-  uv_cond_signal(&feeder->work);
+  forkq__mutex_wake(&feeder->work);
 }
 
 void forkq__feeder_abandon(struct forkq__feeder *feeder) {
   atomic_store(&feeder->abandoned, true);
   if (feeder->stop_fd >= 0)
     forkq__os_event_raise(feeder->stop_fd);
-  uv_cond_signal(&feeder->work);
+  forkq__mutex_wake(&feeder->work);
   forkq__feeder_wake_putters(feeder);
 }
 
@@ -781,8 +771,7 @@ void forkq__feeder_forked(struct forkq__feeder *feeder) {
   /* Threads of the parent may have been waiting in these, or for the mutex, and stand in
    * their books; here nobody does. */
   forkq__mutex_init(&feeder->mutex);
-  uv_cond_init(&feeder->work);
-  uv_cond_init(&feeder->done);
+  feeder->work = feeder->done = (struct forkq__condition){ 0 };
   forget_packets(feeder);
   feeder->forking = false;
   feeder->idle = false;

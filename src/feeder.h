@@ -14,9 +14,9 @@
 
 struct forkq__feeder {
   struct forkq__mutex mutex; /* guards all below */
-  uv_cond_t work;            /* the feeder sleeps here */
-  uv_cond_t done;            /* ... and joiners here */
-  uv_sem_t started;          /* the thread runs */
+  struct forkq__condition work; /* the feeder sleeps here */
+  struct forkq__condition done; /* ... and joiners here */
+  uv_sem_t started;             /* the thread runs */
   struct forkq__outbox outbox;
   struct forkq__channel *channel;
   struct forkq__slots *slots;
@@ -93,8 +93,9 @@ int forkq__feeder_put_through(struct forkq__feeder *feeder);
 /* Waits until no other thread is in put_through; the mutex is free meanwhile. */
 void forkq__feeder_await_turn(struct forkq__feeder *feeder);
 
-/* Ends it, for good. */
-void forkq__feeder_stop_put_through(struct forkq__feeder *feeder);
+/* Ends it, for good: whether it is over by the deadline. It is not where a signal handler has
+ * interrupted it on this thread. */
+bool forkq__feeder_stop_put_through(struct forkq__feeder *feeder, int64_t deadline);
 
 /* Whether too many bytes are unsent for another put. wait_room waits, without the mutex, until
  * they are fewer, or the deadline, or wake_putters. None of the three wants the mutex. */

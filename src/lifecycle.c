@@ -12,7 +12,7 @@
 #define FORK_MS 100
 
 static struct forkq__mutex registry_lock = { .mutex = PTHREAD_MUTEX_INITIALIZER };
-static uv_cond_t exit_done = PTHREAD_COND_INITIALIZER;
+static struct forkq__condition exit_done;
 static struct forkq__life registry = { .next = &registry, .previous = &registry };
 static uv_once_t handlers_once = UV_ONCE_INIT;
 static bool fork_handlers, exit_handler; /* installed */
@@ -32,7 +32,7 @@ static _Thread_local unsigned forks_holding;
  * made anew. */
 static void put_right(void) {
   forkq__mutex_init(&registry_lock);
-  uv_cond_init(&exit_done);
+  exit_done = (struct forkq__condition){ 0 };
   forks_holding = 0;
   struct forkq__life *previous = &registry;
   for (struct forkq__life *l = registry.next; l != &registry; l = l->next) {
@@ -115,7 +115,7 @@ static void at_exit(void) {
     if (!hold_for_exit())
       return;
     life->exiting = false;
-    uv_cond_broadcast(&exit_done);
+    forkq__mutex_wake(&exit_done);
   }
   forkq__mutex_unlock(&registry_lock);
 }

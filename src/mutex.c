@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <forkq/base.h>
+#include <limits.h>
 
 int forkq__mutex_init(struct forkq__mutex *mutex) {
   atomic_store_explicit(&mutex->owner, 0, memory_order_relaxed);
@@ -49,18 +50,19 @@ void forkq__mutex_unlock(struct forkq__mutex *mutex) {
   uv_mutex_unlock(&mutex->mutex);
 }
 
-void forkq__mutex_wait(struct forkq__mutex *mutex, uv_cond_t *condition,
+void forkq__mutex_wait(struct forkq__mutex *mutex, struct forkq__condition *condition,
                        int64_t deadline) {
-  int state;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  set_owner(mutex, 0);
-  if (deadline == FORKQ__FOREVER) {
-    uv_cond_wait(condition, &mutex->mutex);
-  } else {
-    int64_t left = deadline - forkq__os_now();
-    if (left > 0)
-      (void)uv_cond_timedwait(condition, &mutex->mutex, (uint64_t)left);
-  }
+  uint32_t event = atomic_load(&condition->event);
+  condition->waiters++;
+  forkq__mutex_unlock(mutex);
+  (void)forkq__os_futex_wait(&condition->event, event, deadline);
+  uv_mutex_lock(&mutex->mutex);
   set_owner(mutex, pthread_self());
-  pthread_setcancelstate(state, NULL);
+  condition->waiters--;
+}
+
+void forkq__mutex_wake(struct forkq__condition *condition) {
+  atomic_fetch_add(&condition->event, 1);
+  if (condition->waiters > 0)
+    forkq__os_futex_wake(&condition->event, INT_MAX);
 }

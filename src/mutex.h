@@ -30,9 +30,18 @@ void forkq__mutex_unlock(struct forkq__mutex *mutex);
 
 bool forkq__mutex_is_mine(const struct forkq__mutex *mutex);
 
-/* Lets go of the mutex and waits for the condition until the deadline; has the mutex again when it
- * returns. Like any condition's, its waits may end early. It is no cancellation point. */
-void forkq__mutex_wait(struct forkq__mutex *mutex, uv_cond_t *condition,
+/* What threads wait for with the mutex; all zero at first. The C library's condition variables would
+ * not do: who wakes waits there until those that were woken before have left, and one of them may
+ * be interrupted by a signal handler that does not return. */
+struct forkq__condition {
+  _Atomic uint32_t event; /* changes with each wake-up */
+  uint32_t waiters;
+};
+
+/* Both with the mutex. wait lets go of it and waits for the condition until the deadline; has the
+ * mutex again when it returns. Its waits may end early. It is no cancellation point. */
+void forkq__mutex_wait(struct forkq__mutex *mutex, struct forkq__condition *condition,
                        int64_t deadline);
+void forkq__mutex_wake(struct forkq__condition *condition);
 
 #endif

@@ -5,11 +5,12 @@
 
 #include <errno.h>
 
-/* How long exit waits for threads that are in a get to notice. */
+/* How long exit waits for threads that are in a get, or in a simple queue's put, to notice. */
 #define EXIT_GETTERS_MS 100
 
 /* How long exit waits for the feeder where a thread is in a get all the same, or exit comes in a
- * handler that interrupted a get: the feeder may wait for what that thread holds. */
+ * handler that interrupted a get: the feeder may wait for what that thread holds. And for its
+ * mutex, which the interrupted thread may have. */
 #define EXIT_FEEDER_MS 1000
 
 /* The number may be another file's by now: a program may have closed all that it did not know. */
@@ -118,21 +119,21 @@ static bool see_getters_off(forkq_queue_t *queue, int64_t deadline) {
 
 /* First nobody of this process reads, then its reading end is closed, then the rest of the
  * outbox is sent: where no other process has the pipe, that ends with EPIPE, not in a wait
- * for a reader that cannot come. At exit threads may stay in their gets: then what they use stays
- * theirs, and the kernel's to give back. */
-static int close_queue(forkq_queue_t *queue, int64_t getters_deadline) {
+ * for a reader that cannot come. At exit threads may stay in their gets, and in a simple queue's
+ * put: then what they use stays theirs, and the kernel's to give back. */
+static int close_queue(forkq_queue_t *queue, int64_t deadline) {
   if (forkq__mutex_is_mine(&queue->feeder.mutex))
     return -EDEADLK;
   if (atomic_exchange(&queue->channel.closed, true))
     return 0;
   forkq__slots_wake_all(&queue->segment->slots, queue->channel.room_fd);
-  bool left = see_getters_off(queue, getters_deadline);
+  bool left = see_getters_off(queue, deadline);
   int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
   if (r < 0)
     return r;
   /* A put on a thread of the program's must not meet a pipe without reader: SIGPIPE. */
-  if (queue->simple)
-    forkq__feeder_stop_put_through(&queue->feeder);
+  if (queue->simple && !forkq__feeder_stop_put_through(&queue->feeder, deadline))
+    left = false;
   forkq__queue_end_observing(queue);
   if (forkq__queue_check(queue) == 0)
     forkq__queue_take_over(queue);
@@ -265,12 +266,22 @@ static bool is_used(const forkq_queue_t *queue) {
          queue->feeder.state != FORKQ__FEEDER_NONE || queue->observed;
 }
 
+/* Not where exit comes in a handler that has interrupted a put; which this thread cannot tell for
+ * certain while it is just about to have the mutex, or to give it up. */
+static bool can_have_mutex(forkq_queue_t *queue) {
+  int64_t deadline = forkq__os_deadline(EXIT_FEEDER_MS);
+  if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
+    return false;
+  forkq__feeder_unlock(&queue->feeder);
+  return true;
+}
+
 /* Exit may come in a handler that has interrupted a call. What a put has in hand then nobody can
  * end, and so nothing is sent. */
 static void at_exit(struct forkq__life *life) {
   forkq_queue_t *queue = forkq__queue_of(life);
   bool interrupted = forkq__queue_getting_here();
-  if (!is_used(queue) || forkq__mutex_is_mine(&queue->feeder.mutex))
+  if (!is_used(queue) || !can_have_mutex(queue))
     return;
   /* Threads that sleep in a get do not keep the program from its end. */
   (void)close_queue(queue, forkq__os_deadline(interrupted ? 0 : EXIT_GETTERS_MS));

@@ -84,7 +84,6 @@ const char *faults_name(enum fault_call call) {
     [FAULT_RECVMSG] = "recvmsg",
     [FAULT_THREAD] = "uv_thread_create_ex",
     [FAULT_MUTEX_INIT] = "uv_mutex_init",
-    [FAULT_COND_INIT] = "uv_cond_init",
     [FAULT_SEM_INIT] = "uv_sem_init",
     [FAULT_LOCK_ATTR] = "pthread_mutexattr_init",
     [FAULT_LOCK_INIT] = "pthread_mutex_init",
@@ -382,7 +381,6 @@ WRAP_RESULT(FAULT_THREAD, -, uv_thread_create_ex,
              void *arg),
             (thread, options, run, arg))
 WRAP_RESULT(FAULT_MUTEX_INIT, -, uv_mutex_init, (uv_mutex_t * mutex), (mutex))
-WRAP_RESULT(FAULT_COND_INIT, -, uv_cond_init, (uv_cond_t * cond), (cond))
 WRAP_RESULT(FAULT_SEM_INIT, -, uv_sem_init, (uv_sem_t * sem, unsigned value),
             (sem, value))
 WRAP_RESULT(FAULT_LOCK_ATTR, , pthread_mutexattr_init, (pthread_mutexattr_t * attr),

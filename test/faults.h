@@ -40,7 +40,6 @@ enum fault_call {
   FAULT_RECVMSG,
   FAULT_THREAD,
   FAULT_MUTEX_INIT, /* libuv's */
-  FAULT_COND_INIT,
   FAULT_SEM_INIT,
   FAULT_LOCK_ATTR, /* pthread's */
   FAULT_LOCK_INIT,

@@ -94,7 +94,6 @@ static const struct kind kinds[] = {
   { FAULT_THREAD, EAGAIN, true },
   { FAULT_THREAD, ENOMEM, true },
   { FAULT_MUTEX_INIT, ENOMEM, true },
-  { FAULT_COND_INIT, ENOMEM, true },
   { FAULT_SEM_INIT, ENOMEM, true },
   { FAULT_LOCK_ATTR, ENOMEM, true },
   { FAULT_LOCK_INIT, EAGAIN, true },

@@ -1,5 +1,6 @@
 /* fork: at any time, by anybody, and what parent and child have of a queue then. */
 #define _GNU_SOURCE
+#include "fork_heap.h"
 #include "queue_helpers.h"
 
 #include <check.h>
@@ -9,13 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#  define FORKS 200
-#  define UNDER_ASAN 1
-#else
-#  define FORKS 1000
-#  define UNDER_ASAN 0
-#endif
+#define FORKS (UNDER_ASAN ? 200 : 1000)
 #define THREADS 4 /* that put, and as many that get */
 #define AT_ONCE 8 /* children */
 #define LARGE (10u << 20)
@@ -23,53 +18,6 @@
 static void create(int64_t maxsize) {
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
 }
-
-#if UNDER_ASAN
-
-/* AddressSanitizer's allocator does not come whole through a fork beside threads that allocate:
- * in the child its locks stay locked. The C library's does, and so all that forkq allocates
- * here is that one's. What is then missing in a child, the leak checker finds leaking. */
-void *__libc_malloc(size_t size);
-void *__libc_realloc(void *memory, size_t size);
-void __libc_free(void *memory);
-int __lsan_is_turned_off(void);
-
-int __lsan_is_turned_off(void) {
-  return 1;
-}
-
-static void *libc_malloc(size_t size, void *arg) {
-  (void)arg;
-  return __libc_malloc(size);
-}
-
-static void *libc_realloc(void *memory, size_t size, void *arg) {
-  (void)arg;
-  return __libc_realloc(memory, size);
-}
-
-static void libc_free(void *memory, void *arg) {
-  (void)arg;
-  __libc_free(memory);
-}
-
-static void use_heap_that_forks(void) {
-  static const forkq_heap_t heap = { libc_malloc, libc_realloc, libc_free, NULL };
-  forkq_heap_set(&heap);
-}
-
-/* A thread that begins allocates in the sanitizer. */
-static void await_feeder(void) {
-  support_until_threads_asleep(1);
-}
-
-#else
-
-static void use_heap_that_forks(void) {}
-
-static void await_feeder(void) {}
-
-#endif
 
 static void set_up(void) {
   fds_before = support_open_fds();
