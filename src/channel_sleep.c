@@ -166,6 +166,8 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
       return FORKQ_ESHUTDOWN;
     if (forkq__channel_over(channel, deadline))
       return atomic_load(&channel->closed) ? FORKQ_ECLOSED : FORKQ_TIMEDOUT;
+    /* It has not slept where an item is there and whoever is reading it is stopped. */
+    forkq__os_cancellation_point(leave_turn, channel);
   }
 }
 

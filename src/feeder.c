@@ -369,8 +369,12 @@ static bool await_landing(struct forkq__feeder *feeder, int64_t deadline) {
   return feeder->in_flight == NULL;
 }
 
-void forkq__feeder_await_turn(struct forkq__feeder *feeder) {
-  (void)await_landing(feeder, FORKQ__FOREVER);
+void forkq__feeder_await_turn(struct forkq__feeder *feeder, void (*leave)(void *arg),
+                              void *arg) {
+  while (!await_landing(feeder, forkq__os_deadline_within(FORKQ__FOREVER, CANCEL_MS))) {
+    if (leave != NULL)
+      forkq__os_cancellation_point(leave, arg);
+  }
 }
 
 int forkq__feeder_put_through(struct forkq__feeder *feeder) {

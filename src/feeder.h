@@ -13,7 +13,7 @@
 #include "slots.h"
 
 struct forkq__feeder {
-  struct forkq__mutex mutex; /* guards all below */
+  struct forkq__mutex mutex;    /* guards all below */
   struct forkq__condition work; /* the feeder sleeps here */
   struct forkq__condition done; /* ... and joiners here */
   uv_sem_t started;             /* the thread runs */
@@ -90,8 +90,10 @@ int forkq__feeder_open(struct forkq__feeder *feeder);
  * FORKQ_EBROKEN, or the errno of the write; the message is then not sent. */
 int forkq__feeder_put_through(struct forkq__feeder *feeder);
 
-/* Waits until no other thread is in put_through; the mutex is free meanwhile. */
-void forkq__feeder_await_turn(struct forkq__feeder *feeder);
+/* Waits until no other thread is in put_through; the mutex is free meanwhile. With `leave` a thread
+ * that is cancelled in it ends, after a call of that with the mutex. */
+void forkq__feeder_await_turn(struct forkq__feeder *feeder, void (*leave)(void *arg),
+                              void *arg);
 
 /* Ends it, for good: whether it is over by the deadline. It is not where a signal handler has
  * interrupted it on this thread. */

@@ -1,5 +1,6 @@
 #include "log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -14,6 +15,14 @@ void forkq_log_set(forkq_log_fn log, void *arg) {
   log_arg = arg;
 }
 
+/* It is called with locks, and may well be a cancellation point, as all output is. */
+static void call_log_fn(forkq_log_level_t level, const char *message) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  log_fn(level, message, log_arg);
+  pthread_setcancelstate(state, NULL);
+}
+
 void forkq__log(forkq_log_level_t level, const char *format, ...) {
   if (log_fn == NULL)
     return;
@@ -22,5 +31,5 @@ void forkq__log(forkq_log_level_t level, const char *format, ...) {
   va_start(args, format);
   vsnprintf(message, sizeof message, format, args);
   va_end(args);
-  log_fn(level, message, log_arg);
+  call_log_fn(level, message);
 }

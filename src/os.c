@@ -493,7 +493,11 @@ int forkq__os_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t dead
 }
 
 /* As libc does around its own cancellation points. It has nothing to clean up: the compiler would
- * not see that it is left here, only that its callers are. */
+ * not see that it is left here, only that its callers are.
+ *
+ * The signal of a cancellation may be on its way when the wait is over. glibc (2.36) would act upon
+ * it whenever it comes in a system call that may be cancelled, also where cancellation is off by then.
+ * Its own functions wait for the signal before they return, and so one of them follows. */
 int __attribute__((noinline))
 forkq__os_futex_wait_cancellable(_Atomic uint32_t *word, uint32_t expected,
                                  int64_t deadline, uint32_t bits) {
@@ -502,6 +506,7 @@ forkq__os_futex_wait_cancellable(_Atomic uint32_t *word, uint32_t expected,
   long r = futex_wait(word, expected, deadline, bits);
   int error = errno;
   pthread_setcanceltype(type, NULL);
+  (void)poll(NULL, 0, 0);
   return r == -1 && error == ETIMEDOUT ? -ETIMEDOUT : 0;
 }
 

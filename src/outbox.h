@@ -35,7 +35,7 @@ struct forkq__outbox {
 
 void forkq__outbox_init(struct forkq__outbox *outbox);
 
-/* Frees every packet, with all that is in them. */
+/* Frees every packet, with all that is in them, and of a message that is being written. */
 void forkq__outbox_fini(struct forkq__outbox *outbox);
 
 /* begin, append as often as you like, then commit or roll back. begin: 0 or -ENOMEM; append:

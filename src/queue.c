@@ -40,9 +40,10 @@ static int check_packed(struct forkq__outbox *outbox) {
   return r != 0 ? r : forkq__scan_end(&scan);
 }
 
-/* Writes the message into the open frame of the outbox. */
-static int pack(struct forkq__outbox *outbox, const struct forkq__source *source) {
+int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *source) {
   int r = forkq__source_write(source, outbox, write_to_outbox);
+  if (r == FORKQ_EPACKING)
+    return r;
   if (outbox->open.error != 0)
     return outbox->open.error;
   return r == 0 && source->pack != NULL ? check_packed(outbox) : r;
@@ -109,7 +110,6 @@ static int try_slot(forkq_queue_t *queue, bool reap) {
 struct put_wait {
   forkq_queue_t *queue;
   struct forkq__look look;
-  bool waited;
   bool reap;
 };
 
@@ -117,7 +117,7 @@ static void end_wait(struct put_wait *wait) {
   struct forkq__segment *segment = wait->queue->segment;
   bool crowd = forkq__look_end(&wait->look);
   /* Others may have been passed over for this wake-up. */
-  if (crowd || (wait->waited && !forkq__slots_full(&segment->slots, &segment->ledger)))
+  if (crowd || !forkq__slots_full(&segment->slots, &segment->ledger))
     forkq__slots_freed(&segment->slots, wait->queue->channel.room_fd);
 }
 
@@ -133,12 +133,12 @@ static void wait_for_change(struct put_wait *wait, int64_t deadline) {
   struct forkq__segment *segment = queue->segment;
   int64_t until = forkq__look_until(&wait->look, deadline);
   pthread_cleanup_push(cancel_wait, wait);
+  forkq__os_cancellation_point(NULL, NULL);
   if (forkq__feeder_full(&queue->feeder))
     forkq__feeder_wait_room(&queue->feeder, until);
   else
     forkq__slots_wait(&segment->slots, &segment->ledger, until);
   pthread_cleanup_pop(0);
-  wait->waited = true;
   wait->reap = forkq__look_due(&wait->look);
 }
 
@@ -202,7 +202,7 @@ static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source
   struct forkq__outbox *outbox = &queue->feeder.outbox;
   int r = forkq__outbox_begin(outbox, limit_in_place(queue));
   if (r == 0)
-    r = pack(outbox, source);
+    r = forkq__queue_pack(outbox, source);
   if (r < 0) {
     forkq__outbox_rollback(outbox);
     if (r == FORKQ_ETOOBIG)
@@ -274,10 +274,8 @@ static int write_draft(forkq_queue_t *queue, const struct forkq__source *source,
     r = forkq__outbox_begin(draft, queue->channel.max_message);
   if (r < 0)
     return r;
-  r = pack(draft, source);
-  if (r < 0)
-    forkq__outbox_rollback(draft);
-  else
+  r = forkq__queue_pack(draft, source);
+  if (r == 0)
     forkq__outbox_commit(draft);
   return r;
 }
@@ -290,16 +288,26 @@ static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
   forkq__feeder_adopt(&queue->feeder, draft);
 }
 
-/* Sends the draft before it returns, when it is the thread's turn. The slot is gone with the cell
- * if the queue was closed meanwhile. */
+/* The slot is gone with the cell if the queue was closed meanwhile. */
+static void take_back(forkq_queue_t *queue) {
+  if (queue->channel.cell != FORKQ__NO_CELL)
+    forkq__feeder_withdraw(&queue->feeder);
+  forkq__source_drop_draft();
+}
+
+static void cancel_before_turn(void *arg) {
+  forkq_queue_t *queue = arg;
+  take_back(queue);
+  forkq__feeder_unlock(&queue->feeder);
+}
+
+/* Sends the draft before it returns, when it is the thread's turn. */
 static int put_through(forkq_queue_t *queue, struct forkq__outbox *draft,
                        const struct forkq__source *source) {
   struct forkq__feeder *feeder = &queue->feeder;
-  forkq__feeder_await_turn(feeder);
+  forkq__feeder_await_turn(feeder, cancel_before_turn, queue);
   if (feeder->closing || atomic_load(&feeder->abandoned)) {
-    if (queue->channel.cell != FORKQ__NO_CELL)
-      forkq__feeder_withdraw(feeder);
-    forkq__source_drop_draft();
+    take_back(queue);
     return FORKQ_ECLOSED;
   }
   adopt_draft(queue, draft, source);
@@ -310,6 +318,8 @@ static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
                        int64_t deadline) {
   struct forkq__outbox *draft = forkq__source_draft();
   int r = write_draft(queue, source, draft, deadline);
+  if (r == FORKQ_EPACKING)
+    return r; /* it is another's by now */
   if (r == 0)
     r = lock_with_slot(queue, deadline);
   if (r < 0) {
@@ -501,46 +511,6 @@ void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
     forkq__os_poll(&pipe, 1, forkq__os_deadline_within(FORKQ__FOREVER, OWN_MS));
 }
 
-/* What is to be done before the first get of a process: with task_done, its gets are counted
- * in a cell of its own. */
-static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
-  int r = 0;
-  if (!queue->channel.joinable || queue->channel.cell != FORKQ__NO_CELL)
-    return r;
-  do {
-    r = forkq__feeder_lock(&queue->feeder, deadline);
-    if (r == 0) {
-      r = forkq__feeder_open_cell(&queue->feeder);
-      forkq__feeder_unlock(&queue->feeder);
-    }
-  } while (r == FORKQ_TIMEDOUT && forkq__os_now() < deadline);
-  return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : r;
-}
-
-/* Whether this process may have items that are not sent. */
-static bool may_have_own(const forkq_queue_t *queue) {
-  return queue->channel.cell != FORKQ__NO_CELL || queue->inherited.packets != NULL;
-}
-
-/* What is there: 0, FORKQ__NOTHING, or FORKQ_ESHUTDOWN when nothing will ever be. */
-static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
-  int r = prepare_to_get(queue, deadline);
-  if (r < 0)
-    return r;
-  if (atomic_load(&queue->segment->channel.shutdown) == FORKQ__DROPPED)
-    return FORKQ_ESHUTDOWN;
-  r = forkq__channel_receive(&queue->channel, item, deadline);
-  if (r == FORKQ__NOTHING && may_have_own(queue)) {
-    if (atomic_load(&queue->channel.closed))
-      return FORKQ_ECLOSED;
-    forkq__queue_send_own(queue, deadline);
-    r = forkq__channel_receive(&queue->channel, item, deadline);
-  }
-  return r == FORKQ__NOTHING && forkq__channel_exhausted(&queue->channel)
-             ? FORKQ_ESHUTDOWN
-             : r;
-}
-
 /* The gets that this thread is in: none or one, but for a handler that interrupted it. */
 static _Thread_local int getting FORKQ__TLS;
 
@@ -566,6 +536,49 @@ void forkq__queue_leave_get(forkq_queue_t *queue) {
 
 static void leave_get(void *queue) {
   forkq__queue_leave_get(queue);
+}
+
+/* What is to be done before the first get of a process: with task_done, its gets are counted
+ * in a cell of its own. */
+static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
+  if (!queue->channel.joinable || queue->channel.cell != FORKQ__NO_CELL)
+    return 0;
+  for (;;) {
+    int r = forkq__feeder_lock(&queue->feeder, deadline);
+    if (r == 0) {
+      r = forkq__feeder_open_cell(&queue->feeder);
+      forkq__feeder_unlock(&queue->feeder);
+    }
+    if (r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT)
+      return FORKQ_EMPTY;
+    if (r != FORKQ_TIMEDOUT || forkq__os_now() >= deadline)
+      return r;
+    forkq__os_cancellation_point(leave_get, queue);
+  }
+}
+
+/* Whether this process may have items that are not sent. */
+static bool may_have_own(const forkq_queue_t *queue) {
+  return queue->channel.cell != FORKQ__NO_CELL || queue->inherited.packets != NULL;
+}
+
+/* What is there: 0, FORKQ__NOTHING, or FORKQ_ESHUTDOWN when nothing will ever be. */
+static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  int r = prepare_to_get(queue, deadline);
+  if (r < 0)
+    return r;
+  if (atomic_load(&queue->segment->channel.shutdown) == FORKQ__DROPPED)
+    return FORKQ_ESHUTDOWN;
+  r = forkq__channel_receive(&queue->channel, item, deadline);
+  if (r == FORKQ__NOTHING && may_have_own(queue)) {
+    if (atomic_load(&queue->channel.closed))
+      return FORKQ_ECLOSED;
+    forkq__queue_send_own(queue, deadline);
+    r = forkq__channel_receive(&queue->channel, item, deadline);
+  }
+  return r == FORKQ__NOTHING && forkq__channel_exhausted(&queue->channel)
+             ? FORKQ_ESHUTDOWN
+             : r;
 }
 
 int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {

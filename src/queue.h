@@ -83,10 +83,15 @@ struct forkq__outbox *forkq__source_draft(void);
 void forkq__source_drop_draft(void);
 
 /* Packs it with `write`, which returns other than 0 to stop, as msgpack-c wants it: 0,
- * FORKQ_EBADOBJECT or FORKQ_ETOODEEP of an object, FORKQ_EPACK, or other than 0 if stopped. What
- * a function wrote is not checked. */
+ * FORKQ_EBADOBJECT or FORKQ_ETOODEEP of an object, or other than 0 if stopped. A function writes into
+ * the thread's draft, in which a message is begun, and what it wrote is not checked: also
+ * FORKQ_EPACK, or FORKQ_EPACKING if the draft is another's by now, and not to be touched. */
 int forkq__source_write(const struct forkq__source *source, void *sink,
                         msgpack_packer_write write);
+
+/* Packs it into the message that is begun in an outbox, for a function the thread's draft, and
+ * checks it: the errors above, and those of forkq__outbox_append. */
+int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *source);
 
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms);

@@ -4,6 +4,7 @@
 #include "os.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 /* How long exit waits for threads that are in a get, or in a simple queue's put, to notice. */
 #define EXIT_GETTERS_MS 100
@@ -154,11 +155,21 @@ static void abandon_feeder(forkq_queue_t *queue) {
   forkq__feeder_unlock(&queue->feeder);
 }
 
+/* Where a thread is not to be cancelled: of an exit, or a destroy, that had ended in the middle
+ * nobody could tell how far it had come. */
+static int join_to_the_end(forkq_queue_t *queue, int64_t deadline) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  int r = forkq__feeder_join(&queue->feeder, deadline);
+  pthread_setcancelstate(state, NULL);
+  return r;
+}
+
 /* The last of the feeder, for a queue that is closed. */
 static void end_feeder(forkq_queue_t *queue) {
   if (atomic_load(&queue->join_cancelled))
     abandon_feeder(queue);
-  (void)forkq__feeder_join(&queue->feeder, FORKQ__FOREVER);
+  (void)join_to_the_end(queue, FORKQ__FOREVER);
 }
 
 int forkq_queue_close(forkq_queue_t *queue) {
@@ -289,7 +300,7 @@ static void at_exit(struct forkq__life *life) {
     end_feeder(queue);
     return;
   }
-  if (forkq__feeder_join(&queue->feeder, forkq__os_deadline(EXIT_FEEDER_MS)) != 0)
+  if (join_to_the_end(queue, forkq__os_deadline(EXIT_FEEDER_MS)) != 0)
     abandon_feeder(queue);
 }
 

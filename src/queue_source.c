@@ -11,9 +11,14 @@
  * no queue meanwhile.
  *
  * A function that returns, is cancelled or throws a C++ exception ends that. One that leaves by
- * longjmp does not, and is noticed by the next call on the thread. */
+ * longjmp does not, and is noticed by the next call on the thread.
+ *
+ * That call may be wrong: it takes a function for gone that is beyond a frame without unwind tables,
+ * or waits on another stack of the program's. So each function has a number, and one whose draft
+ * went to another writes no more. */
 _Thread_local bool forkq__packing FORKQ__TLS;
 static _Thread_local struct forkq__outbox draft FORKQ__TLS;
+static _Thread_local unsigned drafted_for FORKQ__TLS; /* the number of the last */
 
 static pthread_key_t draft_key;
 static pthread_once_t draft_once = PTHREAD_ONCE_INIT;
@@ -41,19 +46,31 @@ void forkq__source_drop_draft(void) {
   forkq__outbox_fini(&draft);
 }
 
-static void end_packing(void *arg) {
-  (void)arg;
+/* For a function that does not return. */
+static void end_packing(void *number) {
+  if (*(const unsigned *)number != drafted_for)
+    return;
   forkq__packing = false;
   forkq__source_drop_draft();
 }
 
-static __attribute__((noinline)) int run_function(const struct forkq__source *source,
-                                                  msgpack_packer *packer) {
+static int write_to_draft(void *number, const char *data, size_t size) {
+  if (*(const unsigned *)number != drafted_for)
+    return -1;
+  return forkq__outbox_append(&draft, data, size);
+}
+
+static __attribute__((noinline)) int run_function(const struct forkq__source *source) {
+  unsigned number = ++drafted_for;
+  msgpack_packer packer;
   int r;
+  msgpack_packer_init(&packer, &number, write_to_draft);
   forkq__packing = true;
-  pthread_cleanup_push(end_packing, NULL);
-  r = source->pack(packer, source->arg);
+  pthread_cleanup_push(end_packing, &number);
+  r = source->pack(&packer, source->arg);
   pthread_cleanup_pop(0);
+  if (number != drafted_for)
+    return FORKQ_EPACKING;
   forkq__packing = false;
   return r != 0 ? FORKQ_EPACK : 0;
 }
@@ -68,17 +85,20 @@ static _Unwind_Reason_Code is_run_function(struct _Unwind_Context *frame, void *
 bool forkq__still_packing(void) {
   bool found = false;
   _Unwind_Backtrace(is_run_function, &found);
-  if (!found)
-    end_packing(NULL);
+  if (!found) {
+    end_packing(&drafted_for);
+    drafted_for++;
+  }
   return found;
 }
 
 int forkq__source_write(const struct forkq__source *source, void *sink,
                         msgpack_packer_write write) {
+  if (source->pack != NULL)
+    return run_function(source);
   if (source->data != NULL)
     return write(sink, source->data, source->size);
   msgpack_packer packer;
   msgpack_packer_init(&packer, sink, write);
-  return source->pack != NULL ? run_function(source, &packer)
-                              : forkq__pack(&packer, source->object);
+  return forkq__pack(&packer, source->object);
 }

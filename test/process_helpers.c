@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-void assert_whole(void) {
+void assert_empty_and_works(void) {
   ck_assert_int_eq(get(0), FORKQ_EMPTY);
   ck_assert_int_eq(forkq_queue_qsize(queue), 0);
   for (int i = 0; i < 3; i++)

@@ -8,7 +8,7 @@
 #define LARGE (1u << 20)
 
 /* Nothing is in the queue of the test, and it does what a queue does. */
-void assert_whole(void);
+void assert_empty_and_works(void);
 
 /* What came out of it: the large one, and numbers below 128 from `first` on, in their order. */
 struct harvest {

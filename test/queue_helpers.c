@@ -58,6 +58,63 @@ int64_t get(int timeout_ms) {
   return get_int(queue, timeout_ms);
 }
 
+static void no_repair(void *arg) {
+  (void)arg;
+  ck_abort_msg("a thread has ended with a lock");
+}
+
+static void assert_free(struct forkq__lock *lock) {
+  ck_assert_int_eq(forkq__lock_acquire(lock, forkq__os_deadline(10000), no_repair, NULL),
+                   0);
+  forkq__lock_release(lock);
+}
+
+void assert_puts_hold_nothing(void) {
+  struct forkq__segment *segment = queue->segment;
+  ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, forkq__os_deadline(10000)), 0);
+  forkq__feeder_unlock(&queue->feeder);
+  assert_free(&segment->channel.write_lock);
+  assert_free(&segment->ledger.lock);
+  ck_assert_uint_eq(atomic_load(&segment->slots.waiters), 0);
+  ck_assert_uint_eq(atomic_load(&queue->feeder.room_waiters), 0);
+}
+
+void assert_nothing_held(void) {
+  struct forkq__segment *segment = queue->segment;
+  struct forkq__channel_shared *channel = &segment->channel;
+  assert_puts_hold_nothing();
+  assert_free(&channel->turn);
+  assert_free(&channel->read_lock);
+  ck_assert_int_eq(atomic_load(&queue->getters), 0);
+  ck_assert_uint_eq(atomic_load(&channel->asleep), 0);
+  ck_assert_uint_eq(atomic_load(&channel->turn_waiting), 0);
+  ck_assert_uint_eq(atomic_load(&segment->joiners), 0);
+}
+
+static void put_and_get(void *arg) {
+  CHILD_MUST(put((intptr_t)arg, 10000) == 0);
+  CHILD_MUST(get(10000) == (intptr_t)arg);
+}
+
+static void *put_and_get_in_thread(void *arg) {
+  ck_assert_int_eq(put((intptr_t)arg, 10000), 0);
+  ck_assert_int_eq(get(10000), (intptr_t)arg);
+  return NULL;
+}
+
+void assert_whole(void) {
+  pthread_t thread;
+  assert_nothing_held();
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+  (void)put_and_get_in_thread((void *)11);
+  ck_assert_int_eq(pthread_create(&thread, NULL, put_and_get_in_thread, (void *)12), 0);
+  ck_assert_ptr_null(support_join(thread));
+  support_until_others_asleep();
+  ck_assert_int_eq(support_wait(support_fork(put_and_get, (void *)13)), 0);
+  ck_assert_int_eq(get(0), FORKQ_EMPTY);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+}
+
 void make_bin(char *data, size_t size) {
   support_fill(data, size, size);
   data[0] = (char)0xc6;

@@ -23,6 +23,15 @@ int64_t get_int(forkq_queue_t *from, int timeout_ms);
 int put(int64_t value, int timeout_ms);
 int64_t get(int timeout_ms);
 
+/* Nothing stays of calls that are over, in whatever way: no lock, no count. Nobody is in a call;
+ * or, of the puts, in a put. */
+void assert_nothing_held(void);
+void assert_puts_hold_nothing(void);
+
+/* The same, and the queue, which is empty, works: for this thread, for another one, and for a child
+ * that is forked now. */
+void assert_whole(void);
+
 /* A bin of `size` bytes with its header, which is 5 of them; every one is known. */
 void make_bin(char *data, size_t size);
 int put_bin(size_t size, int timeout_ms);

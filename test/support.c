@@ -140,6 +140,21 @@ void support_until(_Atomic int *flag) {
   until(is_set, (const void *)flag, "a flag is set");
 }
 
+struct wanted {
+  const _Atomic uint32_t *word;
+  uint32_t value;
+};
+
+static bool is_equal(const void *arg) {
+  const struct wanted *wanted = arg;
+  return atomic_load(wanted->word) == wanted->value;
+}
+
+void support_until_equal(const _Atomic uint32_t *word, uint32_t value) {
+  struct wanted wanted = { word, value };
+  until(is_equal, &wanted, "a word has a value");
+}
+
 char support_state_in(const char *path) {
   char line[512] = "";
   FILE *file = fopen(path, "re");
@@ -165,23 +180,61 @@ void support_until_asleep(pid_t pid) {
   until(pid_asleep, &pid, "a process is asleep");
 }
 
-static bool threads_asleep(const void *arg) {
+/* How many threads of this process sleep, and how many do not; the caller is not counted. */
+static void count_threads(int *ret_asleep, int *ret_awake) {
   DIR *dir = opendir("/proc/self/task");
   char path[64];
-  int asleep = 0;
+  *ret_asleep = *ret_awake = 0;
   for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
     int tid = atoi(entry->d_name);
+    if (tid <= 0 || tid == gettid())
+      continue;
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    if (tid > 0 && tid != gettid() && support_state_in(path) == 'S')
-      asleep++;
+    *(support_state_in(path) == 'S' ? ret_asleep : ret_awake) += 1;
   }
   if (dir != NULL)
     closedir(dir);
+}
+
+static bool threads_asleep(const void *arg) {
+  int asleep, awake;
+  count_threads(&asleep, &awake);
   return asleep >= *(const int *)arg;
 }
 
 void support_until_threads_asleep(int count) {
   until(threads_asleep, &count, "threads are asleep");
+}
+
+static bool others_asleep(const void *arg) {
+  (void)arg;
+  int asleep, awake;
+  count_threads(&asleep, &awake);
+  return awake == 0;
+}
+
+void support_until_others_asleep(void) {
+  until(others_asleep, NULL, "all other threads are asleep");
+}
+
+static bool thread_asleep(const void *arg) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)*(const pid_t *)arg);
+  return support_state_in(path) == 'S';
+}
+
+void support_until_thread_asleep(pid_t thread) {
+  until(thread_asleep, &thread, "a thread is asleep");
+}
+
+void *support_join(pthread_t thread) {
+  struct timespec end;
+  void *result = NULL;
+  clock_gettime(CLOCK_REALTIME, &end);
+  end.tv_sec += patience_ms() / 1000;
+  if (pthread_timedjoin_np(thread, &result, &end) != 0)
+    give_up("a thread ends");
+  return result;
 }
 
 /* A packet pipe's writing end: only that end says O_DIRECT, and it tells the level too. */

@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <forkq/queue.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,6 +57,9 @@ void *support_shared(size_t size);
 /* Until the flag is not 0. */
 void support_until(_Atomic int *flag);
 
+/* Until a word, shared or not, has that value. */
+void support_until_equal(const _Atomic uint32_t *word, uint32_t value);
+
 /* The state of a process or thread by its stat file: one letter, as proc(5) has them. */
 char support_state_in(const char *path);
 
@@ -65,6 +69,16 @@ void support_until_asleep(pid_t pid);
 
 /* Until that many threads of this process sleep, the caller not counted. */
 void support_until_threads_asleep(int count);
+
+/* Until every other thread of this process sleeps, however many there are: a fork beside a thread
+ * that begins leaves AddressSanitizer's allocator locked in the child. */
+void support_until_others_asleep(void);
+
+/* Until that thread of this process sleeps. */
+void support_until_thread_asleep(pid_t thread);
+
+/* Until a thread has ended, and joins it: what it returned, PTHREAD_CANCELED if it was. */
+void *support_join(pthread_t thread);
 
 /* Until the packet pipe of a queue, the only one that this process has, has no room, or
  * has nothing in it. */

@@ -166,7 +166,7 @@ static void fork_at_every_point(const struct stepped *stepped, void (*childs)(vo
     ck_assert_int_eq(got[OF_CHILD], childs == put_and_get);
     ck_assert_int_eq(get(0), FORKQ_EMPTY);
   }
-  assert_whole();
+  assert_empty_and_works();
 }
 
 START_TEST(a_handler_forks_in_a_put) {
@@ -236,7 +236,7 @@ static void serve(void (*childs)(void)) {
   act = childs;
   got = support_shared(VALUES);
   ck_assert_int_eq(support_wait(support_fork(be_a_server, NULL)), 0);
-  assert_whole();
+  assert_empty_and_works();
 }
 
 START_TEST(a_handler_forks_each_time_that_a_child_ends) {
@@ -308,12 +308,13 @@ START_TEST(exit_in_a_put_behind_a_full_pipe) {
     ck_assert(harvest.numbers <= (harvest.large ? 4 : 0));
     if (i == 0 || i == POINTS - 1)
       ck_assert_int_eq(harvest.numbers, i == 0 ? 3 : 4);
-    assert_whole();
+    assert_empty_and_works();
   }
 }
 END_TEST
 
-static const struct stepped single_puts = { prepare_to_exit, put_the_first, sleep_on, SIGTERM };
+static const struct stepped single_puts = { prepare_to_exit, put_the_first, sleep_on,
+                                            SIGTERM };
 
 START_TEST(exit_in_a_put) {
   long length = measure(&single_puts);
@@ -325,7 +326,7 @@ START_TEST(exit_in_a_put) {
     ck_assert_int_le(harvest.numbers, 1);
     if (i == 0 || i == POINTS - 1)
       ck_assert_int_eq(harvest.numbers, i == 0 ? 0 : 1);
-    assert_whole();
+    assert_empty_and_works();
   }
 }
 END_TEST
@@ -374,7 +375,7 @@ START_TEST(exit_in_a_put_while_a_getter_sleeps) {
       ck_assert_int_eq(got[0], i == 0 ? 0 : 1);
   }
   support_kill_and_wait(getter);
-  assert_whole();
+  assert_empty_and_works();
 }
 END_TEST
 
@@ -392,7 +393,7 @@ START_TEST(exit_in_a_get) {
     struct harvest harvest = { .first = (int)first + 1 };
     gather(&harvest);
     ck_assert_int_eq(first + harvest.numbers, 3);
-    assert_whole();
+    assert_empty_and_works();
   }
 }
 END_TEST
@@ -416,7 +417,7 @@ START_TEST(exit_in_a_put_of_a_simple_queue) {
     ck_assert_int_le(harvest.numbers, 1);
     if (i == 0 || i == POINTS - 1)
       ck_assert_int_eq(harvest.numbers, i == 0 ? 0 : 1);
-    assert_whole();
+    assert_empty_and_works();
   }
 }
 END_TEST

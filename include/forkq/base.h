@@ -10,11 +10,50 @@
  *            anything below -1 is FORKQ_ETIMEOUT. One deadline on CLOCK_MONOTONIC, taken on
  *            entry, covers the whole call: locks, waiting and transfer. A wait ends at its
  *            deadline or shortly after it, as the scheduler allows.
- * Signals    A call interrupted by a signal handler goes on; it either does all or nothing.
- *            Nothing here may be called from a signal handler. SIGPIPE never reaches the
- *            program.
- * Threads    Every function may be called by any thread at any time, but for the functions
- *            that end an object (`*_destroy`) and for objects that say otherwise.
+ * Signals    A call that a signal handler has interrupted goes on when the handler returns, and
+ *            does all or nothing. SIGPIPE never reaches the program.
+ *            A signal handler must not call forkq: no function is promised to be
+ *            async-signal-safe (signal-safety(7)). If a handler makes a call all the same, and
+ *            has interrupted a call of the same thread that holds a mutex which is needed, the
+ *            handler's call fails with -EDEADLK, and nothing has happened. A call in a fork
+ *            handler of the program (pthread_atfork(3)) fails in the same way where it runs
+ *            while forkq holds its mutexes for the fork.
+ *            A handler may fork, and may call exit, whatever it has interrupted: forkq makes
+ *            neither of them hang. forkq/queue.h says what is lost then, and what such a child
+ *            may do.
+ * Threads    Every function may be called by any thread at any time, with these exceptions.
+ *            While a thread calls the function that ends an object (`*_destroy`), no other
+ *            thread may be in a call on that object, or make one later. Some objects say that
+ *            they belong to one thread. A thread that runs a packing function of the program
+ *            must make no call in it (forkq/item.h).
+ * Cancellation
+ *            A thread may be cancelled (pthread_cancel(3)) while it is in a call. Cancellation
+ *            must be deferred, as it is in every new thread: a thread that has made it
+ *            asynchronous (pthread_setcanceltype(3)) must not call forkq while cancellation is
+ *            on.
+ *            A cancelled thread ends only in the calls that may wait: the puts, the gets, the
+ *            joins, and others that say so. There it ends before the call has begun, or while
+ *            it waits. The call has then put nothing and got nothing. What it had in hand is
+ *            given back: locks, its place among those who wait, its memory. If it was just being
+ *            woken, another thread is woken instead. Of a message that it had begun to
+ *            write (forkq/simple_queue.h), readers drop the beginning.
+ *            A call that need not wait is made whole once it has begun; the thread ends at its
+ *            next cancellation point. The functions that create, attach, close, shut down, destroy
+ *            or only look are no cancellation points, nor is what forkq does in fork and exit.
+ *            A thread that waits for an item, for room or for tasks ends at once, however many
+ *            wait beside it. A thread that waits for a feeder or for a lock ends within half a
+ *            second. A get that waits beside a process which is stopped in the middle of its own
+ *            get ends within two seconds.
+ *            Where the program has switched cancellation off (pthread_setcancelstate(3)), a call
+ *            goes on as if nobody had cancelled the thread. State and type of cancellation are
+ *            after each call what they were before.
+ *            The item of a get stays the caller's: a cleanup handler (pthread_cleanup_push(3))
+ *            can destroy it.
+ *            In C++ a cancellation passes through the program's frames as an exception does, and
+ *            destructors run. A `catch (...)` must throw it on. In a function that is noexcept,
+ *            as destructors are, the C++ library ends the program.
+ *            A thread that runs a libuv loop should not be cancelled: libuv's functions are
+ *            cancellation points, and are not made for it.
  * Output     Nothing is ever printed. See forkq_log_set.
  */
 #ifndef FORKQ_BASE_H
@@ -104,7 +143,8 @@ FORKQ_API const char *forkq_error_name(int error);
  * forkq_heap_set must come before any other call, in every process that uses forkq once and
  * not again; NULL goes back to malloc, realloc and free. The struct is copied. The functions
  * must be safe from any thread. They may return NULL: the call that asked fails with
- * -ENOMEM, and its object stays usable. */
+ * -ENOMEM, and its object stays usable. forkq may call them while it holds locks: they must
+ * return, not throw or jump, and must not be cancellation points (pthreads(7)). */
 typedef struct forkq_heap {
   void *(*malloc)(size_t size, void *arg);
   void *(*realloc)(void *memory, size_t size, void *arg);
@@ -117,8 +157,9 @@ FORKQ_API void forkq_heap_set(const forkq_heap_t *heap);
 /* Where forkq reports what no caller can be told: a dead owner's lock that was repaired,
  * a torn message that was skipped, items lost in a feeder. Off (NULL) until set. The
  * callback runs on whichever thread met the event, possibly while forkq holds locks of
- * its own, so it must not call forkq, nor fork. `message` has no newline and lives until
- * the callback returns. */
+ * its own, so it must not call forkq, nor fork, and must return, not throw or jump.
+ * Cancellation is off while it runs. `message` has no newline and lives until the callback
+ * returns. */
 typedef enum forkq_log_level {
   FORKQ_LOG_INFO,
   FORKQ_LOG_WARNING,

@@ -42,12 +42,32 @@ typedef struct forkq_item {
 FORKQ_API void forkq_item_destroy(forkq_item_t *item);
 
 /* Writes one msgpack object through `packer`; returns 0, or anything else to give up: the
- * call that was given the function then fails with FORKQ_EPACK and nothing was sent.
+ * call that was given the function then fails with FORKQ_EPACK, and nothing was put or sent.
+ * What it packs must be exactly one object, else the call fails with FORKQ_EBADOBJECT.
  *
- * It may be called before the call returns and not after; it runs on the caller's thread,
- * under a lock of the queue, so it must not use any queue (FORKQ_EPACKING, also from
- * create; destroy would hang), fork or block for long. What it packs must be exactly one
- * object, else FORKQ_EBADOBJECT. */
+ * The call that is given the function runs it on its own thread and stack, before it returns
+ * and not after. (A put on a loop may run it twice, where another process takes the room in
+ * between.) A put holds no lock meanwhile: other threads and processes go on. So the function
+ * may take its time, block, and fork.
+ *
+ * It need not return. It may leave by a C++ exception, by longjmp(3) to a frame above the call,
+ * with the end of its thread (pthread_exit(3)), or because the thread is cancelled in it. Then
+ * nothing was put, no room is taken, and the queue can be used, by this thread as well. What
+ * the function had written is freed, after a longjmp by the thread's next put, get or end.
+ * (What holds for a connection is in forkq/connection.h.)
+ *
+ * If it returns, it returns on the stack on which it was called, and on the same thread.
+ *
+ * FORKQ_EPACKING  A put must make no call of forkq's in its function. Calls on any queue, and
+ *                 those that create one, fail with FORKQ_EPACKING, and nothing has happened;
+ *                 those that only look at numbers (forkq_queue_qsize, _full, _stats) work.
+ *                 Nothing notices a forkq_queue_destroy, which frees what the put needs.
+ *                 That a function runs is found by going through the stack of the thread. In
+ *                 two cases it is not found: beyond code that was compiled without unwind
+ *                 tables, and where the program has several stacks in a thread and the
+ *                 function waits on another one. Then the call in the function succeeds, and
+ *                 the put that runs the function fails with FORKQ_EPACKING instead when the
+ *                 function returns. */
 typedef int (*forkq_pack_fn)(msgpack_packer *packer, void *arg);
 
 /* Limits of every object that passes through forkq, checked on the way in as on the way out,
