@@ -333,7 +333,6 @@ static void free_handle(forkq_loop_handle_t *handle) {
     forkq__os_close(handle->items.fd);
   if (handle->room.fd >= 0)
     forkq__os_close(handle->room.fd);
-  forkq__free(handle->packed.data);
   forkq__free(handle);
 }
 

@@ -38,16 +38,6 @@ struct forkq__loop_list {
   size_t timed; /* of those that wait: with a deadline */
 };
 
-/* What a put that has to wait packs. It is the handle's, so that it is not lost where the user's
- * function is left by longjmp(3), an exception or the end of its thread. */
-struct forkq__loop_packed {
-  char *data;
-  size_t size;
-  size_t capacity;
-  size_t limit;
-  int error;
-};
-
 /* A descriptor that the loop polls while `active`. */
 struct forkq__loop_poll {
   uv_poll_t uv;
@@ -62,8 +52,6 @@ struct forkq_loop_handle {
   struct forkq__loop_list incoming; /* gets or receives that wait */
   struct forkq__loop_list puts;     /* puts that wait */
   struct forkq__loop_list decided;
-  struct forkq__loop_packed
-      packed;                    /* empty between calls, but where a function was left */
   struct forkq__loop_poll items; /* may have something to get */
   struct forkq__loop_poll room;  /* may have room, of a queue */
   bool items_watched;            /* the queue's other processes know of it */

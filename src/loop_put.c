@@ -13,9 +13,6 @@
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 
-/* Memory for what waits begins with this and is doubled. */
-#define FIRST_CAPACITY 128
-
 static int put_first(forkq_loop_handle_t *handle) {
   const forkq_loop_req_t *req = handle->puts.first;
   const struct forkq__source source = { .data = req->packed_, .size = req->size_ };
@@ -71,61 +68,46 @@ void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
 
 /* ---- packing, for later ------------------------------------------------------------------ */
 
-static int grow(struct forkq__loop_packed *packed, size_t size) {
-  size_t capacity = packed->capacity > 0 ? packed->capacity : FIRST_CAPACITY;
-  capacity = forkq__grown(capacity, size, FORKQ__MEMORY_MAX);
-  char *data = capacity > 0 ? forkq__realloc(packed->data, capacity) : NULL;
-  if (data == NULL)
+static int copy_piece(void *arg, const void *data, size_t size) {
+  char **end = arg;
+  memcpy(*end, data, size);
+  *end += size;
+  return 0;
+}
+
+static int copy_draft(forkq_loop_req_t *req, struct forkq__outbox *draft) {
+  char *end = forkq__malloc(draft->open.size);
+  if (end == NULL)
     return -ENOMEM;
-  packed->data = data;
-  packed->capacity = capacity;
-  return 0;
+  req->packed_ = end;
+  req->size_ = draft->open.size;
+  return forkq__outbox_visit(draft, copy_piece, &end);
 }
 
-static int write_to_packed(void *arg, const char *data, size_t size) {
-  struct forkq__loop_packed *packed = arg;
-  if (packed->error == 0 && size > packed->limit - packed->size)
-    packed->error = FORKQ_ETOOBIG;
-  if (packed->error == 0 && packed->size + size > packed->capacity)
-    packed->error = grow(packed, packed->size + size);
-  if (packed->error != 0)
-    return -1;
-  memcpy(packed->data + packed->size, data, size);
-  packed->size += size;
-  return 0;
-}
-
-static int pack(const struct forkq__source *source, struct forkq__loop_packed *packed) {
-  int r = forkq__source_write(source, packed, write_to_packed);
-  if (packed->error != 0)
-    return packed->error;
-  return r == 0 && source->pack != NULL ? forkq__scan(packed->data, packed->size, NULL)
-                                        : r;
-}
-
-static void forget(struct forkq__loop_packed *packed) {
-  forkq__free(packed->data);
-  packed->data = NULL;
+/* By way of the thread's draft, which is not lost where a function of the program's does not
+ * return. */
+static int pack(forkq_loop_req_t *req, const struct forkq__source *source,
+                uint32_t limit) {
+  struct forkq__outbox *draft = forkq__source_draft();
+  int r = forkq__outbox_begin(draft, limit);
+  if (r == 0)
+    r = forkq__queue_pack(draft, source);
+  if (r == 0)
+    r = copy_draft(req, draft);
+  if (r != FORKQ_EPACKING) /* else it is another function's by now */
+    forkq__source_drop_draft();
+  return r;
 }
 
 static int wait_for_room(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
                          const struct forkq__source *source) {
-  struct forkq__loop_packed *packed = &handle->packed;
-  forget(packed);
-  *packed = (struct forkq__loop_packed){ .limit = handle->queue->channel.max_message };
-  int r = pack(source, packed);
-  if (r < 0) {
-    forget(packed);
+  int r = pack(req, source, handle->queue->channel.max_message);
+  if (r < 0)
     return r;
-  }
   if (req->deadline_ == FORKQ__NOWAIT) {
-    forget(packed);
     forkq__loop_decide(req, FORKQ_FULL);
     return 0;
   }
-  req->packed_ = packed->data;
-  req->size_ = packed->size;
-  packed->data = NULL;
   forkq__loop_append(&handle->puts, req);
   forkq__loop_watch_room(handle);
   return 0;
