@@ -118,7 +118,7 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
 
 /* Whether its descriptor is still that of the pipe: a program that closes what it does not know may
  * have opened another with the number. */
-bool forkq__channel_has_pipe(const struct forkq__channel *channel);
+bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd);
 
 /* How many packets go into a pipe of that size. */
 uint32_t forkq__channel_packets_in(int pipe_bytes);

@@ -65,10 +65,9 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
   return n == -EAGAIN ? FORKQ__NO_ROOM : n < 0 ? (int)n : 0;
 }
 
-bool forkq__channel_has_pipe(const struct forkq__channel *channel) {
+bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd) {
   uint64_t identity;
-  return forkq__os_identity(channel->write_fd, &identity) == 0 &&
-         identity == channel->pipe_identity;
+  return forkq__os_identity(fd, &identity) == 0 && identity == channel->pipe_identity;
 }
 
 /* Each packet takes a page of the pipe, however small it is. */

@@ -269,7 +269,7 @@ static void cancel_through(void *arg) {
 /* Whether the process may write: its descriptor is the pipe still, and nobody has taken it for dead
  * because it has closed what shows that it lives. */
 static int check_pipe(struct forkq__feeder *feeder) {
-  bool may = forkq__channel_has_pipe(feeder->channel) &&
+  bool may = forkq__channel_is_pipe(feeder->channel, feeder->channel->write_fd) &&
              forkq__channel_owns_cell(feeder->channel);
   return may ? 0 : -EBADF;
 }

@@ -20,6 +20,7 @@ int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) 
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
   const struct forkq__channel *channel = &queue->channel;
+  (void)forkq__life_forks(); /* a child is put right */
   int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
   if (r < 0)
     return r;

@@ -11,6 +11,9 @@
 /* How long a fork waits for locks, all together, and exit for the registry. */
 #define FORK_MS 100
 
+/* How long exit waits for the registry, which another thread may have that is just forking. */
+#define EXIT_MS 1000
+
 static struct forkq__mutex registry_lock = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 static struct forkq__condition exit_done;
 static struct forkq__life registry = { .next = &registry, .previous = &registry };
@@ -99,7 +102,7 @@ static struct forkq__life *newest_not_exited(void) {
 
 static bool hold_for_exit(void) {
   return forkq__mutex_lock(&registry_lock,
-                           forkq__os_deadline_within(FORKQ__FOREVER, FORK_MS)) == 0;
+                           forkq__os_deadline_within(FORKQ__FOREVER, EXIT_MS)) == 0;
 }
 
 /* The newest first, as CPython runs its finalizers. Each stays registered meanwhile: other

@@ -31,8 +31,10 @@ static void release(struct forkq__partial_file file) {
 int forkq__partial_keep(struct forkq__partial *partial, struct forkq__partial_file file,
                         const struct forkq__assembly *assembly, const void *data) {
   int r = write_at(file, data, assembly->have, 0);
-  if (r < 0)
+  if (r < 0) {
+    release(file); /* some of it may be there */
     return r;
+  }
   atomic_store(&partial->total, assembly->total);
   /* model: partial_mark */
   atomic_store(&partial->mark, mark_of(assembly->have, assembly->seq));

@@ -541,8 +541,10 @@ static void leave_get(void *queue) {
 /* What is to be done before the first get of a process: with task_done, its gets are counted
  * in a cell of its own. */
 static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
-  if (!queue->channel.joinable || queue->channel.cell != FORKQ__NO_CELL)
+  if (!queue->channel.joinable)
     return 0;
+  if (queue->channel.cell != FORKQ__NO_CELL)
+    return forkq__channel_owns_cell(&queue->channel) ? 0 : -EBADF;
   for (;;) {
     int r = forkq__feeder_lock(&queue->feeder, deadline);
     if (r == 0) {

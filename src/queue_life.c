@@ -216,7 +216,8 @@ void forkq_queue_destroy(forkq_queue_t *queue) {
   if (queue == NULL)
     return;
   (void)forkq__life_forks();
-  (void)close_queue(queue, FORKQ__FOREVER);
+  if (close_queue(queue, FORKQ__FOREVER) == -EDEADLK)
+    return; /* in a handler that has interrupted a call, which goes on with it */
   end_feeder(queue);
   forkq__life_end(&queue->life);
   forkq__feeder_fini(&queue->feeder);

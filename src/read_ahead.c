@@ -162,6 +162,8 @@ int forkq__ahead_load(struct forkq__channel *channel) {
   FORKQ__STORE(shared->loading, 0);
   if (n == -EAGAIN)
     return FORKQ__NOTHING;
+  if (!forkq__channel_is_pipe(channel, channel->read_fd))
+    return -EBADF;
   if (n <= 0)
     return n < 0 ? (int)n : FORKQ_EBROKEN;
   forkq__log(FORKQ_LOG_ERROR, "dropped %zd bytes that are not a packet", n);

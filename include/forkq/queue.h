@@ -361,7 +361,9 @@ FORKQ_API int forkq_queue_cancel_join_thread(forkq_queue_t *queue);
 /* Ends this process's use of the queue and frees the handle: forkq_queue_close, then
  * forkq_queue_join_thread without limit unless cancelled, then all memory. So it may block
  * as long as the pipe is full and another process has the queue. No other thread may be in a
- * call on the handle, or make one afterwards. NULL is allowed. Other processes go on. */
+ * call on the handle, or make one afterwards. In a handler, of a signal or of pthread_atfork(3), that
+ * has come in a call of this thread on the handle it does nothing: call it again later. NULL is
+ * allowed. Other processes go on. */
 FORKQ_API void forkq_queue_destroy(forkq_queue_t *queue);
 
 #ifdef __cplusplus

@@ -1,0 +1,250 @@
+/* Processes that come about, or end, in a way of their own: beside handlers of fork, without them,
+ * without the thread that began them, and as daemons. */
+#define _GNU_SOURCE
+#include "os.h"
+#include "queue.h"
+
+#include "process_helpers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static void set_up(void) {
+  fds_before = support_open_fds();
+}
+
+static void create(void) {
+  ck_assert_int_eq(forkq_joinable_queue_create(&queue, 10), 0);
+}
+
+/* ---- handlers of fork ------------------------------------------------------------------ */
+
+static void (*before)(void), (*in_parent)(void), (*in_child)(void);
+
+static void call_before(void) {
+  if (before != NULL)
+    before();
+}
+
+static void call_in_parent(void) {
+  if (in_parent != NULL)
+    in_parent();
+}
+
+static void call_in_child(void) {
+  if (in_child != NULL)
+    in_child();
+}
+
+static int results[3];
+
+static void put_before(void) {
+  results[0] = put(1, 100);
+}
+
+static void put_in_parent(void) {
+  results[1] = put(2, 100);
+}
+
+static void put_in_child(void) {
+  results[2] = put(3, 100);
+}
+
+/* Registered before the library's, they are called between these and the fork. */
+static void create_behind_handlers(void) {
+  ck_assert_int_eq(pthread_atfork(call_before, call_in_parent, call_in_child), 0);
+  create();
+}
+
+static pid_t fork_once(void (*child)(void *arg)) {
+  pid_t pid = support_fork(child, NULL);
+  before = in_parent = in_child = NULL;
+  return pid;
+}
+
+static bool is_put_or_refused(int r) {
+  return r == 0 || r == -EDEADLK;
+}
+
+static void note_child(void *arg) {
+  (void)arg;
+  in_child = NULL;
+  CHILD_MUST(is_put_or_refused(results[2]));
+  exit(results[2] == 0 ? 1 : 0);
+}
+
+START_TEST(a_handler_of_fork_may_put) {
+  create_behind_handlers();
+  before = put_before;
+  in_parent = put_in_parent;
+  in_child = put_in_child;
+  int in_queue = support_wait(fork_once(note_child));
+  for (int i = 0; i < 2; i++) {
+    ck_assert(is_put_or_refused(results[i]));
+    in_queue += results[i] == 0;
+  }
+  ck_assert_int_eq(forkq_queue_qsize(queue), in_queue);
+  while (in_queue-- > 0) {
+    ck_assert_int_gt(get(10000), 0);
+    ck_assert_int_eq(forkq_queue_task_done(queue), 0);
+  }
+  assert_empty_and_works();
+}
+END_TEST
+
+static void destroy(void) {
+  forkq_queue_destroy(queue);
+}
+
+static void use_in_child(void *arg) {
+  (void)arg;
+  CHILD_MUST(put(5, 10000) == 0);
+  exit(0);
+}
+
+/* Around the fork the handle is in use: it stays as it is. */
+START_TEST(a_handler_of_fork_does_not_destroy) {
+  create_behind_handlers();
+  before = destroy;
+  ck_assert_int_eq(support_wait(fork_once(use_in_child)), 0);
+  ck_assert_int_eq(get(10000), 5);
+  assert_empty_and_works();
+}
+END_TEST
+
+/* ---- children of which the library is not told -------------------------------------------- */
+
+static pid_t bare_fork(void) {
+  return _Fork();
+}
+
+static pid_t bare_clone(void) {
+  return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+static pid_t (*const bare[])(void) = { bare_fork, bare_clone };
+
+static void wait_for(pid_t pid) {
+  ck_assert_int_eq(support_wait(pid), 0);
+}
+
+/* The parent's thread that has the mutex is not in the child, which has no use for it. */
+START_TEST(a_child_that_has_not_used_the_queue_exits) {
+  create();
+  ck_assert_int_eq(put_bin(LARGE, 0), 0);
+  ck_assert_int_eq(put(8, 0), 0);
+  support_until_pipe_full(queue);
+  ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER), 0);
+  pid_t pid = bare[_i]();
+  if (pid == 0) {
+    support_end_after(30);
+    exit(0);
+  }
+  wait_for(pid);
+  forkq__feeder_unlock(&queue->feeder);
+  assert_get_bin(LARGE);
+  ck_assert_int_eq(get(10000), 8);
+}
+END_TEST
+
+/* A child of clone(2) has locks under the thread number of its parent: the C library does not know
+ * that it is another. */
+START_TEST(a_child_that_uses_the_queue_is_put_right_or_refused) {
+  create();
+  ck_assert_int_eq(put(1, 0), 0);
+  forkq__queue_send_own(queue, FORKQ__FOREVER);
+  pid_t pid = bare[_i]();
+  if (pid == 0) {
+    support_end_after(30);
+    int64_t r = get(10000);
+    int wanted = bare[_i] == bare_fork ? 0 : FORKQ_ENAMESPACE;
+    if (r != (wanted == 0 ? 1 : wanted) || put(2, 10000) != wanted)
+      _exit(1);
+    exit(0);
+  }
+  wait_for(pid);
+  ck_assert_int_eq(get(10000), bare[_i] == bare_fork ? 2 : 1);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+}
+END_TEST
+
+/* ---- threads that are left ------------------------------------------------------------- */
+
+static void *put_late(void *arg) {
+  (void)arg;
+  support_until_threads_asleep(0);
+  CHILD_MUST(put_bin(LARGE, 10000) == 0);
+  return NULL;
+}
+
+/* The process lives on until its last thread ends, which then calls exit. */
+static void end_main_thread(void *arg) {
+  pthread_t thread;
+  (void)arg;
+  CHILD_MUST(put(1, 10000) == 0);
+  CHILD_MUST(pthread_create(&thread, NULL, put_late, NULL) == 0);
+  pthread_detach(thread);
+  pthread_exit(NULL);
+}
+
+START_TEST(main_may_end_before_the_other_threads) {
+  create();
+  pid_t pid = support_fork(end_main_thread, NULL);
+  ck_assert_int_eq(get(10000), 1);
+  assert_get_bin(LARGE);
+  ck_assert_int_eq(support_wait(pid), 0);
+}
+END_TEST
+
+/* ---- daemons --------------------------------------------------------------------------- */
+
+#define ITEMS 500 /* more than the pipe holds, a page each */
+#define SIZE 3000
+
+static void become_a_daemon(void *arg) {
+  (void)arg;
+  for (int i = 0; i < ITEMS; i++)
+    CHILD_MUST(put_bin(SIZE, 10000) == 0);
+  CHILD_MUST(daemon(1, 1) == 0);
+  CHILD_MUST(put(2, 10000) == 0);
+  exit(0);
+}
+
+/* The parent, which ends at once, without handlers of exit, had not sent them. */
+START_TEST(a_daemon_sends_what_it_put_before_it_became_one) {
+  ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  ck_assert_int_eq(support_wait(support_fork(become_a_daemon, NULL)), 0);
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  int bins = 0, numbers = 0;
+  while (bins + numbers < ITEMS + 1) {
+    ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 30000), 0);
+    bool bin = is_bin(&item, SIZE);
+    ck_assert(bin || (item.size == 1 && *(const char *)item.data == 2));
+    bins += bin;
+    numbers += !bin;
+  }
+  ck_assert_int_eq(numbers, 1);
+  ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 0), FORKQ_EMPTY);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+  forkq_item_destroy(&item);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("process_ways");
+  TCase *tcase = tcase_create("ways");
+  suite_add_tcase(suite, tcase);
+  tcase_set_timeout(tcase, 60);
+  tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
+  tcase_add_test(tcase, a_handler_of_fork_may_put);
+  tcase_add_test(tcase, a_handler_of_fork_does_not_destroy);
+  tcase_add_loop_test(tcase, a_child_that_has_not_used_the_queue_exits, 0, 2);
+  tcase_add_loop_test(tcase, a_child_that_uses_the_queue_is_put_right_or_refused, 0, 2);
+  tcase_add_test(tcase, main_may_end_before_the_other_threads);
+  tcase_add_test(tcase, a_daemon_sends_what_it_put_before_it_became_one);
+  return support_main(suite);
+}
