@@ -67,7 +67,8 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
 
 bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd) {
   uint64_t identity;
-  return forkq__os_identity(fd, &identity) == 0 && identity == channel->pipe_identity;
+  int r = forkq__os_identity(fd, &identity);
+  return r == 0 ? identity == channel->pipe_identity : r != -EBADF;
 }
 
 /* Each packet takes a page of the pipe, however small it is. */

@@ -291,8 +291,8 @@ static int lock_write(struct forkq__feeder *feeder, struct through *through) {
   return r;
 }
 
-/* The same of who has the lock, and may have had it for long; it is given up if the result is not
- * 0. */
+/* The same of who has the lock, and may have waited with it for long; it is given up if the result is
+ * not 0. */
 static int check_with_lock(struct forkq__feeder *feeder) {
   int r = stopped(feeder) ? FORKQ__STOPPED : check_pipe(feeder);
   if (r != 0)
@@ -353,8 +353,10 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
       r = lock_write(feeder, NULL);
     }
     b = last->next;
-    if (r == 0 && b != NULL)
-      r = check_with_lock(feeder);
+    if (r == 0 && b != NULL && stopped(feeder)) {
+      forkq__channel_unlock_write(feeder->channel);
+      r = FORKQ__STOPPED;
+    }
   }
   if (r == 0)
     forkq__channel_unlock_write(feeder->channel);

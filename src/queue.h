@@ -151,13 +151,14 @@ bool forkq__queue_getting_here(void);
 
 /* What a parent had put and not sent. Before its fork it notes how much that is; then the child is
  * heir to it, in case that the parent does not send it. take_over: if the parent is dead, the child
- * sends it. With the feeder's mutex. begin_looking has the feeder do that from time to time, and is
- * called without the mutex: false if it cannot be had. */
+ * sends it; end_looking does that for the last time. With the feeder's mutex. begin_looking has the
+ * feeder do that from time to time, and is called without the mutex: false if it cannot be had. */
 void forkq__queue_note_estate(forkq_queue_t *queue);
 void forkq__queue_inherit(forkq_queue_t *queue);
 void forkq__queue_take_over(forkq_queue_t *queue);
 void forkq__queue_drop_inherited(forkq_queue_t *queue);
 bool forkq__queue_begin_looking(forkq_queue_t *queue);
+void forkq__queue_end_looking(forkq_queue_t *queue);
 
 /* So many of the items that this process accepts are no new ones: of another process, or of a put
  * that begins anew. With the feeder's mutex. */

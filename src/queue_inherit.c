@@ -10,6 +10,9 @@
 #define FIRST_LOOK_MS 10
 #define LAST_LOOK_MS 200
 
+/* So long the last try may take, at close. */
+#define LAST_TRY_MS 300
+
 /* More packets than these no child keeps: it may never use the queue, and never free them. */
 #define PACKETS_MAX 16384
 
@@ -99,24 +102,34 @@ static int take_over(forkq_queue_t *queue) {
   return 0;
 }
 
-/* Whether this process is not to look again: the parent has sent or given back what it had, or it is
- * taken over, or it cannot be. */
-static bool is_settled(forkq_queue_t *queue) {
+/* 0 if this process is not to look again: the parent has sent or given back what it had, or it is
+ * taken over, or it cannot be. FORKQ__NOTHING while the parent lives; FORKQ__BUSY if it is dead, but
+ * the time has not come. */
+static int look(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   const struct forkq__estate *estate = &queue->inherited.estate;
   if (!forkq__ledger_is_open(channel->ledger, estate))
-    return true;
+    return 0;
   if (forkq__ledger_alive(channel->ledger, &channel->liveness, FORKQ__NO_CELL,
                           estate->cell))
-    return false;
+    return FORKQ__NOTHING;
   int r = take_over(queue);
-  return r != FORKQ__BUSY && r != FORKQ_TIMEDOUT;
+  return r == FORKQ__BUSY || r == FORKQ_TIMEDOUT ? FORKQ__BUSY : 0;
+}
+
+/* Who takes a message or writes one at this moment keeps what the parent has sent from being known. */
+void forkq__queue_end_looking(forkq_queue_t *queue) {
+  int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, LAST_TRY_MS);
+  while (queue->inherited.packets != NULL && look(queue) == FORKQ__BUSY &&
+         forkq__os_now() < deadline)
+    forkq__os_poll(NULL, 0, forkq__os_deadline_within(deadline, 1));
+  forkq__queue_drop_inherited(queue);
 }
 
 void forkq__queue_take_over(forkq_queue_t *queue) {
   if (queue->inherited.packets == NULL)
     return;
-  if (is_settled(queue)) {
+  if (look(queue) == 0) {
     forkq__queue_drop_inherited(queue);
     return;
   }

@@ -137,7 +137,7 @@ static int close_queue(forkq_queue_t *queue, int64_t deadline) {
     left = false;
   forkq__queue_end_observing(queue);
   if (forkq__queue_check(queue) == 0)
-    forkq__queue_take_over(queue);
+    forkq__queue_end_looking(queue);
   forkq__queue_drop_inherited(queue);
   queue->feeder.leaving = !left;
   if (left)

@@ -35,6 +35,7 @@ static void set_up(void) {
   ck_assert_int_eq(forkq__os_packet_pipe(pipe), 0);
   channel.read_fd = pipe[0];
   channel.write_fd = pipe[1];
+  ck_assert_int_eq(forkq__os_identity(pipe[0], &channel.pipe_identity), 0);
   channel.event_fd = forkq__os_event_create();
   channel.spill.offset = (int64_t)sizeof *segment;
   forkq__liveness_init(&channel.liveness);

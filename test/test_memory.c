@@ -698,11 +698,11 @@ START_TEST(while_the_allocator_is_asked_others_can_get) {
   talk = support_shared(sizeof *talk);
   if (_i == FOR_THE_SECOND_OF_MANY)
     make_room_in(&items[0]);
-  put_three(_i);
+  put_three((enum need)_i);
   pid_t other = support_fork(answer, NULL);
   int64_t there = _i == FOR_A_KEPT_PART ? 5 : 3;
   asking = true;
-  ck_assert_int_eq(get_in_need(_i, items, &got), 0);
+  ck_assert_int_eq(get_in_need((enum need)_i, items, &got), 0);
   ck_assert(!asking && atomic_load(&talk->answered));
   ck_assert_int_eq(support_wait(other), 0);
   get_the_rest(there - 1 - (int64_t)got);
@@ -717,10 +717,10 @@ START_TEST(without_memory_for_an_item_it_stays_in_the_queue) {
   size_t got = 0;
   if (_i == FOR_THE_SECOND_OF_MANY)
     make_room_in(&items[0]);
-  put_three(_i);
+  put_three((enum need)_i);
   int64_t there = forkq_queue_qsize(queue);
   refusing = true;
-  int r = get_in_need(_i, items, &got);
+  int r = get_in_need((enum need)_i, items, &got);
   refusing = false;
   ck_assert_int_eq(r, _i == FOR_THE_SECOND_OF_MANY ? 0 : -ENOMEM);
   ck_assert_uint_eq(got, 1); /* of many, or as it was */

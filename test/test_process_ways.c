@@ -209,8 +209,12 @@ static void become_a_daemon(void *arg) {
   (void)arg;
   for (int i = 0; i < ITEMS; i++)
     CHILD_MUST(put_bin(SIZE, 10000) == 0);
+  pid_t self = getpid();
   CHILD_MUST(daemon(1, 1) == 0);
   CHILD_MUST(put(2, 10000) == 0);
+  support_end_after(60);
+  while (getppid() == self) /* who ends before it leaves all to it */
+    usleep(1000);
   exit(0);
 }
 
@@ -234,6 +238,44 @@ START_TEST(a_daemon_sends_what_it_put_before_it_became_one) {
 }
 END_TEST
 
+/* ---- as many as a child keeps ---------------------------------------------------------- */
+
+#define KEPT_MAX 16384 /* queue_inherit.c */
+
+static void send_when_it_is_gone(pid_t parent) {
+  support_end_after(60);
+  CHILD_MUST(forkq_queue_qsize(queue) >= 0);
+  while (getppid() == parent)
+    usleep(1000);
+  exit(0);
+}
+
+static void leave_items(void *arg) {
+  pid_t self = getpid();
+  for (int count = *(const int *)arg; count > 0; count--)
+    CHILD_MUST(put_bin(SIZE, 10000) == 0);
+  support_until_pipe_full(queue);
+  if (fork() == 0) /* support_fork's would die with this one */
+    send_when_it_is_gone(self);
+  _exit(0);
+}
+
+/* Those that the pipe holds are sent before. qsize would give back what nobody sends. */
+START_TEST(of_too_many_packets_a_child_keeps_none) {
+  int put = _i == 0 ? KEPT_MAX : KEPT_MAX + 1000, got = 0;
+  ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  ck_assert_int_eq(support_wait(support_fork(leave_items, &put)), 0);
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  while (got < put && forkq_queue_get_packed(queue, &item, _i == 0 ? 30000 : 1000) == 0)
+    got++;
+  forkq_item_destroy(&item);
+  if (_i == 0)
+    ck_assert_int_eq(got, put);
+  else
+    ck_assert_int_le(got, 1000);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("process_ways");
   TCase *tcase = tcase_create("ways");
@@ -246,5 +288,6 @@ int main(void) {
   tcase_add_loop_test(tcase, a_child_that_uses_the_queue_is_put_right_or_refused, 0, 2);
   tcase_add_test(tcase, main_may_end_before_the_other_threads);
   tcase_add_test(tcase, a_daemon_sends_what_it_put_before_it_became_one);
+  tcase_add_loop_test(tcase, of_too_many_packets_a_child_keeps_none, 0, 2);
   return support_main(suite);
 }
