@@ -25,9 +25,10 @@
  *        into that call: it calls exec or _exit, or goes its own way in the handler.
  *        What the parent had put and not yet sent is sent once, by the parent. If the parent ends
  *        without sending it, as daemon(3) and a kill have it end, the child that notices it first
- *        sends it instead, unless another process has taken back the room before. It notices it
- *        in a get that finds nothing, and where it looks for the room of the dead. (A child keeps
- *        up to 64 MiB of it for that.)
+ *        sends it instead, unless another process has taken back the room before. From its first
+ *        call on the queue until it closes it, the feeder of the child looks for that, up to five
+ *        times a second; a child that closes the queue, or ends, before its parent does leaves all
+ *        to the parent. (A child keeps up to 64 MiB of it for that.)
  *        A child of _Fork(3) is put right by its first call. A child of the bare system call
  *        clone(2) is unknown to the C library and cannot use the queue (FORKQ_ENAMESPACE).
  * exit   Returning from main and exit() send what the process put first, as CPython does;
