@@ -66,9 +66,7 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
 }
 
 bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd) {
-  uint64_t identity;
-  int r = forkq__os_identity(fd, &identity);
-  return r == 0 ? identity == channel->pipe_identity : r != -EBADF;
+  return forkq__os_is_file(fd, channel->pipe_identity);
 }
 
 /* Each packet takes a page of the pipe, however small it is. */

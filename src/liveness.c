@@ -32,20 +32,16 @@ static bool no_proc(int r) {
   return r == -ENOENT || r == -EACCES || r == -EPERM || r == -ENOTDIR || r == -ENOSYS;
 }
 
-/* 0; -EBADF if the descriptor is another file's by now; or why that cannot be told. */
-static int check_memory(const struct forkq__liveness *liveness) {
-  uint64_t identity;
-  int r = forkq__os_identity(liveness->memory_fd, &identity);
-  return r < 0 || identity == liveness->identity ? r : -EBADF;
+static bool is_memory(const struct forkq__liveness *liveness) {
+  return forkq__os_is_file(liveness->memory_fd, liveness->identity);
 }
 
 static int open_own(const struct forkq__liveness *liveness, int *fd) {
   if (*fd >= 0)
     return 0;
-  int r = check_memory(liveness);
-  if (r < 0)
-    return r;
-  r = forkq__os_open_again(liveness->memory_fd);
+  if (!is_memory(liveness))
+    return -EBADF;
+  int r = forkq__os_open_again(liveness->memory_fd);
   if (r < 0)
     return no_proc(r) ? 0 : r;
   *fd = r;
@@ -105,8 +101,7 @@ void forkq__liveness_forked(struct forkq__liveness *liveness, bool keep) {
 /* Where the kernel cannot say, or the descriptor is another file's by now, nobody is taken for
  * dead. */
 static bool is_locked(const struct forkq__liveness *liveness, int64_t byte) {
-  return check_memory(liveness) < 0 ||
-         forkq__os_life_taken(liveness->memory_fd, byte) != 0;
+  return !is_memory(liveness) || forkq__os_life_taken(liveness->memory_fd, byte) != 0;
 }
 
 bool forkq__liveness_lives(const struct forkq__liveness *liveness, uint32_t cell,

@@ -852,9 +852,14 @@ int forkq__os_identity(int fd, uint64_t *ret_identity) {
 }
 
 void forkq__os_close_own(int fd, uint64_t identity) {
-  uint64_t now;
-  if (forkq__os_identity(fd, &now) == 0 && now == identity)
+  if (forkq__os_is_file(fd, identity))
     forkq__os_close(fd);
+}
+
+bool forkq__os_is_file(int fd, uint64_t identity) {
+  uint64_t now;
+  int r = forkq__os_identity(fd, &now);
+  return r == 0 ? now == identity : r == -ENOMEM;
 }
 
 int forkq__os_access(int fd) {

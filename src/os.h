@@ -198,6 +198,10 @@ ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
 /* A number that no other open file has at the same time: of a pipe both ends have it. */
 int forkq__os_identity(int fd, uint64_t *ret_identity);
 
+/* Whether it is still that file; a kernel without memory that cannot tell is no reason to think it is
+ * not. */
+bool forkq__os_is_file(int fd, uint64_t identity);
+
 /* What a descriptor can be used for, if it never blocks or never could; -EINVAL if it can
  * block, or another negative errno. */
 enum { FORKQ__READS = 1, FORKQ__WRITES = 2, FORKQ__BOTH = 3 };

@@ -13,8 +13,7 @@ static uint32_t have(struct forkq__partial *partial) {
 }
 
 static bool is_ours(struct forkq__partial_file file) {
-  uint64_t identity;
-  return forkq__os_identity(file.fd, &identity) == 0 && identity == file.identity;
+  return forkq__os_is_file(file.fd, file.identity);
 }
 
 static int write_at(struct forkq__partial_file file, const void *data, uint32_t size,

@@ -630,7 +630,7 @@ static void act_get_half(struct world *w) {
   CHILD_MUST(kill(w->fds[0], SIGCONT) == 0);
   for (int i = 0; i < 3 && w->got == 0; i++)
     met(w, get_done(w, &w->item, forkq_queue_get(w->queue, &w->item, 200)));
-  if (r == -ENOMEM && w->got == 0) /* the memory of the part could not be had */
+  if (r != FORKQ_TIMEDOUT && w->got == 0) /* the memory of the part could not be had */
     atomic_store(&w->reported, bit(3));
 }
 

@@ -74,7 +74,7 @@ static void drop_space(void) {
 }
 
 struct trip {
-  enum way way;
+  int way;
   void (*run)(void *arg);
   void *arg;
 };
@@ -144,7 +144,7 @@ static void travel(void *trip) {
 
 /* Runs it in another namespace: 0 if all was well there. A process that has called unshare or setns
  * cannot go back, and has a child go. */
-static int run_apart(enum way way, void (*run)(void *arg), void *arg) {
+static int run_apart(int way, void (*run)(void *arg), void *arg) {
   struct trip trip = { way, run, arg };
   bool directly = way == CLONED || way == CLONED_BARE;
   return wait_for(directly ? depart(&trip) : support_fork(travel, &trip));
@@ -305,7 +305,7 @@ static bool is_as_it_was(void) {
   return memcmp(before, &now, sizeof now) == 0;
 }
 
-static void one_refused(enum way way, const struct call *call) {
+static void one_refused(int way, const struct call *call) {
   CHILD_MUST(run_apart(way, call_first, (void *)(uintptr_t)call) == 0);
 }
 

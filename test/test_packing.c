@@ -17,7 +17,7 @@
 enum way { BY_LONGJMP, BY_SIGLONGJMP, BY_EXIT, BY_CANCELLATION, BY_THAT_OF_ANOTHER };
 
 struct leaving {
-  enum way way;
+  int way;
   size_t bytes; /* that it has written */
   _Atomic int asleep;
 };
@@ -105,8 +105,8 @@ static int simple_put_with(struct leaving *leaving) {
 }
 
 /* Not inlined: its frame is gone when it returns. */
-static __attribute__((noinline)) void leave_once(int (*call)(struct leaving *),
-                                                 enum way way, size_t bytes) {
+static __attribute__((noinline)) void leave_once(int (*call)(struct leaving *), int way,
+                                                 size_t bytes) {
   static struct leaving leaving;
   leaving = (struct leaving){ .way = way, .bytes = bytes };
   if (way == BY_LONGJMP ? setjmp(back) == 0 : sigsetjmp(signal_back, 1) == 0) {
@@ -218,7 +218,7 @@ static void warm_up(void) {
   assert_get_bin(sizeof data);
 }
 
-static void leave_and_call(int (*call)(struct leaving *), enum way way, size_t bytes,
+static void leave_and_call(int (*call)(struct leaving *), int way, size_t bytes,
                            int place, void (*first)(void)) {
   long live = support_heap_live();
   leave_once(call, way, bytes);
@@ -315,7 +315,7 @@ static void *call_in_thread(void *arg) {
   return NULL;
 }
 
-static void end_in_function(int (*call)(struct leaving *), enum way way, size_t bytes) {
+static void end_in_function(int (*call)(struct leaving *), int way, size_t bytes) {
   struct thread thread = { .call = call, .leaving = { .way = way, .bytes = bytes } };
   ck_assert_int_eq(pthread_create(&thread.thread, NULL, call_in_thread, &thread), 0);
   if (way == BY_THAT_OF_ANOTHER) {

@@ -426,11 +426,11 @@ static int (*const steps[STEPS])(void) = {
   [DESCRIPTOR] = over_a_socket,
 };
 
-static bool is_of_a_queue(enum step step) {
+static bool is_of_a_queue(int step) {
   return step <= ATTACH;
 }
 
-static int take_step(enum step step) {
+static int take_step(int step) {
   atomic_store(&shared->flag, 0);
   atomic_store(&shared->result, 0);
   if (!is_of_a_queue(step))

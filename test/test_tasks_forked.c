@@ -292,7 +292,7 @@ static void execute(int number) {
   begin_worker(number);
   support_until(&scene->go[number]);
   execl("/bin/sleep", "sleep", "1000", (char *)NULL);
-  CHILD_MUST(!"a program to execute");
+  CHILD_MUST(false); /* a program to execute */
 }
 
 static void dispatch_to_program(void *arg) {
