@@ -502,6 +502,7 @@ int __attribute__((noinline))
 forkq__os_futex_wait_cancellable(_Atomic uint32_t *word, uint32_t expected,
                                  int64_t deadline, uint32_t bits) {
   int type;
+  /* NOLINTNEXTLINE(cert-pos47-c,concurrency-thread-canceltype-asynchronous): see above */
   pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
   long r = futex_wait(word, expected, deadline, bits);
   int error = errno;
@@ -857,7 +858,7 @@ void forkq__os_close_own(int fd, uint64_t identity) {
 }
 
 bool forkq__os_is_file(int fd, uint64_t identity) {
-  uint64_t now;
+  uint64_t now = 0;
   int r = forkq__os_identity(fd, &now);
   return r == 0 ? now == identity : r == -ENOMEM;
 }

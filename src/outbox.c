@@ -290,7 +290,7 @@ void forkq__outbox_join(struct forkq__outbox *outbox, struct forkq__outbox *draf
     if (draft->spare == NULL)
       forkq__outbox_lend(outbox, draft, 1);
   }
-  while (draft->spares > 1)
+  while (draft->spares > 1 && draft->spare != NULL)
     add_spare(outbox, take_spare(draft));
   draft->head = draft->tail = NULL;
 }

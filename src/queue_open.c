@@ -277,7 +277,7 @@ static int keep_from_exec(const int fds[FORKQ_HANDOVER_FDS],
 }
 
 static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
-  bool survived[FORKQ_HANDOVER_FDS];
+  bool survived[FORKQ_HANDOVER_FDS] = { false };
   int r = check_kinds(fds);
   if (r == 0)
     r = adopt_segment(queue, fds[4]);

@@ -119,7 +119,7 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
 }
 
 int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd) {
-  void *memory;
+  void *memory = NULL;
   int fd =
       forkq__os_memory_create("forkq", sizeof(struct forkq__segment), FORKQ_MESSAGE_MAX);
   if (fd < 0)
