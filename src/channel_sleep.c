@@ -100,11 +100,7 @@ static void leave_turn(void *arg) {
 
 static int poll_in_turn(struct forkq__channel *channel, struct pollfd *fds, nfds_t count,
                         int64_t deadline) {
-  int r;
-  pthread_cleanup_push(leave_turn, channel);
-  r = forkq__os_poll_cancellable(fds, count, deadline);
-  pthread_cleanup_pop(0);
-  return r;
+  return forkq__os_poll_cancellable(fds, count, deadline, leave_turn, channel);
 }
 
 static void repair_turn(void *arg) {

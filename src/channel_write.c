@@ -3,7 +3,6 @@
 #include "os.h"
 
 #include <errno.h>
-#include <pthread.h>
 
 /* Where nothing can be polled, room in the pipe is looked for this often. */
 #define WITHOUT_POLL_MS 10
@@ -98,15 +97,6 @@ void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes) {
   FORKQ__STORE(cell->sent_bytes, FORKQ__LOAD(cell->sent_bytes) - bytes);
 }
 
-static int poll_or_leave(struct pollfd *fds, nfds_t count, void (*leave)(void *arg),
-                         void *arg) {
-  int r;
-  pthread_cleanup_push(leave, arg);
-  r = forkq__os_poll_cancellable(fds, count, FORKQ__FOREVER);
-  pthread_cleanup_pop(0);
-  return r;
-}
-
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
                               void (*leave)(void *arg), void *arg) {
   struct pollfd fds[] = {
@@ -114,7 +104,7 @@ void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
     { .fd = stop_fd, .events = POLLIN },
   };
   int r = leave == NULL ? forkq__os_poll(fds, 2, FORKQ__FOREVER)
-                        : poll_or_leave(fds, 2, leave, arg);
+                        : forkq__os_poll_cancellable(fds, 2, FORKQ__FOREVER, leave, arg);
   if (r < 0) {
     _Atomic uint32_t nobody = 0;
     forkq__os_futex_wait(&nobody, 0,

@@ -123,12 +123,8 @@ int forkq__connection_check_send(forkq_connection_t *connection, const void *fra
   return connection->send_error;
 }
 
-static void have_nothing_in_hand(void *arg) {
-  (void)arg;
-}
-
 void forkq__connection_cancellation_point(void) {
-  forkq__os_cancellation_point(have_nothing_in_hand, NULL);
+  forkq__os_cancellation_point(NULL, NULL);
 }
 
 static int outcome(const struct pollfd *one, int r) {
@@ -143,7 +139,7 @@ int forkq__connection_wait(const forkq_connection_t *connection, short events) {
 static int poll_cancellably(const forkq_connection_t *connection, short events,
                             int64_t deadline) {
   struct pollfd one = { .fd = connection->fd, .events = events };
-  return outcome(&one, forkq__os_poll_cancellable(&one, 1, deadline));
+  return outcome(&one, forkq__os_poll_cancellable(&one, 1, deadline, NULL, NULL));
 }
 
 int forkq__connection_wait_cancellably(const forkq_connection_t *connection,

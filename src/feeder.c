@@ -373,10 +373,8 @@ static bool await_landing(struct forkq__feeder *feeder, int64_t deadline) {
 
 void forkq__feeder_await_turn(struct forkq__feeder *feeder, void (*leave)(void *arg),
                               void *arg) {
-  while (!await_landing(feeder, forkq__os_deadline_within(FORKQ__FOREVER, CANCEL_MS))) {
-    if (leave != NULL)
-      forkq__os_cancellation_point(leave, arg);
-  }
+  while (!await_landing(feeder, forkq__os_deadline_within(FORKQ__FOREVER, CANCEL_MS)))
+    forkq__os_cancellation_point(leave, arg);
 }
 
 int forkq__feeder_put_through(struct forkq__feeder *feeder) {

@@ -90,8 +90,8 @@ int forkq__feeder_open(struct forkq__feeder *feeder);
  * FORKQ_EBROKEN, or the errno of the write; the message is then not sent. */
 int forkq__feeder_put_through(struct forkq__feeder *feeder);
 
-/* Waits until no other thread is in put_through; the mutex is free meanwhile. With `leave` a thread
- * that is cancelled in it ends, after a call of that with the mutex. */
+/* Waits until no other thread is in put_through; the mutex is free meanwhile. A thread that is
+ * cancelled in it ends there, after a call of `leave` with the mutex. */
 void forkq__feeder_await_turn(struct forkq__feeder *feeder, void (*leave)(void *arg),
                               void *arg);
 

@@ -182,8 +182,15 @@ int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
   return r;
 }
 
-int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline) {
-  return poll_until(fds, count, deadline);
+int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline,
+                               void (*leave)(void *arg), void *arg) {
+  if (leave == NULL)
+    return poll_until(fds, count, deadline);
+  int r;
+  pthread_cleanup_push(leave, arg);
+  r = poll_until(fds, count, deadline);
+  pthread_cleanup_pop(0);
+  return r;
 }
 
 bool forkq__os_has_threads(void) {
@@ -607,75 +614,6 @@ static void take_sigpipe(const sigset_t *sigpipe, bool pending_before) {
     pthread_kill(pthread_self(), SIGPIPE);
 }
 
-static ssize_t write_with_sigpipe_blocked(int fd, const struct iovec *parts, int count) {
-  size_t size = 0;
-  for (int i = 0; i < count; i++)
-    size += parts[i].iov_len;
-  sigset_t sigpipe, old;
-  sigemptyset(&sigpipe);
-  sigaddset(&sigpipe, SIGPIPE);
-  pthread_sigmask(SIG_BLOCK, &sigpipe, &old);
-  bool was_blocked = sigismember(&old, SIGPIPE) == 1;
-  bool pending_before = was_blocked && sigpipe_pending();
-  ssize_t r = UNCANCELLED(writev(fd, parts, count));
-  /* A write that a pipe's last reader leaves half done returns what it wrote, and raises. */
-  if (r == -EPIPE || (r >= 0 && (size_t)r < size))
-    take_sigpipe(&sigpipe, pending_before);
-  if (!was_blocked)
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-  return r;
-}
-
-/* What a pipe has for it since Linux 6.18. The headers of Debian 12 are older. */
-#ifndef RWF_NOSIGNAL
-#  define RWF_NOSIGNAL 0x00000100
-#endif
-#define WHERE_IT_IS (-1) /* as an offset: the file's own position */
-
-/* The kernel is older: whoever notices says so, once for all threads. */
-static atomic_bool without_nosignal;
-
-/* Files that are no pipes refuse the flag on newer kernels, too. */
-static void remember_refusal(int fd) {
-  struct stat status;
-  if (fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode))
-    atomic_store_explicit(&without_nosignal, true, memory_order_relaxed);
-}
-
-ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count) {
-  if (!atomic_load_explicit(&without_nosignal, memory_order_relaxed)) {
-    ssize_t r = UNCANCELLED(pwritev2(fd, parts, count, WHERE_IT_IS, RWF_NOSIGNAL));
-    if (!is_refusal(r))
-      return r;
-    remember_refusal(fd);
-  }
-  return write_with_sigpipe_blocked(fd, parts, count);
-}
-
-ssize_t forkq__os_socket_read_soon(int fd, void *data, size_t size) {
-  return UNCANCELLED(recv(fd, data, size, MSG_DONTWAIT));
-}
-
-ssize_t forkq__os_socket_write_soon(int fd, const struct iovec *parts, int count) {
-  struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)parts,
-                            .msg_iovlen = (size_t)count };
-  return UNCANCELLED(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
-}
-
-/* The kernel is older than 6.4, from which on a read of a pipe has the flag. */
-static atomic_bool without_nowait;
-
-ssize_t forkq__os_pipe_read_soon(int fd, void *data, size_t size) {
-  if (atomic_load_explicit(&without_nowait, memory_order_relaxed))
-    return -EAGAIN;
-  const struct iovec part = { data, size };
-  ssize_t r = UNCANCELLED(preadv2(fd, &part, 1, WHERE_IT_IS, RWF_NOWAIT));
-  if (!is_refusal(r))
-    return r;
-  atomic_store_explicit(&without_nowait, true, memory_order_relaxed);
-  return -EAGAIN;
-}
-
 /* SIGPIPE, blocked during a write: let_sigpipe_go puts everything back. */
 struct held_sigpipe {
   sigset_t sigpipe, old;
@@ -700,6 +638,38 @@ static void let_sigpipe_go(void *arg) {
     pthread_sigmask(SIG_SETMASK, &held->old, NULL);
 }
 
+/* The thread may be cancelled in it. */
+static ssize_t write_with_sigpipe_blocked(int fd, const struct iovec *parts, int count) {
+  size_t size = 0;
+  for (int i = 0; i < count; i++)
+    size += parts[i].iov_len;
+  struct held_sigpipe held;
+  ssize_t r;
+  hold_sigpipe(&held);
+  pthread_cleanup_push(let_sigpipe_go, &held);
+  r = RETRY(writev(fd, parts, count));
+  /* A write that a pipe's last reader leaves half done returns what it wrote, and raises. */
+  held.raised = r == -EPIPE || (r >= 0 && (size_t)r < size);
+  pthread_cleanup_pop(1);
+  return r;
+}
+
+/* What a pipe has for it since Linux 6.18. The headers of Debian 12 are older. */
+#ifndef RWF_NOSIGNAL
+#  define RWF_NOSIGNAL 0x00000100
+#endif
+#define WHERE_IT_IS (-1) /* as an offset: the file's own position */
+
+/* The kernel is older: whoever notices says so, once for all threads. */
+static atomic_bool without_nosignal;
+
+/* Files that are no pipes refuse the flag on newer kernels, too. */
+static void remember_refusal(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode))
+    atomic_store_explicit(&without_nosignal, true, memory_order_relaxed);
+}
+
 ssize_t forkq__os_pipe_write_cancellable(int fd, const struct iovec *parts, int count) {
   if (!atomic_load_explicit(&without_nosignal, memory_order_relaxed)) {
     ssize_t r = RETRY(pwritev2(fd, parts, count, WHERE_IT_IS, RWF_NOSIGNAL));
@@ -707,14 +677,39 @@ ssize_t forkq__os_pipe_write_cancellable(int fd, const struct iovec *parts, int 
       return r;
     remember_refusal(fd);
   }
-  struct held_sigpipe held;
-  ssize_t r;
-  hold_sigpipe(&held);
-  pthread_cleanup_push(let_sigpipe_go, &held);
-  r = RETRY(writev(fd, parts, count));
-  held.raised = r == -EPIPE;
-  pthread_cleanup_pop(1);
+  return write_with_sigpipe_blocked(fd, parts, count);
+}
+
+ssize_t forkq__os_stream_write(int fd, const struct iovec *parts, int count) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  ssize_t r = forkq__os_pipe_write_cancellable(fd, parts, count);
+  pthread_setcancelstate(state, NULL);
   return r;
+}
+
+ssize_t forkq__os_socket_read_soon(int fd, void *data, size_t size) {
+  return UNCANCELLED(recv(fd, data, size, MSG_DONTWAIT));
+}
+
+ssize_t forkq__os_socket_write_soon(int fd, const struct iovec *parts, int count) {
+  struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)parts,
+                            .msg_iovlen = (size_t)count };
+  return UNCANCELLED(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+/* The kernel is older than 6.4, from which on a read of a pipe has the flag. */
+static atomic_bool without_nowait;
+
+ssize_t forkq__os_pipe_read_soon(int fd, void *data, size_t size) {
+  if (atomic_load_explicit(&without_nowait, memory_order_relaxed))
+    return -EAGAIN;
+  const struct iovec part = { data, size };
+  ssize_t r = UNCANCELLED(preadv2(fd, &part, 1, WHERE_IT_IS, RWF_NOWAIT));
+  if (!is_refusal(r))
+    return r;
+  atomic_store_explicit(&without_nowait, true, memory_order_relaxed);
+  return -EAGAIN;
 }
 
 int forkq__os_is_pipe(int fd) {

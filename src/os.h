@@ -70,9 +70,10 @@ ssize_t forkq__os_read(int fd, void *data, size_t size);
 ssize_t forkq__os_write(int fd, const void *data, size_t size);
 
 /* poll(2) with a deadline, which a signal does not move. Number of ready descriptors. cancellable:
- * a thread that is cancelled in it ends there. */
+ * a thread that is cancelled in it ends there, after a call of `leave`, which may be NULL. */
 int forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
-int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline);
+int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadline,
+                               void (*leave)(void *arg), void *arg);
 
 /* Whether there is a thread that could cancel this one. */
 bool forkq__os_has_threads(void);

@@ -188,7 +188,7 @@ static int wait_for_any(struct watch *watch, forkq_wait_entry_t *entries, size_t
     int64_t until =
         ready > 0 ? FORKQ__NOWAIT : prepare_queues(watch, entries, count, deadline);
     /* model: wait_poll */
-    int r = forkq__os_poll_cancellable(watch->fds, watch->polled, until);
+    int r = forkq__os_poll_cancellable(watch->fds, watch->polled, until, NULL, NULL);
     if (r >= 0 && ready == 0 && r > 0)
       r = look_at_queues(watch, entries, count);
     if (r >= 0)

@@ -122,11 +122,14 @@ void make_bin(char *data, size_t size) {
     data[1 + i] = (char)((size - HEADER) >> (24 - 8 * i));
 }
 
+/* The thread may be cancelled in it. */
 int put_bin(size_t size, int timeout_ms) {
   char *data = malloc(size);
+  int r;
   make_bin(data, size);
-  int r = forkq_queue_put_packed(queue, data, size, timeout_ms);
-  free(data);
+  pthread_cleanup_push(free, data);
+  r = forkq_queue_put_packed(queue, data, size, timeout_ms);
+  pthread_cleanup_pop(1);
   return r;
 }
 
