@@ -106,7 +106,7 @@ int forkq_queue_receive(forkq_queue_t **ret_queue, int socket,
   if (r < 0)
     return r;
   text[sizeof text - 1] = '\0';
-  forkq_handover_t handover;
+  forkq_handover_t handover = { .text = "" };
   r = parse(text, &handover);
   if (r == 0)
     r = forkq__queue_adopt(ret_queue, fds, options);

@@ -119,7 +119,7 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
 }
 
 int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd) {
-  void *memory = NULL;
+  void *memory;
   int fd =
       forkq__os_memory_create("forkq", sizeof(struct forkq__segment), FORKQ_MESSAGE_MAX);
   if (fd < 0)
@@ -127,7 +127,7 @@ int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd) {
   int r = forkq__os_memory_back(fd, 0, offsetof(struct forkq__segment, ledger.cells));
   if (r == 0)
     r = forkq__os_memory_map(fd, sizeof(struct forkq__segment), &memory);
-  if (r < 0)
+  if (r != 0)
     goto err_close;
   r = init(memory);
   if (r < 0)
