@@ -2,12 +2,14 @@
 #define _GNU_SOURCE
 #include "os.h"
 #include "partial.h"
+#include "refuse.h"
 #include "support.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define OFFSET 8192
@@ -138,6 +140,27 @@ START_TEST(after_a_drop_another_is_kept) {
 END_TEST
 
 /* A file that has no room for it stands for a system without memory. */
+static void keep_without_mmap(void *arg) {
+  const struct refusal refusal = { .call = SYS_mmap, .error = ENOMEM };
+  struct forkq__assembly assembly = begun(5000, 17);
+  (void)arg;
+  refuse(&refusal, 1);
+  CHILD_MUST(forkq__partial_keep(partial, file, &assembly, bytes) == -ENOMEM);
+}
+
+/* Its memory was reserved, and nobody would come to give it back. */
+START_TEST(what_cannot_be_kept_takes_no_memory) {
+  struct stat before, after;
+  if (!can_refuse())
+    return;
+  ck_assert_int_eq(fstat(file.fd, &before), 0);
+  ck_assert_int_eq(support_wait(support_fork(keep_without_mmap, NULL)), 0);
+  ck_assert_int_eq(fstat(file.fd, &after), 0);
+  ck_assert_int_eq(after.st_blocks, before.st_blocks);
+  ck_assert(!forkq__partial_kept(partial, 18).active);
+}
+END_TEST
+
 START_TEST(a_write_that_fails_changes_nothing) {
   struct forkq__assembly assembly = begun(10, 17);
   int fd = forkq__os_memory_create("test", OFFSET, 0);
@@ -178,6 +201,7 @@ int main(void) {
   tcase_add_test(tcase, drop_gives_the_memory_back_and_only_it);
   tcase_add_test(tcase, drop_of_nothing_does_nothing);
   tcase_add_test(tcase, after_a_drop_another_is_kept);
+  tcase_add_test(tcase, what_cannot_be_kept_takes_no_memory);
   tcase_add_test(tcase, a_write_that_fails_changes_nothing);
   tcase_add_test(tcase, another_process_reads_it);
   suite_add_tcase(suite, tcase);

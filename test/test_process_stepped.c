@@ -313,21 +313,26 @@ START_TEST(exit_in_a_put_behind_a_full_pipe) {
 }
 END_TEST
 
-static const struct stepped single_puts = { prepare_to_exit, put_the_first, sleep_on,
-                                            SIGTERM };
-
-START_TEST(exit_in_a_put) {
-  long length = measure(&single_puts);
+/* Of one put either all comes or nothing, wherever exit met it. */
+static void exit_at_every_point(const struct stepped *puts) {
+  long length = measure(puts);
   for (int i = 0; length > 0 && i < POINTS; i++) {
     struct harvest harvest = { 0 };
     long point = stepped_point(length, i, POINTS);
-    assert_good_end(stepped_start(&single_puts, point), point, length);
+    assert_good_end(stepped_start(puts, point), point, length);
     gather(&harvest);
     ck_assert_int_le(harvest.numbers, 1);
     if (i == 0 || i == POINTS - 1)
       ck_assert_int_eq(harvest.numbers, i == 0 ? 0 : 1);
     assert_empty_and_works();
   }
+}
+
+static const struct stepped single_puts = { prepare_to_exit, put_the_first, sleep_on,
+                                            SIGTERM };
+
+START_TEST(exit_in_a_put) {
+  exit_at_every_point(&single_puts);
 }
 END_TEST
 
@@ -408,17 +413,7 @@ static const struct stepped simple_puts = { prepare_simple, put_the_first, sleep
                                             SIGTERM };
 
 START_TEST(exit_in_a_put_of_a_simple_queue) {
-  long length = measure(&simple_puts);
-  for (int i = 0; length > 0 && i < POINTS; i++) {
-    struct harvest harvest = { 0 };
-    long point = stepped_point(length, i, POINTS);
-    assert_good_end(stepped_start(&simple_puts, point), point, length);
-    gather(&harvest);
-    ck_assert_int_le(harvest.numbers, 1);
-    if (i == 0 || i == POINTS - 1)
-      ck_assert_int_eq(harvest.numbers, i == 0 ? 0 : 1);
-    assert_empty_and_works();
-  }
+  exit_at_every_point(&simple_puts);
 }
 END_TEST
 

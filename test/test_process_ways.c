@@ -7,6 +7,7 @@
 #include "process_helpers.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -276,6 +277,66 @@ START_TEST(of_too_many_packets_a_child_keeps_none) {
 }
 END_TEST
 
+/* ---- a last look ------------------------------------------------------------------------- */
+
+/* So often it cannot be known yet what the dead parent has sent: others have the pipe's locks. */
+static _Atomic int unknown;
+
+int __real_forkq__ledger_take_over(struct forkq__ledger *ledger,
+                                   const struct forkq__liveness *liveness,
+                                   const struct forkq__estate *estate,
+                                   struct forkq__witness witness,
+                                   void (*take_over)(void *arg, uint64_t count),
+                                   void *arg);
+int __wrap_forkq__ledger_take_over(struct forkq__ledger *ledger,
+                                   const struct forkq__liveness *liveness,
+                                   const struct forkq__estate *estate,
+                                   struct forkq__witness witness,
+                                   void (*take_over)(void *arg, uint64_t count),
+                                   void *arg);
+int __wrap_forkq__ledger_take_over(struct forkq__ledger *ledger,
+                                   const struct forkq__liveness *liveness,
+                                   const struct forkq__estate *estate,
+                                   struct forkq__witness witness,
+                                   void (*take_over)(void *arg, uint64_t count),
+                                   void *arg) {
+  return atomic_load(&unknown) > 0 && atomic_fetch_sub(&unknown, 1) > 0
+             ? FORKQ__BUSY
+             : __real_forkq__ledger_take_over(ledger, liveness, estate, witness,
+                                              take_over, arg);
+}
+
+static void close_as_heir(pid_t parent) {
+  support_end_after(60);
+  atomic_store(&unknown, INT_MAX);
+  CHILD_MUST(forkq_queue_qsize(queue) > 0);
+  while (getppid() == parent)
+    usleep(1000);
+  atomic_store(&unknown, 3);
+  exit(0);
+}
+
+static void leave_to_one_that_closes(void *arg) {
+  pid_t self = getpid();
+  (void)arg;
+  for (int i = 0; i < ITEMS; i++)
+    CHILD_MUST(put_bin(SIZE, 10000) == 0);
+  support_until_pipe_full(queue);
+  if (fork() == 0) /* as above */
+    close_as_heir(self);
+  _exit(0);
+}
+
+START_TEST(an_heir_that_ends_waits_until_it_is_known) {
+  ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  ck_assert_int_eq(support_wait(support_fork(leave_to_one_that_closes, NULL)), 0);
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  for (int i = 0; i < ITEMS; i++)
+    ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 10000), 0);
+  forkq_item_destroy(&item);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("process_ways");
   TCase *tcase = tcase_create("ways");
@@ -289,5 +350,6 @@ int main(void) {
   tcase_add_test(tcase, main_may_end_before_the_other_threads);
   tcase_add_test(tcase, a_daemon_sends_what_it_put_before_it_became_one);
   tcase_add_loop_test(tcase, of_too_many_packets_a_child_keeps_none, 0, 2);
+  tcase_add_test(tcase, an_heir_that_ends_waits_until_it_is_known);
   return support_main(suite);
 }
