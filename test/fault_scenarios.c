@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define LARGE 20000 /* a message of several packets */
-#define HUGE 700000 /* of more than the pipe holds, which is 128 packets */
+#define HUGE 100000 /* of more packets than a small pipe holds, which is 16 */
 #define PATIENCE_MS 10000
 
 /* The waits of the acts, of which some are in vain. */
@@ -148,6 +148,11 @@ static int create(struct world *w, int64_t maxsize, bool joinable, bool direct) 
 
 static void make_queue(struct world *w) {
   CHILD_MUST(create(w, 0, false, true) == 0);
+}
+
+static void make_small_pipe(struct world *w) {
+  make_queue(w);
+  support_shrink_pipe(w->queue);
 }
 
 static void make_bounded(struct world *w) {
@@ -539,6 +544,7 @@ static void die_holding(void *arg) {
 /* A process that filled the queue, and the pipe, is dead. */
 static void make_dead(struct world *w) {
   make_bounded(w);
+  support_shrink_pipe(w->queue);
   CHILD_MUST(support_wait(support_fork(die_holding, w)) == 128 + SIGKILL);
 }
 
@@ -613,7 +619,7 @@ static void put_huge(void *arg) {
 
 /* A process that was stopped in the middle of a large item. */
 static void make_half_sent(struct world *w) {
-  make_queue(w);
+  make_small_pipe(w);
   w->fds[0] = support_fork(put_huge, w);
   support_until_pipe_full(w->queue);
   support_stop(w->fds[0]);
@@ -922,7 +928,7 @@ static const struct scenario scenarios[] = {
     { PUT_ERRORS } },
   { "put large", make_queue, act_put_large, use_and_destroy, false, { PUT_ERRORS } },
   { "put huge",
-    make_queue,
+    make_small_pipe,
     act_put_huge,
     use_and_destroy,
     false,
