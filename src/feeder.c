@@ -536,12 +536,20 @@ static void finish(struct forkq__feeder *feeder) {
   forkq__mutex_wake(&feeder->done);
 }
 
-/* Nobody joins a thread that ends by itself. */
 static void retire(struct forkq__feeder *feeder) {
   feeder->state = FORKQ__FEEDER_NONE;
-  feeder->joined = true;
   forkq__mutex_wake(&feeder->done);
-  pthread_detach(feeder->thread);
+}
+
+/* With the mutex, which a thread that has ended does not need any more. */
+void forkq__feeder_join_ended(struct forkq__feeder *feeder) {
+  int state;
+  if (!feeder->to_join || feeder->state == FORKQ__FEEDER_RUNNING)
+    return;
+  feeder->to_join = false;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  uv_thread_join(&feeder->thread);
+  pthread_setcancelstate(state, NULL);
 }
 
 static void look_if_due(struct forkq__feeder *feeder) {
@@ -632,11 +640,12 @@ int forkq__feeder_open(struct forkq__feeder *feeder) {
 int forkq__feeder_start_thread(struct forkq__feeder *feeder) {
   if (feeder->state == FORKQ__FEEDER_RUNNING)
     return 0;
+  forkq__feeder_join_ended(feeder);
   int r = create_thread(feeder);
   if (r < 0) /* also -EINVAL, after unshare(CLONE_NEWPID), and -EPERM in a sandbox */
     return r == UV_ENOMEM ? r : FORKQ_ENOTHREAD;
   feeder->state = FORKQ__FEEDER_RUNNING;
-  feeder->joined = false;
+  feeder->to_join = true;
   return 0;
 }
 
@@ -669,6 +678,7 @@ void forkq__feeder_close(struct forkq__feeder *feeder) {
   if (feeder->closing)
     return;
   feeder->closing = true;
+  forkq__feeder_join_ended(feeder);
   forkq__feeder_wake_putters(feeder);
   if (feeder->state == FORKQ__FEEDER_NONE) {
     let_go(feeder);
@@ -705,24 +715,11 @@ static int wait_finished(struct forkq__feeder *feeder, int64_t deadline) {
   }
 }
 
-/* Whether the thread is to be joined, which is told to one caller. */
-static bool is_to_be_joined(struct forkq__feeder *feeder) {
-  if (forkq__feeder_lock(feeder, FORKQ__FOREVER) != 0)
-    return false;
-  bool join = feeder->state == FORKQ__FEEDER_FINISHED && !feeder->joined;
-  if (join)
-    feeder->joined = true;
-  forkq__feeder_unlock(feeder);
-  return join;
-}
-
 int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline) {
   int r = wait_finished(feeder, deadline);
-  if (r == 0 && is_to_be_joined(feeder)) {
-    int state;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    uv_thread_join(&feeder->thread);
-    pthread_setcancelstate(state, NULL);
+  if (r == 0 && forkq__feeder_lock(feeder, FORKQ__FOREVER) == 0) {
+    forkq__feeder_join_ended(feeder);
+    forkq__feeder_unlock(feeder);
   }
   return r;
 }
@@ -778,6 +775,7 @@ void forkq__feeder_forked(struct forkq__feeder *feeder) {
   feeder->work = feeder->done = (struct forkq__condition){ 0 };
   forget_packets(feeder);
   feeder->forking = false;
+  feeder->to_join = false;
   feeder->idle = false;
   feeder->look_at = FORKQ__FOREVER;
   feeder->has_run = false;

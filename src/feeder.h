@@ -33,7 +33,7 @@ struct forkq__feeder {
   uv_thread_t thread;
   enum { FORKQ__FEEDER_NONE, FORKQ__FEEDER_RUNNING, FORKQ__FEEDER_FINISHED } state;
   bool has_run; /* some time, in this process */
-  bool joined;  /* the thread of the last time, or it needs no joining */
+  bool to_join; /* the thread of the last time, when it has ended */
   bool idle;
   int64_t found_idle; /* when a put last found it so, and how many were put since */
   int64_t pushes;
@@ -132,6 +132,10 @@ void forkq__feeder_push(struct forkq__feeder *feeder, bool direct);
 
 /* Sends here what the feeder has not yet begun with, as far as that needs no waiting. */
 void forkq__feeder_send_now(struct forkq__feeder *feeder);
+
+/* Waits until the thread is gone that has ended by itself, if one has: what a runtime does at
+ * its end, a sanitizer's say, may hold locks of its own that are not safe to fork. */
+void forkq__feeder_join_ended(struct forkq__feeder *feeder);
 
 /* After an immediate shutdown: drops what is unsent in this process, and what is in the pipe. */
 void forkq__feeder_drop(struct forkq__feeder *feeder);

@@ -234,6 +234,7 @@ static void before_fork(struct forkq__life *life, int64_t deadline) {
   struct forkq__feeder *feeder = &forkq__queue_of(life)->feeder;
   if (forkq__feeder_lock(feeder, deadline) != 0)
     return;
+  forkq__feeder_join_ended(feeder);
   forkq__feeder_send_now(feeder);
   forkq__queue_note_estate(forkq__queue_of(life));
   feeder->forking = true;

@@ -478,6 +478,86 @@ START_TEST(while_another_thread_creates_queues) {
 }
 END_TEST
 
+/* ---- a feeder that has ended by itself ------------------------------------------------ */
+
+static pthread_key_t of_feeder;
+static _Atomic bool at_its_end, at_end_for_good;
+
+/* The last that runs on a thread; the heap below sees to it that the feeder has it. */
+static void end_slowly(void *arg) {
+  (void)arg;
+  atomic_store(&at_its_end, true);
+  usleep(100000);
+  atomic_store(&at_end_for_good, true);
+}
+
+static void *allocate(size_t size, void *arg) {
+  (void)arg;
+  return malloc(size);
+}
+
+static void *reallocate(void *memory, size_t size, void *arg) {
+  (void)arg;
+  return realloc(memory, size);
+}
+
+/* The feeder frees the packets of a large message. */
+static void release(void *memory, void *arg) {
+  if (!pthread_equal(pthread_self(), *(const pthread_t *)arg))
+    support_assert(pthread_setspecific(of_feeder, &of_feeder) == 0);
+  free(memory);
+}
+
+static void make_feeder_that_ends(void) {
+  static pthread_t main_thread;
+  static const forkq_heap_t heap = { allocate, reallocate, release, &main_thread };
+  main_thread = pthread_self();
+  ck_assert_int_eq(pthread_key_create(&of_feeder, end_slowly), 0);
+  forkq_heap_set(&heap);
+  create(0);
+  ck_assert_int_eq(put_bin(LARGE, -1), 0);
+  assert_get_bin(LARGE);
+  while (!atomic_load(&at_its_end))
+    usleep(100); /* it is idle for a second before */
+  ck_assert(!atomic_load(&at_end_for_good));
+}
+
+static void find_it_gone(void *arg) {
+  (void)arg;
+  CHILD_MUST(atomic_load(&at_end_for_good));
+}
+
+/* What runs at the end of a thread, a sanitizer's say, may have a lock that would stay locked. */
+START_TEST(a_feeder_that_has_ended_is_gone_at_a_fork) {
+  make_feeder_that_ends();
+  ck_assert_int_eq(support_wait(support_fork(find_it_gone, NULL)), 0);
+}
+END_TEST
+
+START_TEST(a_feeder_that_has_ended_is_gone_after_a_destroy) {
+  make_feeder_that_ends();
+  forkq_queue_destroy(queue);
+  queue = NULL;
+  ck_assert(atomic_load(&at_end_for_good));
+}
+END_TEST
+
+START_TEST(a_feeder_that_has_ended_is_gone_after_a_join) {
+  make_feeder_that_ends();
+  ck_assert_int_eq(forkq_queue_close(queue), 0);
+  ck_assert_int_eq(forkq_queue_join_thread(queue, -1, NULL), 0);
+  ck_assert(atomic_load(&at_end_for_good));
+}
+END_TEST
+
+START_TEST(a_feeder_that_has_ended_is_gone_before_the_next) {
+  make_feeder_that_ends();
+  ck_assert_int_eq(put_bin(LARGE, -1), 0);
+  ck_assert(atomic_load(&at_end_for_good));
+  assert_get_bin(LARGE);
+}
+END_TEST
+
 int main(void) {
   use_heap_that_forks();
   Suite *suite = suite_create("fork");
@@ -498,6 +578,10 @@ int main(void) {
   tcase_add_test(tcase, in_exit_handlers);
   tcase_add_test(tcase, during_exit_by_another_thread);
   tcase_add_test(tcase, a_cancel_of_the_parent_is_not_the_childs);
+  tcase_add_test(tcase, a_feeder_that_has_ended_is_gone_at_a_fork);
+  tcase_add_test(tcase, a_feeder_that_has_ended_is_gone_after_a_destroy);
+  tcase_add_test(tcase, a_feeder_that_has_ended_is_gone_after_a_join);
+  tcase_add_test(tcase, a_feeder_that_has_ended_is_gone_before_the_next);
   suite_add_tcase(suite, tcase);
   return support_main(suite);
 }
