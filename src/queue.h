@@ -1,8 +1,9 @@
 /* The process-shared queue: the public object behind forkq/queue.h.
  *
- * queue_open.c creates it, or opens another program's; queue.c puts and gets; queue_source.c
- * packs; queue_tasks.c has task_done and join, queue_life.c shutdown and close, and what fork
- * and exit do; queue_watch.c is for who waits for other things as well. */
+ * queue_open.c creates it, or opens another program's; queue_put.c, queue_get.c and queue_stats.c
+ * have its calls, queue_source.c packs; queue_tasks.c has task_done and join, queue_life.c shutdown
+ * and close, and what fork and exit do; queue_inherit.c sends what a dead parent has not sent;
+ * queue_watch.c is for a program that waits for other things as well. */
 #ifndef FORKQ_SRC_QUEUE_H
 #define FORKQ_SRC_QUEUE_H
 
@@ -105,6 +106,13 @@ static inline int forkq__queue_check(forkq_queue_t *queue) {
   unsigned forks = forkq__life_forks();
   bool known = atomic_load_explicit(&queue->arrived, memory_order_acquire) == forks;
   return known ? queue->refusal : forkq__queue_find_refusal(queue, forks);
+}
+
+/* The beginning of a call that may wait: also FORKQ_ETIMEOUT. A thread that was cancelled ends before
+ * it has begun: in a loop of calls that need not wait there may be no other place for it. */
+static inline int forkq__queue_begin_call(forkq_queue_t *queue, int timeout_ms) {
+  forkq__os_cancellation_point(NULL, NULL);
+  return timeout_ms < -1 ? FORKQ_ETIMEOUT : forkq__queue_check(queue);
 }
 
 /* Gets an item that is there, its bytes only: FORKQ__NOTHING if none is, or it cannot be had until

@@ -5,7 +5,6 @@
 #include "serializer.h"
 
 #include <pthread.h>
-#include <string.h>
 
 /* A putter that is kept waiting looks for slots of the dead after the first of these, and then
  * ever more rarely, down to the last, or of many one for all. A wake-up can die with whom it woke,
@@ -13,41 +12,8 @@
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 
-/* How long a get that does not wait gives this process's own feeder. */
-#define OWN_MS 100
-
 /* The small messages of a batch that are packed before other threads have the mutex, in bytes. */
 #define RUN_BYTES (256 * 1024)
-
-/* ---- putting ----------------------------------------------------------------------------- */
-
-static int write_to_outbox(void *outbox, const char *data, size_t size) {
-  return forkq__outbox_append(outbox, data, size);
-}
-
-static int scan_piece(void *scan, const void *data, size_t size) {
-  return forkq__scan_feed(scan, data, size);
-}
-
-/* Whether what the packing function wrote is one object. */
-static int check_packed(struct forkq__outbox *outbox) {
-  struct forkq__scan scan;
-  const uint8_t *whole = forkq__outbox_whole(outbox);
-  if (whole != NULL)
-    return forkq__scan(whole, outbox->open.size, NULL);
-  forkq__scan_begin(&scan);
-  int r = forkq__outbox_visit(outbox, scan_piece, &scan);
-  return r != 0 ? r : forkq__scan_end(&scan);
-}
-
-int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *source) {
-  int r = forkq__source_write(source, outbox, write_to_outbox);
-  if (r == FORKQ_EPACKING)
-    return r;
-  if (outbox->open.error != 0)
-    return outbox->open.error;
-  return r == 0 && source->pack != NULL ? check_packed(outbox) : r;
-}
 
 bool forkq__queue_reap(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
@@ -341,13 +307,6 @@ static bool to_be_drafted(const forkq_queue_t *queue,
   return source->pack != NULL || source->size > FORKQ__FRAME_MAX || queue->simple;
 }
 
-/* A thread that was cancelled ends before it has begun: in a loop of puts that need not wait there
- * may be no other place for it. */
-static int check_call(forkq_queue_t *queue, int timeout_ms) {
-  forkq__os_cancellation_point(NULL, NULL);
-  return timeout_ms < -1 ? FORKQ_ETIMEOUT : forkq__queue_check(queue);
-}
-
 /* FORKQ_ETOOBIG: an object that is too large for it. */
 static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
                       int64_t deadline) {
@@ -363,7 +322,7 @@ static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
 
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms) {
-  int r = check_call(queue, timeout_ms);
+  int r = forkq__queue_begin_call(queue, timeout_ms);
   if (r < 0)
     return r;
   int64_t deadline = forkq__os_deadline(timeout_ms);
@@ -471,7 +430,7 @@ static int put_batch(forkq_queue_t *queue, const struct batch *batch, int64_t de
 static int put_many(forkq_queue_t *queue, const struct batch *batch, int timeout_ms,
                     size_t *ret_put) {
   size_t n = 0;
-  int r = check_call(queue, timeout_ms);
+  int r = forkq__queue_begin_call(queue, timeout_ms);
   if (r == 0)
     r = put_batch(queue, batch, forkq__os_deadline(timeout_ms), &n);
   if (n == 0 && r < 0)
@@ -494,284 +453,4 @@ int forkq_queue_put_many_packed(forkq_queue_t *queue, const forkq_bytes_t *messa
     return FORKQ_ENULL;
   struct batch batch = { .messages = messages, .count = count };
   return put_many(queue, &batch, timeout_ms, ret_put);
-}
-
-/* ---- getting ----------------------------------------------------------------------------- */
-
-/* What the feeder has in its hands, or cannot be sent here, comes in a moment, unless the pipe
- * is full: then something is there. */
-void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
-  struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
-  if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
-    return;
-  forkq__feeder_send_now(&queue->feeder);
-  bool more = queue->feeder.in_flight != NULL || queue->feeder.outbox.head != NULL;
-  forkq__feeder_unlock(&queue->feeder);
-  if (more && deadline == FORKQ__NOWAIT)
-    forkq__os_poll(&pipe, 1, forkq__os_deadline_within(FORKQ__FOREVER, OWN_MS));
-}
-
-/* The gets that this thread is in: none or one, but for a handler that interrupted it. */
-static _Thread_local int getting FORKQ__TLS;
-
-bool forkq__queue_getting_here(void) {
-  return getting > 0;
-}
-
-int forkq__queue_enter_get(forkq_queue_t *queue) {
-  atomic_fetch_add(&queue->getters, 1);
-  if (!atomic_load(&queue->channel.closed)) {
-    getting++;
-    return 0;
-  }
-  atomic_fetch_sub(&queue->getters, 1);
-  return FORKQ_ECLOSED;
-}
-
-void forkq__queue_leave_get(forkq_queue_t *queue) {
-  getting--;
-  forkq__slots_freed(&queue->segment->slots, queue->channel.room_fd);
-  atomic_fetch_sub(&queue->getters, 1);
-}
-
-static void leave_get(void *queue) {
-  forkq__queue_leave_get(queue);
-}
-
-/* What is to be done before the first get of a process: with task_done, its gets are counted
- * in a cell of its own. */
-static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
-  if (!queue->channel.joinable)
-    return 0;
-  if (queue->channel.cell != FORKQ__NO_CELL)
-    return forkq__channel_owns_cell(&queue->channel) ? 0 : -EBADF;
-  for (;;) {
-    int r = forkq__feeder_lock(&queue->feeder, deadline);
-    if (r == 0) {
-      r = forkq__feeder_open_cell(&queue->feeder);
-      forkq__feeder_unlock(&queue->feeder);
-    }
-    if (r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT)
-      return FORKQ_EMPTY;
-    if (r != FORKQ_TIMEDOUT || forkq__os_now() >= deadline)
-      return r;
-    forkq__os_cancellation_point(leave_get, queue);
-  }
-}
-
-/* Whether this process may have items that are not sent. */
-static bool may_have_own(const forkq_queue_t *queue) {
-  return queue->channel.cell != FORKQ__NO_CELL || queue->inherited.packets != NULL;
-}
-
-/* What is there: 0, FORKQ__NOTHING, or FORKQ_ESHUTDOWN when nothing will ever be. */
-static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
-  int r = prepare_to_get(queue, deadline);
-  if (r < 0)
-    return r;
-  if (atomic_load(&queue->segment->channel.shutdown) == FORKQ__DROPPED)
-    return FORKQ_ESHUTDOWN;
-  r = forkq__channel_receive(&queue->channel, item, deadline);
-  if (r == FORKQ__NOTHING && may_have_own(queue)) {
-    if (atomic_load(&queue->channel.closed))
-      return FORKQ_ECLOSED;
-    forkq__queue_send_own(queue, deadline);
-    r = forkq__channel_receive(&queue->channel, item, deadline);
-  }
-  return r == FORKQ__NOTHING && forkq__channel_exhausted(&queue->channel)
-             ? FORKQ_ESHUTDOWN
-             : r;
-}
-
-int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
-  forkq__item_clear(item);
-  int r = forkq__queue_enter_get(queue);
-  if (r < 0)
-    return r;
-  r = receive_ready(queue, item, deadline);
-  forkq__queue_leave_get(queue);
-  return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
-}
-
-/* A thread that is cancelled while it waits has left the get. */
-static int receive_wait(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
-  int r;
-  pthread_cleanup_push(leave_get, queue);
-  r = forkq__channel_receive_wait(&queue->channel, item, deadline);
-  pthread_cleanup_pop(0);
-  return r;
-}
-
-static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
-  int r = receive_ready(queue, item, deadline);
-  if (r != FORKQ__NOTHING)
-    return r;
-  return deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : receive_wait(queue, item, deadline);
-}
-
-static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  if (queue == NULL || item == NULL)
-    return FORKQ_ENULL;
-  forkq__item_clear(item);
-  int r = check_call(queue, timeout_ms);
-  if (r == 0)
-    r = forkq__queue_enter_get(queue);
-  if (r < 0)
-    return r;
-  r = receive(queue, item, forkq__os_deadline(timeout_ms));
-  forkq__queue_leave_get(queue);
-  return r;
-}
-
-int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  int r = get(queue, item, timeout_ms);
-  return r < 0 ? r : forkq__item_unpack(item);
-}
-
-int forkq_queue_get_packed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  return get(queue, item, timeout_ms);
-}
-
-int forkq_queue_get_nowait(forkq_queue_t *queue, forkq_item_t *item) {
-  return forkq_queue_get(queue, item, 0);
-}
-
-static int get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
-                    int timeout_ms, size_t *ret_got) {
-  for (size_t i = 0; i < count; i++)
-    forkq__item_clear(&items[i]);
-  int r = check_call(queue, timeout_ms);
-  if (r == 0)
-    r = forkq__queue_enter_get(queue);
-  if (r < 0)
-    return r;
-  size_t n = 0;
-  if (count > 0)
-    r = receive(queue, &items[0], forkq__os_deadline(timeout_ms));
-  if (count > 0 && r == 0) {
-    (void)forkq__channel_receive_more(&queue->channel, items + 1, count - 1, &n);
-    n++;
-  }
-  forkq__queue_leave_get(queue);
-  if (r == 0)
-    *ret_got = n;
-  return r;
-}
-
-int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
-                         int timeout_ms, size_t *ret_got) {
-  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
-    return FORKQ_ENULL;
-  int r = get_many(queue, items, count, timeout_ms, ret_got);
-  if (r < 0)
-    return r;
-  for (size_t i = 0; i < *ret_got; i++) {
-    int unpacked = forkq__item_unpack(&items[i]);
-    r = unpacked < 0 ? unpacked : r;
-  }
-  return r;
-}
-
-int forkq_queue_get_many_packed(forkq_queue_t *queue, forkq_item_t *items, size_t count,
-                                int timeout_ms, size_t *ret_got) {
-  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
-    return FORKQ_ENULL;
-  return get_many(queue, items, count, timeout_ms, ret_got);
-}
-
-/* ---- looking ----------------------------------------------------------------------------- */
-
-/* Before numbers are told, the dead are taken out of them. */
-static void reap_unlocked(forkq_queue_t *queue) {
-  if (forkq__queue_check(queue) < 0 ||
-      forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
-    return;
-  forkq__queue_reap(queue);
-  forkq__feeder_unlock(&queue->feeder);
-}
-
-int64_t forkq_queue_qsize(forkq_queue_t *queue) {
-  if (queue == NULL)
-    return FORKQ_ENULL;
-  reap_unlocked(queue);
-  int64_t size = (int64_t)forkq__ledger_size(&queue->segment->ledger);
-  int64_t maxsize = queue->segment->slots.maxsize;
-  return maxsize > 0 && size > maxsize ? maxsize : size;
-}
-
-/* Where the mutex cannot be had, nobody has found out that it is over. */
-static bool finished(forkq_queue_t *queue) {
-  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
-    return false;
-  bool is = queue->feeder.state == FORKQ__FEEDER_FINISHED && queue->feeder.has_run;
-  forkq__feeder_unlock(&queue->feeder);
-  return is;
-}
-
-int forkq_queue_empty(forkq_queue_t *queue) {
-  if (queue == NULL)
-    return FORKQ_ENULL;
-  int r = forkq__queue_check(queue);
-  if (r < 0)
-    return r;
-  if (atomic_load(&queue->channel.closed) && finished(queue))
-    return FORKQ_ECLOSED;
-  return forkq_queue_qsize(queue) == 0;
-}
-
-int forkq_queue_full(forkq_queue_t *queue) {
-  if (queue == NULL)
-    return FORKQ_ENULL;
-  struct forkq__segment *segment = queue->segment;
-  if (forkq__feeder_full(&queue->feeder))
-    return 1;
-  if (!forkq__slots_full(&segment->slots, &segment->ledger))
-    return 0;
-  reap_unlocked(queue);
-  return forkq__slots_full(&segment->slots, &segment->ledger);
-}
-
-static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) {
-  uint64_t accepted = 0, bytes = 0;
-  for (uint32_t i = 0; i < atomic_load(&ledger->cells_used); i++) {
-    const struct forkq__cell *cell = &ledger->cells[i];
-    /* First, as it is accepted before it is known to be repeated. */
-    accepted -= atomic_load(&cell->repeated);
-    bytes -= atomic_load(&cell->repeated_bytes);
-    accepted += atomic_load(&cell->accepted);
-    bytes += atomic_load(&cell->accepted_bytes);
-  }
-  stats->put_items = accepted;
-  stats->put_bytes = bytes;
-}
-
-static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
-  uint32_t index = queue->channel.cell;
-  if (index == FORKQ__NO_CELL)
-    return;
-  struct forkq__cell *cell = &queue->segment->ledger.cells[index];
-  uint64_t sent_bytes = atomic_load(&cell->sent_bytes);
-  stats->outbox_items = forkq__ledger_held(&queue->segment->ledger, index);
-  stats->outbox_bytes =
-      stats->outbox_items > 0 ? atomic_load(&cell->accepted_bytes) - sent_bytes : 0;
-}
-
-int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
-  if (queue == NULL || stats == NULL)
-    return FORKQ_ENULL;
-  if (stats->size != sizeof *stats)
-    return FORKQ_ERANGE;
-  struct forkq__segment *segment = queue->segment;
-  struct forkq__ledger *ledger = &segment->ledger;
-  *stats = (forkq_queue_stats_t){ .size = sizeof *stats };
-  reap_unlocked(queue);
-  add_cells(ledger, stats);
-  add_own(queue, stats);
-  stats->got_items = atomic_load(&ledger->taken);
-  stats->got_bytes = atomic_load(&segment->channel.bytes_taken);
-  stats->put_waits = atomic_load(&segment->slots.waits);
-  stats->get_waits = atomic_load(&segment->channel.getter_waits);
-  stats->recoveries = atomic_load(&ledger->recoveries);
-  stats->lost_items = atomic_load(&ledger->lost);
-  return 0;
 }
