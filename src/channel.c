@@ -158,7 +158,7 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
     drop_torn(channel, assembly);
     assembly->active = packet->total <= channel->max_message;
     assembly->cell = packet->cell;
-    assembly->owner = FORKQ__LOAD(channel->ledger->cells[packet->cell].owners);
+    assembly->owner = FORKQ__LOAD(channel->account.ledger->cells[packet->cell].owners);
     assembly->total = packet->total;
     assembly->have = 0;
   } else if (!assembly->active && FORKQ__LOAD(shared->partial.cell) != 0) {
@@ -187,9 +187,9 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
 
 static bool sender_lives(struct forkq__channel *channel,
                          const struct forkq__assembly *assembly) {
-  return FORKQ__LOAD(channel->ledger->cells[assembly->cell].owners) == assembly->owner &&
-         forkq__ledger_alive(channel->ledger, &channel->liveness, channel->cell,
-                             assembly->cell);
+  return FORKQ__LOAD(channel->account.ledger->cells[assembly->cell].owners) ==
+             assembly->owner &&
+         forkq__account_sees_alive(&channel->account, assembly->cell);
 }
 
 /* Leaves a message, or what there is of it, for a later get: FORKQ__NOTHING, or FORKQ__MORE where it

@@ -8,11 +8,11 @@
  *                takes it: a stopped watcher holds up nobody who finds something to get.
  *
  * Order: the turn, the write lock, the read lock, the ledger's lock, under which nobody waits
- * for one of the pipe's. Only the witness of a death, which has no turn, takes both of those. */
+ * for one of the pipe's. Only the reaper, which has no turn, takes both of those. */
 #ifndef FORKQ_CHANNEL_H
 #define FORKQ_CHANNEL_H
 
-#include "ledger.h"
+#include "account.h"
 #include "look.h"
 #include "packet.h"
 #include "partial.h"
@@ -78,7 +78,7 @@ struct forkq__channel_shared {
 /* A process's use of it. */
 struct forkq__channel {
   struct forkq__channel_shared *shared;
-  struct forkq__ledger *ledger;
+  struct forkq__account account;
   struct forkq__partial_file spill;
   uint32_t max_message;
   uint32_t pipe_packets; /* that the pipe had room for when it was opened; 0: not known */
@@ -87,12 +87,9 @@ struct forkq__channel {
   int read_fd;
   int write_fd;
   int event_fd; /* readable: look at the read-ahead packet, or at why you were called */
-  int room_fd;  /* readable: look for a free slot, see slots.h */
-  uint32_t process_bit;            /* see forkq__lock_await */
-  struct forkq__liveness liveness; /* of this process */
-  _Atomic uint32_t cell;           /* of this process, or FORKQ__NO_CELL */
-  bool joinable;       /* gets are counted in this process's cell, which it has then */
-  _Atomic bool closed; /* whoever waits in a receive gives up soon */
+  uint32_t process_bit; /* see forkq__lock_await */
+  bool joinable;        /* gets are counted in this process's cell, which it has then */
+  _Atomic bool closed;  /* whoever waits in a receive gives up soon */
 };
 
 int forkq__channel_init(struct forkq__channel_shared *shared);
@@ -190,19 +187,14 @@ void forkq__channel_watch_end(struct forkq__channel *channel);
 void forkq__channel_poke(struct forkq__channel *channel);
 void forkq__channel_poke_own(struct forkq__channel *channel);
 
-/* Gives back what dead processes held: forkq__ledger_reap, and where that leaves a doubt, it
- * waits for the pipe's locks, a moment each, and reaps with them in hand. True if anything came
- * back. */
-bool forkq__channel_reap(struct forkq__channel *channel);
+/* What became of the packet that the dead process of a cell was writing. try_verdict takes the
+ * pipe's locks if they are free, and verdict has them. */
+enum forkq__verdict forkq__channel_verdict(struct forkq__channel *channel,
+                                           uint32_t index);
+enum forkq__verdict forkq__channel_try_verdict(struct forkq__channel *channel,
+                                               uint32_t index);
 
-/* Whether this process has a cell, and is not taken for dead by somebody. */
-static inline bool forkq__channel_owns_cell(struct forkq__channel *channel) {
-  return channel->cell != FORKQ__NO_CELL &&
-         forkq__ledger_owns(channel->ledger, channel->cell,
-                            channel->liveness.tasks.owner);
-}
-
-/* Of this channel; it never waits. */
-struct forkq__witness forkq__channel_witness(struct forkq__channel *channel);
+/* Whether all is counted that dead readers got: now, if not before. */
+bool forkq__channel_try_settle_reads(struct forkq__channel *channel);
 
 #endif

@@ -2,6 +2,7 @@
 #include "look.h"
 #include "os.h"
 #include "read_ahead.h"
+#include "reap.h"
 #include "serializer.h"
 
 #include <pthread.h>
@@ -105,7 +106,7 @@ static int poll_in_turn(struct forkq__channel *channel, struct pollfd *fds, nfds
 
 static void repair_turn(void *arg) {
   struct forkq__channel *channel = arg;
-  atomic_fetch_add(&channel->ledger->recoveries, 1);
+  atomic_fetch_add(&channel->account.ledger->recoveries, 1);
   /* model: repair_asleep */
   atomic_store(&channel->shared->asleep, 0);
 }
@@ -236,10 +237,10 @@ bool forkq__channel_exhausted(struct forkq__channel *channel) {
     return false;
   case FORKQ__DRAINING:
     /* model: exhausted_size */
-    if (forkq__ledger_size(channel->ledger) == 0)
+    if (forkq__ledger_size(channel->account.ledger) == 0)
       return true;
-    forkq__channel_reap(channel);
-    return forkq__ledger_size(channel->ledger) == 0;
+    forkq__reap(channel);
+    return forkq__ledger_size(channel->account.ledger) == 0;
   default:
     return true;
   }

@@ -11,7 +11,7 @@
  * cell, which the ledger settles. A message left without its end is the readers' to drop. */
 static void repair_write(void *arg) {
   struct forkq__channel *channel = arg;
-  atomic_fetch_add(&channel->ledger->recoveries, 1);
+  atomic_fetch_add(&channel->account.ledger->recoveries, 1);
 }
 
 int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline) {
@@ -42,10 +42,10 @@ static void note_written(struct forkq__cell *cell, const struct forkq__packet *p
 
 int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet) {
   struct forkq__channel_shared *shared = channel->shared;
-  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
+  struct forkq__cell *cell = forkq__account_cell(&channel->account);
   /* The number is used up before the write: a number may be skipped, never used twice. */
   uint64_t seq = FORKQ__LOAD(shared->write_seq) + 1;
-  uint32_t size = forkq__packet_finish(packet, channel->cell, seq);
+  uint32_t size = forkq__packet_finish(packet, channel->account.cell, seq);
   /* model: write_seq */
   FORKQ__STORE(shared->write_seq, seq);
   /* model: write_pending_sent */
@@ -93,7 +93,7 @@ void forkq__channel_note_full(struct forkq__channel *channel) {
 }
 
 void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes) {
-  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
+  struct forkq__cell *cell = forkq__account_cell(&channel->account);
   FORKQ__STORE(cell->sent_bytes, FORKQ__LOAD(cell->sent_bytes) - bytes);
 }
 

@@ -3,6 +3,7 @@
 #include "heap.h"
 #include "log.h"
 #include "os.h"
+#include "reap.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -68,8 +69,7 @@ bool forkq__feeder_full(struct forkq__feeder *feeder) {
 }
 
 static void count_put(struct forkq__feeder *feeder, uint64_t bytes) {
-  struct forkq__channel *channel = feeder->channel;
-  _Atomic uint64_t *put = &channel->ledger->cells[channel->cell].accepted_bytes;
+  _Atomic uint64_t *put = &forkq__account_cell(&feeder->channel->account)->accepted_bytes;
   FORKQ__STORE(*put, FORKQ__LOAD(*put) + bytes);
   if (feeder->max_bytes > 0)
     atomic_fetch_add(&feeder->bytes, bytes);
@@ -104,7 +104,7 @@ void forkq__feeder_wait_room(struct forkq__feeder *feeder, int64_t deadline) {
   atomic_fetch_add(&feeder->room_waiters, 1);
   pthread_cleanup_push(leave_wait, feeder);
   if (forkq__feeder_full(feeder)) {
-    atomic_fetch_add(&feeder->slots->waits, 1);
+    atomic_fetch_add(&feeder->slots->shared->waits, 1);
     (void)forkq__os_futex_wait_cancellable(&feeder->room_event, event, deadline,
                                            FORKQ__ANY_BITS);
   }
@@ -115,7 +115,7 @@ void forkq__feeder_wake_putters(struct forkq__feeder *feeder) {
   atomic_fetch_add(&feeder->room_event, 1);
   if (atomic_load(&feeder->room_waiters) > 0)
     forkq__os_futex_wake(&feeder->room_event, INT_MAX);
-  forkq__slots_tell_watchers(feeder->slots, feeder->channel->room_fd);
+  forkq__slots_tell_watchers(feeder->slots);
 }
 
 /* The messages in the packets from `first` to `last` are unsent no more. */
@@ -138,11 +138,10 @@ static void release_bytes(struct forkq__feeder *feeder, const struct forkq__buff
 static void give_back(struct forkq__feeder *feeder, uint64_t items) {
   struct forkq__channel *channel = feeder->channel;
   uint64_t owed = atomic_exchange(&feeder->owed, 0) + items;
-  if (owed == 0 || channel->cell == FORKQ__NO_CELL)
+  if (owed == 0 || channel->account.cell == FORKQ__NO_CELL)
     return;
-  if (forkq__ledger_return(channel->ledger, channel->cell, channel->liveness.tasks.owner,
-                           owed))
-    forkq__slots_freed(feeder->slots, channel->room_fd);
+  if (forkq__account_return(&channel->account, owed))
+    forkq__slots_freed(feeder->slots);
   else
     atomic_fetch_add(&feeder->owed, owed);
 }
@@ -223,7 +222,7 @@ static bool dropped(struct forkq__feeder *feeder) {
 static void drain_if_dropped(struct forkq__feeder *feeder) {
   if (dropped(feeder) && feeder->channel->read_fd >= 0) {
     forkq__channel_drain(feeder->channel);
-    forkq__slots_wake_all(feeder->slots, feeder->channel->room_fd);
+    forkq__slots_wake_all(feeder->slots);
   }
 }
 
@@ -270,7 +269,7 @@ static void cancel_through(void *arg) {
  * because it has closed what shows that it lives. */
 static int check_pipe(struct forkq__feeder *feeder) {
   bool may = forkq__channel_is_pipe(feeder->channel, feeder->channel->write_fd) &&
-             forkq__channel_owns_cell(feeder->channel);
+             forkq__account_owns(&feeder->channel->account);
   return may ? 0 : -EBADF;
 }
 
@@ -486,33 +485,13 @@ static bool has_work(struct forkq__feeder *feeder) {
          atomic_load(&feeder->abandoned);
 }
 
-int forkq__feeder_open_cell(struct forkq__feeder *feeder) {
+static void close_account(struct forkq__feeder *feeder) {
   struct forkq__channel *channel = feeder->channel;
-  if (feeder->closing || atomic_load(&feeder->abandoned))
-    return FORKQ_ECLOSED;
-  if (feeder->failed != 0)
-    return feeder->failed;
-  uint32_t cell = channel->cell;
-  if (cell != FORKQ__NO_CELL)
-    return forkq__channel_owns_cell(channel) ? 0 : -EBADF;
-  struct forkq__witness witness = forkq__channel_witness(channel);
-  int r = forkq__ledger_open(channel->ledger, &channel->liveness, witness, &cell);
-  if (r < 0)
-    return r;
-  feeder->gone = forkq__slots_gone(channel->ledger);
-  channel->cell = cell;
-  return 0;
-}
-
-static void close_cell(struct forkq__feeder *feeder) {
-  struct forkq__channel *channel = feeder->channel;
-  uint32_t cell = channel->cell;
-  if (cell == FORKQ__NO_CELL)
+  if (channel->account.cell == FORKQ__NO_CELL)
     return;
-  feeder->unsent += forkq__ledger_held(channel->ledger, cell);
-  channel->cell = FORKQ__NO_CELL;
-  forkq__ledger_close(channel->ledger, &channel->liveness, cell);
-  forkq__slots_wake_all(feeder->slots, channel->room_fd);
+  feeder->unsent += forkq__account_held(&channel->account);
+  forkq__account_close(&channel->account);
+  forkq__slots_wake_all(feeder->slots);
 }
 
 static void close_stop(struct forkq__feeder *feeder) {
@@ -524,7 +503,7 @@ static void close_stop(struct forkq__feeder *feeder) {
 static void let_go(struct forkq__feeder *feeder) {
   if (feeder->leaving)
     return;
-  close_cell(feeder);
+  close_account(feeder);
   close_stop(feeder);
   forkq__outbox_recycle(&feeder->outbox, forkq__outbox_take(&feeder->outbox));
   feeder->finished(feeder->arg);
@@ -630,9 +609,14 @@ static int create_thread(struct forkq__feeder *feeder) {
 }
 
 int forkq__feeder_open(struct forkq__feeder *feeder) {
-  int r = forkq__feeder_open_cell(feeder);
+  if (feeder->closing || atomic_load(&feeder->abandoned))
+    return FORKQ_ECLOSED;
+  if (feeder->failed != 0)
+    return feeder->failed;
+  int r = forkq__reap_and_claim(feeder->channel);
   if (r < 0 || feeder->stop_fd >= 0)
     return r;
+  forkq__slots_begin(feeder->slots);
   feeder->stop_fd = forkq__os_event_create();
   return feeder->stop_fd < 0 ? feeder->stop_fd : 0;
 }
@@ -725,22 +709,19 @@ int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline) {
 }
 
 uint64_t forkq__feeder_unsent(struct forkq__feeder *feeder) {
-  struct forkq__channel *channel = feeder->channel;
-  if (channel->cell == FORKQ__NO_CELL)
-    return feeder->unsent;
-  return feeder->unsent + forkq__ledger_held(channel->ledger, channel->cell);
+  return feeder->unsent + forkq__account_held(&feeder->channel->account);
 }
 
 bool forkq__feeder_estate(struct forkq__feeder *feeder,
                           struct forkq__estate *ret_estate) {
   struct forkq__channel *channel = feeder->channel;
-  if (!forkq__channel_owns_cell(channel) || atomic_load(&feeder->owed) != 0)
+  if (!forkq__account_owns(&channel->account) || atomic_load(&feeder->owed) != 0)
     return false;
-  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
+  struct forkq__cell *cell = forkq__account_cell(&channel->account);
   uint64_t returned = FORKQ__LOAD(cell->returned);
   *ret_estate = (struct forkq__estate){
-    .cell = channel->cell,
-    .owner = channel->liveness.tasks.owner,
+    .cell = channel->account.cell,
+    .owner = channel->account.liveness.tasks.owner,
     .due = FORKQ__LOAD(cell->accepted) - returned,
     .returned = returned,
   };
@@ -785,6 +766,6 @@ void forkq__feeder_forked(struct forkq__feeder *feeder) {
   feeder->room_waiters = 0;
   atomic_store(&feeder->abandoned, false);
   close_stop(feeder);
-  feeder->channel->cell = FORKQ__NO_CELL;
+  feeder->channel->account.cell = FORKQ__NO_CELL;
   feeder->state = FORKQ__FEEDER_NONE;
 }

@@ -20,7 +20,6 @@ struct forkq__feeder {
   struct forkq__outbox outbox;
   struct forkq__channel *channel;
   struct forkq__slots *slots;
-  uint64_t gone; /* see forkq__slots_try_take */
   /* Where the bytes that may be unsent have a limit. These need no mutex. */
   uint64_t max_bytes;          /* 0: no limit */
   _Atomic uint64_t bytes;      /* of messages not sent to their end yet */
@@ -62,19 +61,15 @@ void forkq__feeder_fini(struct forkq__feeder *feeder);
 FORKQ_MUST_CHECK int forkq__feeder_lock(struct forkq__feeder *feeder, int64_t deadline);
 void forkq__feeder_unlock(struct forkq__feeder *feeder);
 
-/* Makes sure that this process has a cell in the ledger: 0, FORKQ_ECLOSED, FORKQ_ETOOMANY,
- * FORKQ_EBROKEN, a negative errno, or FORKQ_TIMEDOUT if the ledger cannot be had within a
- * moment. -EBADF: the process has closed the queue's descriptors. */
-int forkq__feeder_open_cell(struct forkq__feeder *feeder);
-
-/* Makes sure that there is a feeder, and a cell: also FORKQ_ENOTHREAD, -EMFILE. */
+/* Makes sure that there is a feeder, and an account: forkq__reap_and_claim's results, FORKQ_ECLOSED,
+ * FORKQ_ENOTHREAD, -EMFILE. */
 int forkq__feeder_start(struct forkq__feeder *feeder);
 
 /* Whether that is so already. */
 static inline bool forkq__feeder_runs(struct forkq__feeder *feeder) {
   return feeder->state == FORKQ__FEEDER_RUNNING && !feeder->closing &&
          !feeder->abandoned && feeder->failed == 0 &&
-         forkq__channel_owns_cell(feeder->channel);
+         forkq__account_owns(&feeder->channel->account);
 }
 
 /* Makes sure that the thread runs, though it may have nothing to send: to look. 0, FORKQ_ENOTHREAD

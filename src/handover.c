@@ -25,7 +25,7 @@ int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) 
   if (r < 0)
     return r;
   forkq_handover_t handover = { .fds = { channel->read_fd, channel->write_fd,
-                                         channel->event_fd, channel->room_fd,
+                                         channel->event_fd, queue->slots.event_fd,
                                          channel->spill.fd } };
   forkq__feeder_unlock(&queue->feeder);
   if (handover.fds[0] < 0)

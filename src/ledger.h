@@ -67,9 +67,11 @@ struct forkq__cell {
   _Atomic uint64_t got; /* with task_done only */
   /* Guarded by the ledger's lock. */
   _Atomic uint64_t returned;
+  _Atomic uint64_t
+      withdrawn; /* of these, what was not lost by a death; for the statistics */
   _Atomic uint64_t done;
   _Atomic uint64_t abandoned;
-  _Atomic uint32_t state;
+  _Atomic uint32_t state;  /* an enum forkq__cell_state */
   _Atomic uint32_t owners; /* how many there have been */
   _Atomic uint32_t pid;    /* of the owner */
 };
@@ -83,13 +85,7 @@ struct forkq__ledger {
   alignas(64) _Atomic uint64_t returned; /* sums of the cells'; guarded by lock */
   _Atomic uint64_t done;
   _Atomic uint64_t abandoned;
-  /* For the statistics: owners that died, and items that were lost. */
-  _Atomic uint64_t recoveries;
-  _Atomic uint64_t lost;
-  /* A loss is being counted, of the cell `loss_cell` - 1; guarded by lock. 0: none. */
-  _Atomic uint64_t loss_returned;
-  _Atomic uint64_t loss_lost;
-  _Atomic uint32_t loss_cell;
+  _Atomic uint64_t recoveries;        /* owners that died; for the statistics */
   alignas(64) _Atomic uint64_t taken; /* written under the channel's read lock */
   _Atomic uint64_t dropped;           /* of these, what nobody got; with task_done only */
   alignas(64) _Atomic uint64_t word;  /* with a maxsize: see slots.c */
@@ -98,76 +94,63 @@ struct forkq__ledger {
   struct forkq__cell cells[FORKQ__CELLS_MAX];
 };
 
-/* Who knows what became of a dead process's last steps: the channel.
- *
- * arrived: whether the packet that it was writing (`pending_seq`) has come through the pipe,
- * or will: 1 or 0; -1: that cannot be said yet.
- * reads_settled: whether what it got is in its cell, now if not before; false: that cannot be
- * done yet. Both are asked under the ledger's lock, and must not wait. */
-struct forkq__witness {
-  int (*arrived)(void *arg, uint32_t cell);
-  bool (*reads_settled)(void *arg);
-  void *arg;
+enum forkq__cell_state {
+  FORKQ__CELL_FREE, /* nobody's, or claimed by a process that died at it */
+  FORKQ__CELL_USED,
+  /* Its process is dead, but what became of its last write or read is not known yet. */
+  FORKQ__CELL_DEAD,
+  /* Its process is gone and all is settled but its tasks, which a child of its may still do. */
+  FORKQ__CELL_TASKS
+};
+
+/* What became of the packet that a dead process was writing. */
+enum forkq__verdict { FORKQ__NOT_SENT, FORKQ__SENT, FORKQ__UNKNOWN };
+
+/* What was found out about a dead process. */
+struct forkq__findings {
+  enum forkq__verdict packet; /* if it was writing one */
+  bool reads_settled;         /* what it got is in its cell */
+  bool tasks_live;            /* somebody may still do its tasks */
 };
 
 int forkq__ledger_init(struct forkq__ledger *ledger);
 
-/* A cell for this process, which stays alive in the ledger's eyes until close or its death. 0,
- * FORKQ_ETOOMANY, FORKQ_EBROKEN, a negative errno, or FORKQ_TIMEDOUT when somebody keeps the lock
- * for longer than a moment. */
-int forkq__ledger_open(struct forkq__ledger *ledger, struct forkq__liveness *liveness,
-                       struct forkq__witness witness, uint32_t *ret_cell);
+/* lock: 0, FORKQ_EBROKEN, or FORKQ_TIMEDOUT when somebody keeps the lock for longer than a moment: a
+ * caller has locks of its process, for which others wait, or a deadline. */
+int forkq__ledger_lock(struct forkq__ledger *ledger);
+void forkq__ledger_unlock(struct forkq__ledger *ledger);
 
-/* Gives the cell up, and back what it holds. If somebody keeps the lock for longer than a
- * moment, that is left to those who find the owner dead; drops its life in any case. */
-void forkq__ledger_close(struct forkq__ledger *ledger, struct forkq__liveness *liveness,
-                         uint32_t cell);
+/* ---- with the lock ------------------------------------------------------------------------- */
 
-/* Gives back `count` items that the cell's process, its `owner`, has accepted and will not send;
- * none if that has it no more. False if somebody keeps the lock for longer than a moment: then it is
- * to be tried again. */
-bool forkq__ledger_return(struct forkq__ledger *ledger, uint32_t cell, uint32_t owner,
-                          uint64_t count);
+/* A free cell is this process's, and is so no more: what it holds is given back. */
+void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index);
+void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
+                                 bool tasks_live);
 
-/* Gives back what dead processes held. `own` is the caller's cell or FORKQ__NO_CELL. Costs two
- * system calls for each other process with something in its outbox; but of many that ask at the
- * same time one does it for all. True if anything came back. */
-bool forkq__ledger_reap(struct forkq__ledger *ledger,
-                        const struct forkq__liveness *liveness, uint32_t own,
-                        struct forkq__witness witness);
+/* Gives back items that the cell's process, or its heir, does not send for it. */
+void forkq__ledger_give_back(struct forkq__ledger *ledger, uint32_t index,
+                             uint64_t count);
 
-/* Of a dead process, of which the caller has the items: it was the `owner` of `cell`, had given
- * `returned` items back, and would have sent `due` messages in all. `take_over` is called, with the
- * lock, with the number of those that it has not sent, and takes slots for them; then its account is
- * settled. 0; FORKQ__NOTHING if there is nothing to be taken over, now and ever, as when it gave
- * more items back: which, nobody knows; FORKQ__BUSY if it lives, or what it has sent is not known, or
- * the lock cannot be had: then it is to be tried again. */
-struct forkq__estate {
-  uint32_t cell;
-  uint32_t owner;
-  uint64_t due;
-  uint64_t returned;
-};
+/* Settles the account of a dead process, as far as that can be done now: what it held is given back,
+ * and counts as lost. */
+void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
+                          struct forkq__findings found);
 
-/* Whether it may be taken over when the process is dead. */
-bool forkq__ledger_is_open(struct forkq__ledger *ledger,
-                           const struct forkq__estate *estate);
-int forkq__ledger_take_over(struct forkq__ledger *ledger,
-                            const struct forkq__liveness *liveness,
-                            const struct forkq__estate *estate,
-                            struct forkq__witness witness,
-                            void (*take_over)(void *arg, uint64_t count), void *arg);
+/* Its parts. finish_write: false if nothing is known. finish_take: of the slot that it was just
+ * taking, see forkq__slots_try_take. settle_tasks: the state of the cell from now on. */
+bool forkq__ledger_finish_write(struct forkq__cell *cell, enum forkq__verdict verdict);
+void forkq__ledger_finish_take(struct forkq__ledger *ledger, uint32_t index);
+enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
+                                                  uint32_t index, bool tasks_live);
 
-/* Whether a reap has left something open about a dead process, as its witness did not know. */
+/* Whether the death of the cell's process would change a sum; whether it has tasks to do. */
+bool forkq__ledger_has_account(struct forkq__cell *cell);
+bool forkq__ledger_at_work(struct forkq__cell *cell);
+
+/* ---- without it ---------------------------------------------------------------------------- */
+
+/* Whether a reap has left something open about a dead process. */
 bool forkq__ledger_in_doubt(struct forkq__ledger *ledger);
-
-/* Whether the process of a cell lives. */
-bool forkq__ledger_alive(struct forkq__ledger *ledger,
-                         const struct forkq__liveness *liveness, uint32_t own,
-                         uint32_t cell);
-
-/* A cell whose process lives has this state. */
-#define FORKQ__CELL_USED 1u
 
 /* Whether the process that had this cell as the so manieth owner has it still. Somebody may have
  * taken it for dead, if it has closed what shows that it lives. */
@@ -177,21 +160,40 @@ static inline bool forkq__ledger_owns(struct forkq__ledger *ledger, uint32_t cel
          FORKQ__LOAD(ledger->cells[cell].state) == FORKQ__CELL_USED;
 }
 
+/* What a process leaves to the child that has copies of its messages: it was the `owner` of `cell`,
+ * had given `returned` items back, and would have sent `due` messages in all. */
+struct forkq__estate {
+  uint32_t cell;
+  uint32_t owner;
+  uint64_t due;
+  uint64_t returned;
+};
+
+/* Whether it may be taken over when the process is dead; and of how many items. When it gave more
+ * items back, nobody knows which. */
+bool forkq__ledger_is_open(struct forkq__ledger *ledger,
+                           const struct forkq__estate *estate);
+uint64_t forkq__ledger_left_of(struct forkq__ledger *ledger,
+                               const struct forkq__estate *estate);
+
 /* Whether any of these tasks is not done, or abandoned: of a process that lives, or has closed the
  * queue, or died. */
 bool forkq__ledger_has_tasks(struct forkq__ledger *ledger,
                              const struct forkq__tasks *tasks);
 
-/* One task is done: of this process, or of the one that forked it, or of whom it may be. 0, or
+/* One task is done: of these, or of those, or of whom it may be. Takes the lock: 0, FORKQ_EBROKEN, or
  * FORKQ_ETASKDONE if there is none to be done. */
-int forkq__ledger_task_done(struct forkq__ledger *ledger,
-                            const struct forkq__liveness *liveness);
+int forkq__ledger_task_done(struct forkq__ledger *ledger, const struct forkq__tasks *own,
+                            const struct forkq__tasks *inherited);
 
 /* Tasks not done yet. */
 uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger);
 
 /* Items in the queue. */
 uint64_t forkq__ledger_size(struct forkq__ledger *ledger);
+
+/* Items that were lost with the processes that held them. */
+uint64_t forkq__ledger_lost(struct forkq__ledger *ledger);
 
 /* Items in the outbox of a cell's process. */
 uint64_t forkq__ledger_held(struct forkq__ledger *ledger, uint32_t cell);

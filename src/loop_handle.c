@@ -179,7 +179,7 @@ static void on_room(uv_poll_t *uv, int status, int events) {
   (void)events;
   forkq_loop_handle_t *handle = uv->data;
   begin_turn(handle);
-  forkq__slots_watch_woken(&handle->queue->segment->slots, handle->room.fd);
+  forkq__slots_watch_woken(&handle->slots);
   forkq__loop_serve_puts(handle);
   end_turn(handle);
 }
@@ -445,6 +445,8 @@ int forkq_loop_open_queue(forkq_loop_handle_t **ret_handle, uv_loop_t *loop,
     free_handle(handle);
     return r;
   }
+  handle->slots = queue->slots;
+  handle->slots.event_fd = handle->room.fd;
   r = open_handle(ret_handle, handle);
   if (r == 0)
     forkq__queue_follow(queue, &handle->follower);

@@ -54,6 +54,7 @@ struct forkq_loop_handle {
   struct forkq__loop_list decided;
   struct forkq__loop_poll items; /* may have something to get */
   struct forkq__loop_poll room;  /* may have room, of a queue */
+  struct forkq__slots slots;     /* of the queue, with that event */
   bool items_watched;            /* the queue's other processes know of it */
   bool room_watched;
   bool look_again; /* for room, in the next turn */

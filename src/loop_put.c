@@ -47,7 +47,6 @@ void forkq__loop_serve_puts(forkq_loop_handle_t *handle) {
 /* Who leaves passes on what room is left: the wake-up was for one, and may have been this
  * handle's. */
 void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
-  struct forkq__segment *segment = handle->queue->segment;
   bool wanted = handle->puts.first != NULL;
   if (!wanted)
     handle->look_at = FORKQ__FOREVER;
@@ -55,15 +54,15 @@ void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
     return;
   handle->room_watched = wanted;
   if (wanted) {
-    forkq__slots_watch_begin(&segment->slots);
+    forkq__slots_watch_begin(&handle->slots);
     handle->look_again = true; /* room may have come before that */
     handle->look_ms = 0;
     look_later(handle, true);
     return;
   }
-  forkq__slots_watch_end(&segment->slots);
-  if (!forkq__slots_full(&segment->slots, &segment->ledger))
-    forkq__slots_freed(&segment->slots, handle->room.fd);
+  forkq__slots_watch_end(&handle->slots);
+  if (!forkq__slots_full(&handle->slots))
+    forkq__slots_freed(&handle->slots);
 }
 
 /* ---- packing, for later ------------------------------------------------------------------ */

@@ -26,6 +26,7 @@ struct forkq_queue {
   struct forkq__life life;
   struct forkq__segment *segment;
   struct forkq__channel channel;
+  struct forkq__slots slots;
   struct forkq__feeder feeder;
   forkq_feeder_error_fn on_feeder_error;
   void *on_feeder_error_arg;

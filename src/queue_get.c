@@ -1,6 +1,7 @@
 #include "queue.h"
 
 #include "os.h"
+#include "reap.h"
 #include "serializer.h"
 
 #include <pthread.h>
@@ -40,7 +41,7 @@ int forkq__queue_enter_get(forkq_queue_t *queue) {
 
 void forkq__queue_leave_get(forkq_queue_t *queue) {
   getting--;
-  forkq__slots_freed(&queue->segment->slots, queue->channel.room_fd);
+  forkq__slots_freed(&queue->slots);
   atomic_fetch_sub(&queue->getters, 1);
 }
 
@@ -53,12 +54,13 @@ static void leave_get(void *queue) {
 static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   if (!queue->channel.joinable)
     return 0;
-  if (queue->channel.cell != FORKQ__NO_CELL)
-    return forkq__channel_owns_cell(&queue->channel) ? 0 : -EBADF;
+  if (queue->channel.account.cell != FORKQ__NO_CELL)
+    return forkq__account_owns(&queue->channel.account) ? 0 : -EBADF;
   for (;;) {
     int r = forkq__feeder_lock(&queue->feeder, deadline);
     if (r == 0) {
-      r = forkq__feeder_open_cell(&queue->feeder);
+      r = atomic_load(&queue->channel.closed) ? FORKQ_ECLOSED
+                                              : forkq__reap_and_claim(&queue->channel);
       forkq__feeder_unlock(&queue->feeder);
     }
     if (r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT)
@@ -71,7 +73,8 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
 
 /* Whether this process may have items that are not sent. */
 static bool may_have_own(const forkq_queue_t *queue) {
-  return queue->channel.cell != FORKQ__NO_CELL || queue->inherited.packets != NULL;
+  return queue->channel.account.cell != FORKQ__NO_CELL ||
+         queue->inherited.packets != NULL;
 }
 
 /* What is there: 0, FORKQ__NOTHING, or FORKQ_ESHUTDOWN when nothing will ever be. */

@@ -5,6 +5,7 @@
 #include "queue.h"
 
 #include "os.h"
+#include "reap.h"
 
 /* The first look after this, and then ever more rarely, down to the last. */
 #define FIRST_LOOK_MS 10
@@ -23,7 +24,7 @@ void forkq__queue_note_estate(forkq_queue_t *queue) {
 /* The pointer first: a fork without the mutex may come in between. */
 void forkq__queue_drop_inherited(forkq_queue_t *queue) {
   forkq__outbox_free(atomic_exchange(&queue->inherited.packets, NULL));
-  queue->channel.liveness.spared = FORKQ__NO_CELL;
+  queue->channel.account.liveness.spared = FORKQ__NO_CELL;
   queue->feeder.look_at = FORKQ__FOREVER;
 }
 
@@ -42,7 +43,7 @@ static void inherit_packets(forkq_queue_t *queue, struct forkq__buffer *packets)
   }
   queue->inherited.packets = packets;
   queue->inherited.estate = queue->estate;
-  queue->channel.liveness.spared = queue->estate.cell;
+  queue->channel.account.liveness.spared = queue->estate.cell;
 }
 
 /* The parent may have inherited in turn, and had nothing of its own: then this child is heir to
@@ -50,7 +51,7 @@ static void inherit_packets(forkq_queue_t *queue, struct forkq__buffer *packets)
 void forkq__queue_inherit(forkq_queue_t *queue) {
   if (!queue->feeder.forking) { /* all this may have been in the middle of a change */
     queue->inherited.packets = NULL;
-    queue->channel.liveness.spared = FORKQ__NO_CELL;
+    queue->channel.account.liveness.spared = FORKQ__NO_CELL;
     return;
   }
   struct forkq__buffer *packets = NULL;
@@ -73,12 +74,11 @@ struct heir {
 static void take_items(void *arg, uint64_t count) {
   struct heir *heir = arg;
   forkq_queue_t *queue = heir->queue;
-  struct forkq__segment *segment = queue->segment;
   const struct forkq__buffer *packets = queue->inherited.packets;
   uint64_t there = forkq__outbox_count(packets);
   heir->taken = count < there ? count : there;
   for (uint64_t i = 0; i < heir->taken; i++)
-    forkq__slots_take_over(&segment->slots, &segment->ledger, queue->channel.cell);
+    forkq__slots_take_over(&queue->slots);
   struct forkq__copied copied =
       forkq__feeder_copy(&queue->feeder, packets, there - heir->taken);
   forkq__queue_note_repeated(queue, heir->taken, copied.bytes);
@@ -88,13 +88,11 @@ static void take_items(void *arg, uint64_t count) {
 /* Of a parent that is dead. 0, FORKQ__BUSY or FORKQ_TIMEDOUT if that is to be tried again, or why
  * there is nothing to be taken over. */
 static int take_over(forkq_queue_t *queue) {
-  struct forkq__channel *channel = &queue->channel;
   struct heir heir = { .queue = queue };
   int r = forkq__feeder_start(&queue->feeder);
   if (r == 0)
-    r = forkq__ledger_take_over(channel->ledger, &channel->liveness,
-                                &queue->inherited.estate, forkq__channel_witness(channel),
-                                take_items, &heir);
+    r = forkq__reap_take_over(&queue->channel, &queue->inherited.estate, take_items,
+                              &heir);
   if (r != 0)
     return r;
   forkq__feeder_lose(&queue->feeder, heir.taken - heir.copied);
@@ -106,12 +104,11 @@ static int take_over(forkq_queue_t *queue) {
  * taken over, or it cannot be. FORKQ__NOTHING while the parent lives; FORKQ__BUSY if it is dead, but
  * the time has not come. */
 static int look(forkq_queue_t *queue) {
-  struct forkq__channel *channel = &queue->channel;
+  struct forkq__account *account = &queue->channel.account;
   const struct forkq__estate *estate = &queue->inherited.estate;
-  if (!forkq__ledger_is_open(channel->ledger, estate))
+  if (!forkq__ledger_is_open(account->ledger, estate))
     return 0;
-  if (forkq__ledger_alive(channel->ledger, &channel->liveness, FORKQ__NO_CELL,
-                          estate->cell))
+  if (forkq__account_sees_alive(account, estate->cell))
     return FORKQ__NOTHING;
   int r = take_over(queue);
   return r == FORKQ__BUSY || r == FORKQ_TIMEDOUT ? FORKQ__BUSY : 0;

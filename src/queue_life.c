@@ -33,16 +33,16 @@ void forkq__queue_close_descriptors(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   close_reading(queue);
   close_fd(&channel->write_fd, channel->pipe_identity);
-  close_fd(&channel->room_fd, channel->event_identity);
+  close_fd(&queue->slots.event_fd, channel->event_identity);
   if (!channel->joinable)
     forkq__queue_close_memory(queue);
 }
 
 void forkq__queue_close_memory(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
-  forkq__liveness_end(&channel->liveness);
-  close_fd(&channel->spill.fd, channel->liveness.identity);
-  channel->liveness.memory_fd = -1;
+  forkq__liveness_end(&channel->account.liveness);
+  close_fd(&channel->spill.fd, channel->account.liveness.identity);
+  channel->account.liveness.memory_fd = -1;
 }
 
 void forkq__queue_free(forkq_queue_t *queue) {
@@ -97,7 +97,7 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
   if (r == 0) {
     if (immediate)
       forkq__feeder_drop(&queue->feeder);
-    forkq__slots_wake_all(&segment->slots, queue->channel.room_fd);
+    forkq__slots_wake_all(&queue->slots);
     forkq__feeder_wake_putters(&queue->feeder);
     /* model: shutdown_poke */
     forkq__channel_poke(&queue->channel);
@@ -127,7 +127,7 @@ static int close_queue(forkq_queue_t *queue, int64_t deadline) {
     return -EDEADLK;
   if (atomic_exchange(&queue->channel.closed, true))
     return 0;
-  forkq__slots_wake_all(&queue->segment->slots, queue->channel.room_fd);
+  forkq__slots_wake_all(&queue->slots);
   bool left = see_getters_off(queue, deadline);
   int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
   if (r < 0)
@@ -251,7 +251,7 @@ static void after_fork_parent(struct forkq__life *life) {
 /* Whether the parent was at work on tasks: then one of them may be this child's. It may have closed
  * the queue before it forked, and have died since. */
 static bool parent_has_tasks(const forkq_queue_t *queue) {
-  const struct forkq__tasks *tasks = &queue->channel.liveness.tasks;
+  const struct forkq__tasks *tasks = &queue->channel.account.liveness.tasks;
   return tasks->fd >= 0 && forkq__ledger_has_tasks(&queue->segment->ledger, tasks);
 }
 
@@ -259,7 +259,7 @@ static void after_fork_child(struct forkq__life *life) {
   forkq_queue_t *queue = forkq__queue_of(life);
   queue->parted = queue->parted || forkq__os_parent_is_outside();
   forkq__queue_inherit(queue);
-  forkq__liveness_forked(&queue->channel.liveness, parent_has_tasks(queue));
+  forkq__liveness_forked(&queue->channel.account.liveness, parent_has_tasks(queue));
   forkq__feeder_forked(&queue->feeder);
   atomic_store(&queue->getters, 0);
   atomic_store(&queue->join_cancelled, false);
@@ -275,7 +275,7 @@ static void after_fork_child(struct forkq__life *life) {
 /* Whether this process has put, or taken a task, or is watched: a child that has not leaves
  * everything as it is. */
 static bool is_used(const forkq_queue_t *queue) {
-  return queue->channel.cell != FORKQ__NO_CELL ||
+  return queue->channel.account.cell != FORKQ__NO_CELL ||
          queue->feeder.state != FORKQ__FEEDER_NONE || queue->observed;
 }
 

@@ -22,7 +22,7 @@ static void feeder_finished(void *arg) {
 
 static void no_descriptors(struct forkq__channel *channel) {
   channel->read_fd = channel->write_fd = channel->event_fd = -1;
-  channel->room_fd = channel->spill.fd = -1;
+  channel->spill.fd = -1;
 }
 
 static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
@@ -31,9 +31,9 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
     return NULL;
   struct forkq__channel *channel = &queue->channel;
   no_descriptors(channel);
+  queue->slots.event_fd = -1;
   queue->poll_set = -1;
-  forkq__liveness_init(&channel->liveness);
-  channel->cell = FORKQ__NO_CELL;
+  forkq__account_init(&channel->account);
   queue->direct_write = !options->no_direct_write;
   queue->feeder.max_bytes = options->outbox_max_bytes;
   queue->on_feeder_error = options->on_feeder_error;
@@ -50,7 +50,7 @@ static int start(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
   struct forkq__channel *channel = &queue->channel;
   channel->shared = &segment->channel;
-  channel->ledger = &segment->ledger;
+  channel->account.ledger = &segment->ledger;
   channel->spill.offset = (int64_t)sizeof *segment;
   channel->max_message = (uint32_t)segment->max_message;
   channel->joinable = segment->joinable != 0;
@@ -58,12 +58,14 @@ static int start(forkq_queue_t *queue) {
   channel->process_bit = forkq__os_process_bit();
   int capacity = forkq__os_pipe_capacity(channel->write_fd);
   channel->pipe_packets = capacity > 0 ? forkq__channel_packets_in(capacity) : 0;
-  channel->spill.identity = channel->liveness.identity;
-  channel->liveness.memory_fd = channel->spill.fd;
-  channel->liveness.base = segment;
-  channel->liveness.joinable = channel->joinable;
+  channel->spill.identity = channel->account.liveness.identity;
+  channel->account.liveness.memory_fd = channel->spill.fd;
+  channel->account.liveness.base = segment;
+  channel->account.liveness.joinable = channel->joinable;
   queue->feeder.channel = channel;
-  queue->feeder.slots = &segment->slots;
+  queue->slots.shared = &segment->slots;
+  queue->slots.account = &channel->account;
+  queue->feeder.slots = &queue->slots;
   queue->feeder.lost = feeder_lost;
   queue->feeder.finished = feeder_finished;
   queue->feeder.look = feeder_looks;
@@ -92,13 +94,15 @@ static int make_descriptors(forkq_queue_t *queue) {
   channel->event_fd = forkq__os_event_create();
   if (channel->event_fd < 0)
     return channel->event_fd;
-  channel->room_fd = forkq__os_event_create();
-  if (channel->room_fd < 0)
-    return channel->room_fd;
+  queue->slots.event_fd = forkq__os_event_create();
+  if (queue->slots.event_fd < 0)
+    return queue->slots.event_fd;
   queue->segment->event_id = kept_id(forkq__os_event_id(channel->event_fd));
-  queue->segment->room_id = kept_id(forkq__os_event_id(channel->room_fd));
+  queue->segment->room_id = kept_id(forkq__os_event_id(queue->slots.event_fd));
   r = forkq__os_identity(channel->read_fd, &queue->segment->pipe_identity);
-  return r < 0 ? r : forkq__os_identity(channel->spill.fd, &channel->liveness.identity);
+  return r < 0
+             ? r
+             : forkq__os_identity(channel->spill.fd, &channel->account.liveness.identity);
 }
 
 /* With the registry held, as adopt. */
@@ -123,11 +127,12 @@ static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
 static void close_new(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   const int fds[] = { channel->read_fd, channel->write_fd, channel->event_fd,
-                      channel->room_fd, channel->spill.fd };
+                      queue->slots.event_fd, channel->spill.fd };
   for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
     if (fds[i] >= 0)
       forkq__os_close(fds[i]);
   no_descriptors(channel);
+  queue->slots.event_fd = -1;
 }
 
 static int check_options(const forkq_queue_options_t *options) {
@@ -179,7 +184,8 @@ int forkq_joinable_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
 
 static bool is_same(const struct forkq__life *life, const void *identity) {
   return life->ops == &forkq__queue_life_ops &&
-         forkq__queue_of(life)->channel.liveness.identity == *(const uint64_t *)identity;
+         forkq__queue_of(life)->channel.account.liveness.identity ==
+             *(const uint64_t *)identity;
 }
 
 /* Whether the five are open, not one of them twice, and each of the kind that stands there. */
@@ -202,7 +208,7 @@ static int check_kinds(const int fds[FORKQ_HANDOVER_FDS]) {
 }
 
 static int adopt_segment(forkq_queue_t *queue, int fd) {
-  uint64_t *identity = &queue->channel.liveness.identity;
+  uint64_t *identity = &queue->channel.account.liveness.identity;
   int r = forkq__os_identity(fd, identity);
   /* A process puts in one order, from one outbox. */
   if (r == 0 && forkq__life_any(is_same, identity))
@@ -240,7 +246,7 @@ static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_
   channel->read_fd = fds[0];
   channel->write_fd = fds[1];
   channel->event_fd = fds[2];
-  channel->room_fd = fds[3];
+  queue->slots.event_fd = fds[3];
   channel->spill.fd = fds[4];
   return 0;
 }

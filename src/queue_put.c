@@ -2,6 +2,7 @@
 
 #include "look.h"
 #include "os.h"
+#include "reap.h"
 #include "serializer.h"
 
 #include <pthread.h>
@@ -16,13 +17,12 @@
 #define RUN_BYTES (256 * 1024)
 
 bool forkq__queue_reap(forkq_queue_t *queue) {
-  struct forkq__segment *segment = queue->segment;
   if (queue->channel.spill.fd < 0)
     return false;
   bool taken = forkq__channel_settle_reads(&queue->channel);
-  if (!forkq__channel_reap(&queue->channel) && !taken)
+  if (!forkq__reap(&queue->channel) && !taken)
     return false;
-  forkq__slots_freed(&segment->slots, queue->channel.room_fd);
+  forkq__slots_freed(&queue->slots);
   return true;
 }
 
@@ -34,9 +34,7 @@ static bool is_shut(forkq_queue_t *queue) {
  * FORKQ_ESHUTDOWN. A getter or joiner that saw the shutdown may have gone without this slot's
  * item, if it was taken after it. */
 static int take_slot(forkq_queue_t *queue) {
-  struct forkq__segment *segment = queue->segment;
-  if (!forkq__slots_try_take(&segment->slots, &segment->ledger, queue->channel.cell,
-                             &queue->feeder.gone))
+  if (!forkq__slots_try_take(&queue->slots))
     return FORKQ__NOTHING;
   /* model: put_shut */
   if (!is_shut(queue))
@@ -80,11 +78,10 @@ struct put_wait {
 };
 
 static void end_wait(struct put_wait *wait) {
-  struct forkq__segment *segment = wait->queue->segment;
   bool crowd = forkq__look_end(&wait->look);
   /* Others may have been passed over for this wake-up. */
-  if (crowd || !forkq__slots_full(&segment->slots, &segment->ledger))
-    forkq__slots_freed(&segment->slots, wait->queue->channel.room_fd);
+  if (crowd || !forkq__slots_full(&wait->queue->slots))
+    forkq__slots_freed(&wait->queue->slots);
 }
 
 /* A thread that is cancelled in its wait has put nothing. */
@@ -96,14 +93,13 @@ static void cancel_wait(void *arg) {
 /* Waits for what a put lacks. */
 static void wait_for_change(struct put_wait *wait, int64_t deadline) {
   forkq_queue_t *queue = wait->queue;
-  struct forkq__segment *segment = queue->segment;
   int64_t until = forkq__look_until(&wait->look, deadline);
   pthread_cleanup_push(cancel_wait, wait);
   forkq__os_cancellation_point(NULL, NULL);
   if (forkq__feeder_full(&queue->feeder))
     forkq__feeder_wait_room(&queue->feeder, until);
   else
-    forkq__slots_wait(&segment->slots, &segment->ledger, until);
+    forkq__slots_wait(&queue->slots, until);
   pthread_cleanup_pop(0);
   wait->reap = forkq__look_due(&wait->look);
 }
@@ -151,7 +147,7 @@ static void add_to(_Atomic uint64_t *counter, uint64_t count) {
 }
 
 void forkq__queue_note_repeated(forkq_queue_t *queue, uint64_t items, uint64_t bytes) {
-  struct forkq__cell *cell = &queue->segment->ledger.cells[queue->channel.cell];
+  struct forkq__cell *cell = forkq__account_cell(&queue->channel.account);
   add_to(&cell->repeated, items);
   add_to(&cell->repeated_bytes, bytes);
 }
@@ -181,9 +177,7 @@ static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source
 }
 
 static bool is_full(forkq_queue_t *queue) {
-  struct forkq__segment *segment = queue->segment;
-  return forkq__feeder_full(&queue->feeder) ||
-         forkq__slots_full(&segment->slots, &segment->ledger);
+  return forkq__feeder_full(&queue->feeder) || forkq__slots_full(&queue->slots);
 }
 
 /* Looks for slots of the dead before it says that the queue is full. */
@@ -256,7 +250,7 @@ static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
 
 /* The slot is gone with the cell if the queue was closed meanwhile. */
 static void take_back(forkq_queue_t *queue) {
-  if (queue->channel.cell != FORKQ__NO_CELL)
+  if (queue->channel.account.cell != FORKQ__NO_CELL)
     forkq__feeder_withdraw(&queue->feeder);
   forkq__source_drop_draft();
 }

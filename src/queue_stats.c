@@ -43,13 +43,12 @@ int forkq_queue_empty(forkq_queue_t *queue) {
 int forkq_queue_full(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
-  struct forkq__segment *segment = queue->segment;
   if (forkq__feeder_full(&queue->feeder))
     return 1;
-  if (!forkq__slots_full(&segment->slots, &segment->ledger))
+  if (!forkq__slots_full(&queue->slots))
     return 0;
   reap_unlocked(queue);
-  return forkq__slots_full(&segment->slots, &segment->ledger);
+  return forkq__slots_full(&queue->slots);
 }
 
 static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) {
@@ -67,12 +66,12 @@ static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) 
 }
 
 static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
-  uint32_t index = queue->channel.cell;
-  if (index == FORKQ__NO_CELL)
+  struct forkq__account *account = &queue->channel.account;
+  if (account->cell == FORKQ__NO_CELL)
     return;
-  struct forkq__cell *cell = &queue->segment->ledger.cells[index];
+  struct forkq__cell *cell = forkq__account_cell(account);
   uint64_t sent_bytes = atomic_load(&cell->sent_bytes);
-  stats->outbox_items = forkq__ledger_held(&queue->segment->ledger, index);
+  stats->outbox_items = forkq__account_held(account);
   stats->outbox_bytes =
       stats->outbox_items > 0 ? atomic_load(&cell->accepted_bytes) - sent_bytes : 0;
 }
@@ -93,6 +92,6 @@ int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
   stats->put_waits = atomic_load(&segment->slots.waits);
   stats->get_waits = atomic_load(&segment->channel.getter_waits);
   stats->recoveries = atomic_load(&ledger->recoveries);
-  stats->lost_items = atomic_load(&ledger->lost);
+  stats->lost_items = forkq__ledger_lost(ledger);
   return 0;
 }

@@ -28,7 +28,7 @@ int forkq_queue_task_done(forkq_queue_t *queue) {
   if (r < 0)
     return r;
   struct forkq__segment *segment = queue->segment;
-  r = forkq__ledger_task_done(&segment->ledger, &queue->channel.liveness);
+  r = forkq__account_task_done(&queue->channel.account);
   if (r == 0 && atomic_load(&segment->joiners) > 0 &&
       forkq__ledger_unfinished(&segment->ledger) == 0)
     forkq__queue_wake_joiners(queue);

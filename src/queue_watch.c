@@ -11,7 +11,7 @@ int forkq__queue_watch_begin(forkq_queue_t *queue) {
   if (r < 0)
     return r;
   forkq__channel_watch_begin(&queue->channel);
-  if (queue->channel.cell != FORKQ__NO_CELL)
+  if (queue->channel.account.cell != FORKQ__NO_CELL)
     forkq__queue_send_own(queue, FORKQ__FOREVER);
   return 0;
 }
@@ -106,7 +106,7 @@ int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
     return r;
   r = poll_set(queue);
   int items = r < 0 ? r : forkq__os_duplicate(r);
-  int room = items < 0 ? items : forkq__os_duplicate(queue->channel.room_fd);
+  int room = items < 0 ? items : forkq__os_duplicate(queue->slots.event_fd);
   forkq__feeder_unlock(&queue->feeder);
   if (room < 0) {
     if (items >= 0)

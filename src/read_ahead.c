@@ -18,9 +18,9 @@ static void accept_packet(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
   /* model: accept_base */
-  FORKQ__STORE(shared->base, FORKQ__LOAD(channel->ledger->taken));
+  FORKQ__STORE(shared->base, FORKQ__LOAD(channel->account.ledger->taken));
   /* model: accept_arrived */
-  FORKQ__STORE(channel->ledger->cells[packet->cell].arrived_seq, packet->seq);
+  FORKQ__STORE(channel->account.ledger->cells[packet->cell].arrived_seq, packet->seq);
   /* model: accept_offset */
   FORKQ__STORE(shared->offset, FORKQ__PACKET_HEAD);
   /* model: accept_read_seq */
@@ -36,7 +36,7 @@ static void accept_packet(struct forkq__channel *channel) {
 static bool acceptable(struct forkq__channel *channel, size_t size) {
   struct forkq__channel_shared *shared = channel->shared;
   return forkq__packet_valid(&shared->packet, size) &&
-         shared->packet.cell < FORKQ__LOAD(channel->ledger->cells_used) &&
+         shared->packet.cell < FORKQ__LOAD(channel->account.ledger->cells_used) &&
          shared->packet.seq > FORKQ__LOAD(shared->read_seq) &&
          shared->packet.seq <=
              FORKQ__LOAD(shared->write_seq); /* or it is not one of ours */
@@ -53,7 +53,7 @@ static uint64_t messages_before(const struct forkq__packet *packet, uint32_t off
 
 /* The counter of what a taker got. */
 static _Atomic uint64_t *got_by(struct forkq__channel *channel, uint32_t taker) {
-  struct forkq__ledger *ledger = channel->ledger;
+  struct forkq__ledger *ledger = channel->account.ledger;
   return taker == DROPPED ? &ledger->dropped : &ledger->cells[taker - 1].got;
 }
 
@@ -78,7 +78,7 @@ static void repair_read(void *arg) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
   uint32_t offset = FORKQ__LOAD(shared->offset);
-  atomic_fetch_add(&channel->ledger->recoveries, 1);
+  atomic_fetch_add(&channel->account.ledger->recoveries, 1);
   /* `raised` may say 1 only where the event is raised; an event too many costs one look. */
   /* model: repair_raised */
   FORKQ__STORE(shared->raised, 0);
@@ -97,7 +97,7 @@ static void repair_read(void *arg) {
   /* model: repair_read_wire */
   FORKQ__STORE(shared->read_wire, wire_after(shared));
   /* model: repair_taken */
-  atomic_store(&channel->ledger->taken,
+  atomic_store(&channel->account.ledger->taken,
                FORKQ__LOAD(shared->base) + messages_before(packet, offset));
   /* model: repair_unread */
   FORKQ__STORE(shared->unread,
@@ -178,7 +178,8 @@ static void consume(struct forkq__channel *channel, uint32_t next, uint32_t fram
   FORKQ__STORE(shared->offset, next);
   if (messages > 0)
     /* model: consume_taken */
-    FORKQ__STORE(channel->ledger->taken, FORKQ__LOAD(channel->ledger->taken) + messages);
+    FORKQ__STORE(channel->account.ledger->taken,
+                 FORKQ__LOAD(channel->account.ledger->taken) + messages);
   /* model: consume_unread */
   FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - frames);
 }
@@ -209,7 +210,7 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
 
 void forkq__ahead_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
                        uint64_t messages) {
-  consume_for(channel, channel->cell + 1, next, frames, messages);
+  consume_for(channel, channel->account.cell + 1, next, frames, messages);
 }
 
 void forkq__ahead_drop(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
@@ -241,9 +242,9 @@ void forkq__channel_unlock_read(struct forkq__channel *channel) {
 }
 
 bool forkq__channel_settle_reads(struct forkq__channel *channel) {
-  uint64_t before = FORKQ__LOAD(channel->ledger->taken);
+  uint64_t before = FORKQ__LOAD(channel->account.ledger->taken);
   if (forkq__lock_try(&channel->shared->read_lock, repair_read, channel) != 0)
     return false;
   forkq__channel_unlock_read(channel);
-  return FORKQ__LOAD(channel->ledger->taken) != before;
+  return FORKQ__LOAD(channel->account.ledger->taken) != before;
 }

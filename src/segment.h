@@ -12,7 +12,7 @@
 
 /* What a process must find in a segment to use it: the same layout of all shared structs. */
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
-#define FORKQ__SEGMENT_LAYOUT 3u
+#define FORKQ__SEGMENT_LAYOUT 4u
 
 #define FORKQ__LIBC_TEXT 32
 #define FORKQ__LOCK_IMAGE 64
@@ -48,7 +48,7 @@ struct forkq__segment {
   alignas(64) _Atomic uint32_t joined_event;
   _Atomic uint32_t joiners;
   struct forkq__look_shared join_look;
-  struct forkq__slots slots;
+  struct forkq__slots_shared slots;
   struct forkq__channel_shared channel;
   struct forkq__ledger ledger;
 };

@@ -17,7 +17,7 @@ _Static_assert(FORKQ__CELLS_MAX < 1 << FORKQ__CELL_BITS, "a cell + 1 fits");
 /* Getters store `taken`, then look for waiters (slots_freed); putters say that they wait, then
  * look at `taken` (slots_wait). So that one of them sees the other, there is a fence between
  * the getter's two, and the putter's are sequentially consistent. */
-uint64_t forkq__slots_gone(struct forkq__ledger *ledger) {
+static uint64_t items_gone(struct forkq__ledger *ledger) {
   return atomic_load(&ledger->taken) + atomic_load(&ledger->returned);
 }
 
@@ -26,9 +26,9 @@ static int64_t difference(uint64_t a, uint64_t b) {
   return (int64_t)((a - b) << FORKQ__CELL_BITS) >> FORKQ__CELL_BITS;
 }
 
-static bool room(const struct forkq__slots *slots, uint64_t count, uint64_t gone) {
+static bool room(const struct forkq__slots *slots, uint64_t count) {
   /* Signed: `gone` may be newer than `count`. */
-  return difference(count, gone) < slots->maxsize;
+  return difference(count, slots->gone) < slots->shared->maxsize;
 }
 
 static void confirm(struct forkq__ledger *ledger, uint64_t word) {
@@ -41,9 +41,14 @@ static void confirm(struct forkq__ledger *ledger, uint64_t word) {
     ;
 }
 
-/* Without `gone` it takes one that there may not be. */
-static bool take_limited(struct forkq__slots *slots, struct forkq__ledger *ledger,
-                         uint32_t index, uint64_t *gone) {
+void forkq__slots_begin(struct forkq__slots *slots) {
+  slots->gone = items_gone(slots->account->ledger);
+}
+
+/* `anyhow`: also one that there is not. */
+static bool take_limited(struct forkq__slots *slots, bool anyhow) {
+  struct forkq__ledger *ledger = slots->account->ledger;
+  uint32_t index = slots->account->cell;
   struct forkq__cell *cell = &ledger->cells[index];
   uint64_t base = atomic_load_explicit(&cell->accepted, memory_order_relaxed);
   /* model: take_try_base */
@@ -53,10 +58,10 @@ static bool take_limited(struct forkq__slots *slots, struct forkq__ledger *ledge
   uint64_t next;
   do {
     uint64_t count = word >> FORKQ__CELL_BITS;
-    if (gone != NULL && !room(slots, count, *gone)) {
+    if (!anyhow && !room(slots, count)) {
       /* model: take_gone */
-      *gone = forkq__slots_gone(ledger);
-      if (!room(slots, count, *gone)) {
+      slots->gone = items_gone(ledger);
+      if (!room(slots, count)) {
         /* model: take_none */
         atomic_store_explicit(&cell->try_count, 0, memory_order_release);
         return false;
@@ -76,104 +81,109 @@ static bool take_limited(struct forkq__slots *slots, struct forkq__ledger *ledge
   return true;
 }
 
-static bool take_unlimited(struct forkq__ledger *ledger, uint32_t cell) {
-  _Atomic uint64_t *accepted = &ledger->cells[cell].accepted;
+static bool take_unlimited(struct forkq__slots *slots) {
+  _Atomic uint64_t *accepted = &forkq__account_cell(slots->account)->accepted;
   uint64_t base = atomic_load_explicit(accepted, memory_order_relaxed);
   atomic_store(accepted, base + 1);
   return true;
 }
 
-bool forkq__slots_try_take(struct forkq__slots *slots, struct forkq__ledger *ledger,
-                           uint32_t cell, uint64_t *gone) {
-  return slots->maxsize > 0 ? take_limited(slots, ledger, cell, gone)
-                            : take_unlimited(ledger, cell);
+bool forkq__slots_try_take(struct forkq__slots *slots) {
+  return slots->shared->maxsize > 0 ? take_limited(slots, false) : take_unlimited(slots);
 }
 
-void forkq__slots_take_over(struct forkq__slots *slots, struct forkq__ledger *ledger,
-                            uint32_t cell) {
-  if (slots->maxsize > 0)
-    (void)take_limited(slots, ledger, cell, NULL);
+void forkq__slots_take_over(struct forkq__slots *slots) {
+  if (slots->shared->maxsize > 0)
+    (void)take_limited(slots, true);
   else
-    (void)take_unlimited(ledger, cell);
+    (void)take_unlimited(slots);
 }
 
-bool forkq__slots_full(struct forkq__slots *slots, struct forkq__ledger *ledger) {
-  if (slots->maxsize <= 0)
+bool forkq__slots_full(struct forkq__slots *slots) {
+  if (slots->shared->maxsize <= 0)
     return false;
-  uint64_t gone = forkq__slots_gone(ledger);
-  return !room(slots, atomic_load(&ledger->word) >> FORKQ__CELL_BITS, gone);
+  struct forkq__ledger *ledger = slots->account->ledger;
+  uint64_t gone = items_gone(ledger);
+  uint64_t count = atomic_load(&ledger->word) >> FORKQ__CELL_BITS;
+  return difference(count, gone) >= slots->shared->maxsize;
 }
 
 /* Awake: whatever wake-up was on its way, here or to somebody who died, is over. A thread that was
  * cancelled may have been woken for a slot that it does not take. */
 static void leave_wait(void *arg) {
-  struct forkq__slots *slots = arg;
+  struct forkq__slots_shared *slots = arg;
   /* model: wait_over */
   atomic_store(&slots->waking, 0);
   /* model: wait_leaves */
   atomic_fetch_sub(&slots->waiters, 1);
 }
 
-void forkq__slots_wait(struct forkq__slots *slots, struct forkq__ledger *ledger,
-                       int64_t deadline) {
+void forkq__slots_wait(struct forkq__slots *slots, int64_t deadline) {
+  struct forkq__slots_shared *shared = slots->shared;
   /* model: wait_event */
-  uint32_t event = atomic_load(&slots->event);
+  uint32_t event = atomic_load(&shared->event);
   /* model: wait_waiters */
-  atomic_fetch_add(&slots->waiters, 1);
-  pthread_cleanup_push(leave_wait, slots);
-  atomic_fetch_add(&slots->waits, 1);
+  atomic_fetch_add(&shared->waiters, 1);
+  pthread_cleanup_push(leave_wait, shared);
+  atomic_fetch_add(&shared->waits, 1);
   /* model: wait_awake */
-  atomic_store(&slots->waking, 0);
-  if (forkq__slots_full(slots, ledger))
+  atomic_store(&shared->waking, 0);
+  if (forkq__slots_full(slots))
     /* model: wait_sleep */
-    (void)forkq__os_futex_wait_cancellable(&slots->event, event, deadline,
+    (void)forkq__os_futex_wait_cancellable(&shared->event, event, deadline,
                                            FORKQ__ANY_BITS);
   pthread_cleanup_pop(1);
 }
 
-void forkq__slots_tell_watchers(struct forkq__slots *slots, int room_fd) {
-  if (atomic_load(&slots->watchers) > 0)
-    forkq__os_event_raise(room_fd);
+void forkq__slots_tell_watchers(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  if (atomic_load(&shared->watchers) > 0)
+    forkq__os_event_raise(slots->event_fd);
 }
 
-void forkq__slots_freed(struct forkq__slots *slots, int room_fd) {
-  if (slots->maxsize <= 0)
+void forkq__slots_freed(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  if (shared->maxsize <= 0)
     return;
   atomic_thread_fence(memory_order_seq_cst);
   /* model: freed_waiters */
-  if (FORKQ__LOAD(slots->waiters) == 0 ||
+  if (FORKQ__LOAD(shared->waiters) == 0 ||
       /* model: freed_waking */
-      atomic_exchange(&slots->waking, 1) != 0)
+      atomic_exchange(&shared->waking, 1) != 0)
     return;
   /* model: freed_event */
-  atomic_fetch_add(&slots->event, 1);
+  atomic_fetch_add(&shared->event, 1);
   /* model: freed_wake */
-  forkq__os_futex_wake(&slots->event, 1);
-  forkq__slots_tell_watchers(slots, room_fd);
+  forkq__os_futex_wake(&shared->event, 1);
+  forkq__slots_tell_watchers(slots);
 }
 
-void forkq__slots_wake_all(struct forkq__slots *slots, int room_fd) {
-  atomic_fetch_add(&slots->event, 1);
-  forkq__os_futex_wake(&slots->event, INT_MAX);
-  forkq__slots_tell_watchers(slots, room_fd);
+void forkq__slots_wake_all(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  atomic_fetch_add(&shared->event, 1);
+  forkq__os_futex_wake(&shared->event, INT_MAX);
+  forkq__slots_tell_watchers(slots);
 }
 
 /* As in wait: whatever wake-up was on its way is over. */
 void forkq__slots_watch_begin(struct forkq__slots *slots) {
-  atomic_fetch_add(&slots->watchers, 1);
-  atomic_fetch_add(&slots->waiters, 1);
-  atomic_fetch_add(&slots->waits, 1);
-  atomic_store(&slots->waking, 0);
+  struct forkq__slots_shared *shared = slots->shared;
+  atomic_fetch_add(&shared->watchers, 1);
+  atomic_fetch_add(&shared->waiters, 1);
+  atomic_fetch_add(&shared->waits, 1);
+  atomic_store(&shared->waking, 0);
 }
 
 /* The event is lowered before the look: what comes free after it raises it again. */
-void forkq__slots_watch_woken(struct forkq__slots *slots, int room_fd) {
-  forkq__os_event_lower(room_fd);
-  atomic_store(&slots->waking, 0);
+void forkq__slots_watch_woken(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  forkq__os_event_lower(slots->event_fd);
+  atomic_store(&shared->waking, 0);
 }
 
 void forkq__slots_watch_end(struct forkq__slots *slots) {
-  atomic_store(&slots->waking, 0);
-  atomic_fetch_sub(&slots->waiters, 1);
-  atomic_fetch_sub(&slots->watchers, 1);
+  struct forkq__slots_shared *shared = slots->shared;
+  atomic_store(&shared->waking, 0);
+  atomic_fetch_sub(&shared->waiters, 1);
+  atomic_fetch_sub(&shared->watchers, 1);
 }

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "channel_helpers.h"
 
+#include "reap.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +20,12 @@ static int fds_before;
 /* ---- setting up -------------------------------------------------------------------- */
 
 uint32_t open_cell(void) {
-  struct forkq__witness witness = forkq__channel_witness(&channel);
-  uint32_t cell = FORKQ__NO_CELL;
-  forkq__liveness_forked(&channel.liveness, false); /* in a child; else it has none */
-  if (forkq__ledger_open(ledger, &channel.liveness, witness, &cell) != 0)
+  forkq__liveness_forked(&channel.account.liveness,
+                         false); /* in a child; else it has none */
+  channel.account.cell = FORKQ__NO_CELL;
+  if (forkq__reap_and_claim(&channel) != 0)
     abort();
-  channel.cell = cell;
-  return cell;
+  return channel.account.cell;
 }
 
 static void set_up(void) {
@@ -38,14 +39,15 @@ static void set_up(void) {
   ck_assert_int_eq(forkq__os_identity(pipe[0], &channel.pipe_identity), 0);
   channel.event_fd = forkq__os_event_create();
   channel.spill.offset = (int64_t)sizeof *segment;
-  forkq__liveness_init(&channel.liveness);
-  channel.liveness.memory_fd = channel.spill.fd;
-  channel.liveness.base = segment;
-  ck_assert_int_eq(forkq__os_identity(channel.spill.fd, &channel.liveness.identity), 0);
+  forkq__account_init(&channel.account);
+  channel.account.liveness.memory_fd = channel.spill.fd;
+  channel.account.liveness.base = segment;
+  ck_assert_int_eq(
+      forkq__os_identity(channel.spill.fd, &channel.account.liveness.identity), 0);
   channel.shared = shared = &segment->channel;
-  channel.ledger = ledger = &segment->ledger;
+  channel.account.ledger = ledger = &segment->ledger;
   channel.max_message = FORKQ_MESSAGE_MAX;
-  channel.spill.identity = channel.liveness.identity;
+  channel.spill.identity = channel.account.liveness.identity;
   channel.pipe_packets = forkq__channel_packets_in(forkq__os_pipe_capacity(pipe[1]));
   channel.process_bit = FORKQ__ANY_BITS;
   open_cell();
@@ -59,7 +61,7 @@ static void tear_down(void) {
     close(channel.read_fd);
   close(channel.write_fd);
   close(channel.event_fd);
-  forkq__liveness_end(&channel.liveness);
+  forkq__liveness_end(&channel.account.liveness);
   close(channel.spill.fd);
   forkq__segment_unmap(segment);
   ck_assert_int_eq(support_open_fds(), fds_before);
@@ -111,7 +113,7 @@ void send_part(uint64_t seed, uint32_t size, int from, int to) {
 }
 
 void send_message(uint64_t seed, uint32_t size) {
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   send_part(seed, size, 0, 1 << 30);
 }
 
@@ -126,7 +128,7 @@ void send_three(uint64_t seed) {
     packet.length = (uint16_t)(packet.length + FORKQ__FRAME_HEAD + 10);
     packet.frames++;
   }
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 3);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 3);
   ck_assert_int_eq(forkq__channel_lock_write(&channel, FORKQ__FOREVER), 0);
   write_packet(&packet);
   forkq__channel_unlock_write(&channel);
@@ -199,8 +201,7 @@ void write_raw(const void *data, size_t size) {
 /* ---- recovery ---------------------------------------------------------------------- */
 
 void reap(void) {
-  struct forkq__witness witness = forkq__channel_witness(&channel);
-  forkq__ledger_reap(ledger, &channel.liveness, channel.cell, witness);
+  forkq__reap(&channel);
 }
 
 uint64_t wire_sent(void) {

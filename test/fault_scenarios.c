@@ -563,7 +563,7 @@ static void die_writing(void *arg) {
   struct forkq__channel *channel = &w->queue->channel;
   msgpack_object object = small(40);
   CHILD_MUST(forkq_queue_put(w->queue, &object, 0) == 0);
-  struct forkq__cell *cell = &channel->ledger->cells[channel->cell];
+  struct forkq__cell *cell = &channel->account.ledger->cells[channel->account.cell];
   while (atomic_load(&cell->sent_wire) == 0)
     usleep(100);
   atomic_store(&channel->shared->write_seq, 2);

@@ -43,7 +43,7 @@ static struct forkq__channel_shared *channel(void) {
   return &queue->segment->channel;
 }
 
-static struct forkq__slots *slots(void) {
+static struct forkq__slots_shared *slots(void) {
   return &queue->segment->slots;
 }
 

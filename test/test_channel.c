@@ -103,7 +103,7 @@ static void write_fragment(uint16_t flags, uint32_t total, uint32_t size) {
   packet.frames = 1;
   packet.flags = flags;
   packet.total = total;
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted,
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted,
                    forkq__packet_messages(&packet));
   ck_assert_int_eq(forkq__channel_write(&channel, &packet), 0);
 }
@@ -128,7 +128,7 @@ START_TEST(garbage_in_a_message_costs_one_error_and_not_the_message) {
   send_part(1, LARGE, 0, 2);
   write_raw("garbage", 7);
   send_part(1, LARGE, 2, 4);
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   send_message(2, 10);
   ck_assert_int_eq(receive(), FORKQ_EBADFRAME);
   assert_receives(1, LARGE);
@@ -150,7 +150,8 @@ END_TEST
 /* It would make all that follow look like packets that came before. */
 START_TEST(a_number_that_was_never_given_is_garbage) {
   struct forkq__buffer *list = packets_of(1, 10);
-  uint32_t size = forkq__packet_finish(&list->packet, channel.cell, UINT64_MAX - 1);
+  uint32_t size =
+      forkq__packet_finish(&list->packet, channel.account.cell, UINT64_MAX - 1);
   write_raw(&list->packet, size);
   free_packets(list);
   send_message(2, 10);
@@ -162,7 +163,7 @@ END_TEST
 
 START_TEST(a_packet_that_comes_twice_is_taken_once) {
   struct forkq__buffer *list = packets_of(1, 10);
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   write_packet(&list->packet);
   write_raw(&list->packet, list->packet.length + FORKQ__PACKET_TAIL);
   free_packets(list);
@@ -236,7 +237,7 @@ END_TEST
 /* The end is counted as an item that is gone: its sender has sent it. */
 START_TEST(a_message_without_its_beginning_is_dropped) {
   for (int from = 1; from <= 3; from++) {
-    atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+    atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
     send_part(1, LARGE, from, 4);
     send_message(2, 10);
     assert_receives(2, 10);
@@ -260,7 +261,7 @@ START_TEST(a_timed_receive_ends_on_time_and_another_process_completes_it) {
   ck_assert_int_ge(took, INT64_C(100000000));
   ck_assert_int_lt(took, INT64_C(3000000000));
   ck_assert_uint_eq(kept_bytes(), 2 * FORKQ__FRAME_MAX);
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   pid_t child = receiver(1, LARGE);
   send_part(1, LARGE, 2, 4);
   ck_assert_int_eq(support_wait(child), 0);
@@ -270,7 +271,7 @@ END_TEST
 
 START_TEST(a_receive_that_does_not_wait_keeps_what_there_is) {
   for (int split = 1; split <= 3; split++) {
-    atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+    atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
     send_part(1, LARGE, 0, split);
     ck_assert_int_eq(receive(), FORKQ__NOTHING);
     ck_assert_int_eq(receive(), FORKQ__NOTHING);
@@ -285,7 +286,7 @@ START_TEST(a_receive_that_does_not_wait_keeps_what_there_is) {
 END_TEST
 
 START_TEST(a_message_may_stop_at_each_of_its_packets) {
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   for (int part = 0; part < 4; part++) {
     ck_assert_int_eq(receive(), FORKQ__NOTHING);
     send_part(1, LARGE, part, part + 1);
@@ -313,11 +314,11 @@ END_TEST
 START_TEST(what_was_kept_is_not_completed_by_a_stranger) {
   send_part(1, LARGE, 0, 2);
   ck_assert_int_eq(receive(), FORKQ__NOTHING);
-  uint32_t own = channel.cell;
-  channel.cell = STRANGER;
+  uint32_t own = channel.account.cell;
+  channel.account.cell = STRANGER;
   atomic_fetch_add(&ledger->cells[own].accepted, 1);
   send_part(1, LARGE, 2, 4);
-  channel.cell = own;
+  channel.account.cell = own;
   send_message(2, 10);
   assert_receives(2, 10);
   assert_empty();
@@ -390,7 +391,7 @@ END_TEST
 
 /* One round with the k-th allocation failing; whether none did. */
 static bool receive_without_memory(long k, bool persistent, uint32_t size) {
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   send_part(1, size, 0, 3);
   support_heap_fail_at(k, persistent);
   int first = receive();

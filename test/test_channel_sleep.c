@@ -46,7 +46,7 @@ START_TEST(a_sleeper_hears_of_what_another_has_read_ahead) {
       packet.length = (uint16_t)(packet.length + FORKQ__FRAME_HEAD + 10);
       packet.frames++;
     }
-    atomic_fetch_add(&ledger->cells[channel.cell].accepted, 2);
+    atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 2);
     write_packet(&packet);
     int r;
     while ((r = receive()) == FORKQ__NOTHING)

@@ -1,6 +1,7 @@
 /* Writing, and what a dead writer had on its way. */
 #define _GNU_SOURCE
 #include "channel_helpers.h"
+#include "reap.h"
 
 #include <errno.h>
 #include <forkq/base.h>
@@ -14,7 +15,7 @@ START_TEST(a_full_pipe_is_no_room_and_changes_nothing) {
   int r, written = 0;
   while ((r = forkq__channel_write(&channel, &list->packet)) == 0)
     written++;
-  const struct forkq__cell *cell = &ledger->cells[channel.cell];
+  const struct forkq__cell *cell = &ledger->cells[channel.account.cell];
   ck_assert_int_eq(r, FORKQ__NO_ROOM);
   ck_assert_int_ge(written, 4);
   ck_assert_int_eq((int)cell->sent, written);
@@ -33,8 +34,8 @@ START_TEST(a_pipe_without_readers_is_epipe) {
   close(channel.read_fd);
   channel.read_fd = -1;
   ck_assert_int_eq(forkq__channel_write(&channel, &list->packet), -EPIPE);
-  ck_assert_uint_eq(ledger->cells[channel.cell].sent, 0);
-  ck_assert_uint_eq(ledger->cells[channel.cell].pending_seq, 0);
+  ck_assert_uint_eq(ledger->cells[channel.account.cell].sent, 0);
+  ck_assert_uint_eq(ledger->cells[channel.account.cell].pending_seq, 0);
   free_packets(list);
 }
 END_TEST
@@ -132,9 +133,8 @@ static void die_writing(int steps) {
 
 /* The dead had put two items and was writing one: that one comes or not, and the books say
  * the same, whether they are made up before it is read or after. */
-static int arrived(uint32_t cell) {
-  struct forkq__witness witness = forkq__channel_witness(&channel);
-  return witness.arrived(witness.arg, cell);
+static enum forkq__verdict verdict(uint32_t cell) {
+  return forkq__channel_try_verdict(&channel, cell);
 }
 
 START_TEST(a_writer_killed_at_any_step_has_sent_or_not) {
@@ -222,12 +222,12 @@ START_TEST(what_a_stopped_writer_hides_is_in_doubt_until_it_goes_on) {
   atomic_store(&flag[0], 0);
   pid_t child = support_fork(hold_write_lock, NULL);
   support_until(&flag[0]);
-  uint32_t dead = channel.cell + 1;
-  ck_assert_int_eq(arrived(dead), -1);
+  uint32_t dead = channel.account.cell + 1;
+  ck_assert_int_eq(verdict(dead), FORKQ__UNKNOWN);
   support_kill_and_wait(child);
-  ck_assert_int_eq(arrived(dead), 1);
+  ck_assert_int_eq(verdict(dead), FORKQ__SENT);
   assert_receives(5, 10);
-  ck_assert_int_eq(arrived(dead), 1);
+  ck_assert_int_eq(verdict(dead), FORKQ__SENT);
   reap();
   assert_empty();
 }
@@ -236,7 +236,7 @@ END_TEST
 static void reap_again_and_again(void *arg) {
   (void)arg;
   for (;;)
-    forkq__channel_reap(&channel);
+    forkq__reap(&channel);
 }
 
 static void repair_nothing(void *arg) {
@@ -262,7 +262,7 @@ START_TEST(a_reap_that_waits_for_a_writer_keeps_the_ledger_from_nobody) {
   ck_assert_int_ge(taken, 75);
   support_kill_and_wait(reaper);
   support_kill_and_wait(writer);
-  forkq__channel_reap(&channel);
+  forkq__reap(&channel);
   assert_receives(5, 10);
   assert_empty();
 }
@@ -273,7 +273,7 @@ START_TEST(what_a_dead_writer_noted_itself_needs_no_lock) {
   atomic_store(&flag[0], 0);
   pid_t child = support_fork(hold_write_lock, NULL);
   support_until(&flag[0]);
-  ck_assert_int_eq(arrived(channel.cell + 1), 1);
+  ck_assert_int_eq(verdict(channel.account.cell + 1), FORKQ__SENT);
   support_kill_and_wait(child);
 }
 END_TEST
@@ -284,7 +284,7 @@ START_TEST(a_packet_that_later_ones_have_passed_will_not_come) {
   send_message(1, 10);
   assert_receives(1, 10);
   write_raw("garbage", 7);
-  ck_assert_int_eq(arrived(channel.cell + 1), 0);
+  ck_assert_int_eq(verdict(channel.account.cell + 1), FORKQ__NOT_SENT);
 }
 END_TEST
 

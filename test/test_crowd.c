@@ -41,22 +41,16 @@ static void until_value(const _Atomic uint32_t *word, uint32_t value) {
 /* Of this process: it stops before it takes a slot; it dies when there is one that it could take. */
 static bool stop_before_take, die_beside_room;
 
-bool __real_forkq__slots_try_take(struct forkq__slots *slots,
-                                  struct forkq__ledger *accounts, uint32_t cell,
-                                  uint64_t *gone);
-bool __wrap_forkq__slots_try_take(struct forkq__slots *slots,
-                                  struct forkq__ledger *accounts, uint32_t cell,
-                                  uint64_t *gone);
-bool __wrap_forkq__slots_try_take(struct forkq__slots *slots,
-                                  struct forkq__ledger *accounts, uint32_t cell,
-                                  uint64_t *gone) {
+bool __real_forkq__slots_try_take(struct forkq__slots *slots);
+bool __wrap_forkq__slots_try_take(struct forkq__slots *slots);
+bool __wrap_forkq__slots_try_take(struct forkq__slots *slots) {
   if (stop_before_take) {
     stop_before_take = false;
     raise(SIGSTOP);
   }
-  if (die_beside_room && !forkq__slots_full(slots, accounts))
+  if (die_beside_room && !forkq__slots_full(slots))
     raise(SIGKILL);
-  return __real_forkq__slots_try_take(slots, accounts, cell, gone);
+  return __real_forkq__slots_try_take(slots);
 }
 
 /* Threads of this process that send what they put. */
@@ -294,7 +288,7 @@ static int put_by(int kind) {
 
 static void put_and_stop(void *arg) {
   CHILD_MUST(put(1, -1) == 0);
-  while (forkq__ledger_held(ledger(), queue->channel.cell) > 0)
+  while (forkq__ledger_held(ledger(), queue->channel.account.cell) > 0)
     usleep(100);
   stop_before_take = true;
   CHILD_MUST(put_by(*(const int *)arg) == FORKQ_ESHUTDOWN);
@@ -373,7 +367,7 @@ static void exit_beside_get(void *arg) {
   pthread_t thread;
   works_at_exit = true;
   CHILD_MUST(pthread_create(&thread, NULL, get_in_thread, arg) == 0);
-  while (queue->channel.cell == FORKQ__NO_CELL)
+  while (queue->channel.account.cell == FORKQ__NO_CELL)
     usleep(100);
   support_until_threads_asleep(1);
   exit(0);
@@ -528,7 +522,7 @@ START_TEST(close_waits_for_both_that_put_into_a_simple_queue) {
   }
   ck_assert_int_eq(drain(), room);
   ck_assert_int_eq(forkq_simple_queue_empty(simple()), 1);
-  ck_assert_uint_eq(ledger()->lost, 0);
+  ck_assert_uint_eq(forkq__ledger_lost(ledger()), 0);
 }
 END_TEST
 

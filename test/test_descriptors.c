@@ -210,7 +210,7 @@ START_TEST(who_was_taken_for_dead_says_so) {
   ck_assert_int_eq(put(1, 0), 0);
   ck_assert_int_eq(put(2, 0), 0);
   ck_assert_int_eq(get(10000), 1);
-  struct forkq__cell *cell = &queue->segment->ledger.cells[queue->channel.cell];
+  struct forkq__cell *cell = &queue->segment->ledger.cells[queue->channel.account.cell];
   uint64_t accepted = cell->accepted, got = cell->got;
   cell->owners++;
   ck_assert_int_eq(put(3, 0), -EBADF);

@@ -1,9 +1,9 @@
 /* The ledger: what each process holds, and what comes back when it dies. */
 #define _GNU_SOURCE
-#include "ledger.h"
 #include "ledger_helpers.h"
 #include "os.h"
 #include "queue_helpers.h"
+#include "reap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,47 +12,92 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The states of a cell, as ledger.c has them. */
-enum { FREE, USED, DEAD, TASKS };
+#define FREE FORKQ__CELL_FREE
+#define USED FORKQ__CELL_USED
+#define DEAD FORKQ__CELL_DEAD
 
+static struct shared {
+  struct forkq__ledger ledger;
+  struct forkq__channel_shared channel;
+} * shared;
 static struct forkq__ledger *ledger;
-static struct forkq__liveness liveness;
+static struct forkq__channel channel; /* over which nothing is sent */
+static struct forkq__account *const account_here = &channel.account;
+static struct forkq__liveness *const liveness = &channel.account.liveness;
 static _Atomic int *flags; /* what children say, and what they wait for */
 
-/* The channel's part: whether the packet that a dead process was writing came. */
-static int verdict;
+/* What the channel says of the dead: whether the packet that such a process was writing came, and
+ * whether what it got is counted. */
+static enum forkq__verdict verdict;
+static bool reads_settled, die_at_verdict;
 
-static int give_verdict(void *arg, uint32_t cell) {
-  support_assert(arg == &verdict);
+static enum forkq__verdict give_verdict(uint32_t cell) {
   support_assert(ledger->cells[cell].pending_seq != 0);
+  if (die_at_verdict)
+    raise(SIGKILL);
   return verdict;
 }
 
-static bool reads_settled(void *arg) {
-  (void)arg;
-  return true;
+enum forkq__verdict __wrap_forkq__channel_verdict(struct forkq__channel *to,
+                                                  uint32_t cell);
+enum forkq__verdict __wrap_forkq__channel_verdict(struct forkq__channel *to,
+                                                  uint32_t cell) {
+  (void)to;
+  return give_verdict(cell);
 }
 
-static const struct forkq__witness witness = { give_verdict, reads_settled, &verdict };
+enum forkq__verdict __wrap_forkq__channel_try_verdict(struct forkq__channel *to,
+                                                      uint32_t cell);
+enum forkq__verdict __wrap_forkq__channel_try_verdict(struct forkq__channel *to,
+                                                      uint32_t cell) {
+  (void)to;
+  return give_verdict(cell);
+}
+
+bool __wrap_forkq__channel_try_settle_reads(struct forkq__channel *to);
+bool __wrap_forkq__channel_try_settle_reads(struct forkq__channel *to) {
+  (void)to;
+  return reads_settled;
+}
 
 static void set_up(void) {
-  ledger = make_memory(&liveness, sizeof *ledger);
+  forkq__account_init(account_here);
+  shared = make_memory(liveness, sizeof *shared);
+  ledger = account_here->ledger = &shared->ledger;
+  channel.shared = &shared->channel;
   ck_assert_int_eq(forkq__ledger_init(ledger), 0);
+  ck_assert_int_eq(forkq__channel_init(channel.shared), 0);
+  reads_settled = true;
   flags = support_shared(16 * sizeof *flags);
 }
 
 static void tear_down(void) {
-  drop_memory(&liveness, sizeof *ledger);
+  drop_memory(liveness, sizeof *shared);
 }
 
 static bool reap(void) {
-  return forkq__ledger_reap(ledger, &liveness, FORKQ__NO_CELL, witness);
+  return forkq__reap(&channel);
 }
 
-/* Of the cell's present owner. */
+/* The cell of this process, if it can have one: else *index is as it was. */
+static int open_cell(uint32_t *index) {
+  int r = forkq__reap_and_claim(&channel);
+  if (r == 0)
+    *index = account_here->cell;
+  return r;
+}
+
+static bool sees_alive(uint32_t index) {
+  return forkq__account_sees_alive(account_here, index);
+}
+
+/* As the cell's owner does. */
 static bool give_back(uint32_t index, uint64_t count) {
-  uint32_t owner = atomic_load(&ledger->cells[index].owners);
-  return forkq__ledger_return(ledger, index, owner, count);
+  if (forkq__ledger_lock(ledger) != 0)
+    return false;
+  forkq__ledger_give_back(ledger, index, count);
+  forkq__ledger_unlock(ledger);
+  return true;
 }
 
 /* ---- children with a cell ---------------------------------------------------------- */
@@ -69,7 +114,7 @@ struct account {
 static void keep_account(void *arg) {
   const struct account *account = arg;
   uint32_t index;
-  CHILD_MUST(forkq__ledger_open(ledger, &liveness, witness, &index) == 0);
+  CHILD_MUST(open_cell(&index) == 0);
   CHILD_MUST(index == account->cell);
   struct forkq__cell *cell = &ledger->cells[index];
   atomic_fetch_add(&cell->accepted, account->accepted);
@@ -95,7 +140,7 @@ START_TEST(each_process_has_a_cell_of_its_own) {
   for (uint32_t i = 0; i < 3; i++)
     children[i] = start((struct account){ .cell = i });
   for (uint32_t i = 0; i < 3; i++)
-    ck_assert(forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, i));
+    ck_assert(sees_alive(i));
   for (uint32_t i = 0; i < 3; i++)
     support_kill_and_wait(children[i]);
 }
@@ -104,10 +149,9 @@ END_TEST
 START_TEST(a_cell_is_used_again_and_again) {
   uint32_t index = 77;
   for (int i = 1; i <= 10000; i++) {
-    support_assert(forkq__ledger_open(ledger, &liveness, witness, &index) == 0 &&
-                   index == 0);
+    support_assert(open_cell(&index) == 0 && index == 0);
     support_assert(ledger->cells[0].owners == (uint32_t)i);
-    forkq__ledger_close(ledger, &liveness, index);
+    forkq__account_close(account_here);
   }
   ck_assert_uint_eq(ledger->cells_used, 1);
 }
@@ -126,12 +170,12 @@ END_TEST
 START_TEST(a_closed_cell_is_no_longer_alive_and_its_items_come_back) {
   pid_t child = start((struct account){ .cell = 0, .accepted = 1 });
   uint32_t index;
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 1);
   ledger->cells[1].accepted = 10;
   ledger->cells[1].sent = 4;
-  forkq__ledger_close(ledger, &liveness, index);
-  ck_assert(!forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 1));
+  forkq__account_close(account_here);
+  ck_assert(!sees_alive(1));
   ck_assert_uint_eq(forkq__ledger_size(ledger), 5);
   ck_assert(!reap());
   support_kill_and_wait(child);
@@ -147,13 +191,12 @@ static void mark_all_used(void) {
 START_TEST(one_process_more_than_cells_is_too_many) {
   uint32_t index = 77;
   mark_all_used();
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index),
-                   FORKQ_ETOOMANY);
+  ck_assert_int_eq(open_cell(&index), FORKQ_ETOOMANY);
   ck_assert_uint_eq(index, 77);
   ledger->cells[FORKQ__CELLS_MAX - 1].state = FREE;
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, FORKQ__CELLS_MAX - 1);
-  forkq__ledger_close(ledger, &liveness, index);
+  forkq__account_close(account_here);
 }
 END_TEST
 
@@ -161,14 +204,14 @@ START_TEST(open_looks_for_the_dead_before_it_gives_up) {
   uint32_t index;
   mark_all_used();
   ledger->cells_used = FORKQ__CELLS_MAX;
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 0);
 }
 END_TEST
 
 static void take_and_stay(void *arg) {
-  CHILD_MUST(forkq__liveness_prepare(&liveness) == 0);
-  CHILD_MUST(forkq__liveness_take(&liveness, *(const uint32_t *)arg) == 0);
+  CHILD_MUST(forkq__liveness_prepare(liveness) == 0);
+  CHILD_MUST(forkq__liveness_take(liveness, *(const uint32_t *)arg) == 0);
   atomic_store(&flags[0], 1);
   pause();
 }
@@ -185,17 +228,17 @@ static pid_t start_to_die_in_claim(uint32_t cell) {
 START_TEST(a_free_cell_whose_life_another_has_is_passed_over) {
   uint32_t index;
   pid_t first = start_to_die_in_claim(0), second = start_to_die_in_claim(1);
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 2);
   ck_assert_uint_eq(ledger->cells_used, 3);
   ck_assert(ledger->cells[0].state == FREE && ledger->cells[1].state == FREE);
-  forkq__ledger_close(ledger, &liveness, index);
+  forkq__account_close(account_here);
   support_kill_and_wait(second);
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 1);
-  forkq__ledger_close(ledger, &liveness, index);
+  forkq__account_close(account_here);
   support_kill_and_wait(first);
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 0);
   ck_assert_uint_eq(ledger->cells_used, 3);
 }
@@ -204,24 +247,24 @@ END_TEST
 /* With task_done a process has two locks, and both or none. */
 static void keep_tasks_only(void *arg) {
   (void)arg;
-  CHILD_MUST(forkq__liveness_prepare(&liveness) == 0);
-  CHILD_MUST(forkq__liveness_take(&liveness, 0) == 0);
-  forkq__liveness_drop(&liveness, 0);
+  CHILD_MUST(forkq__liveness_prepare(liveness) == 0);
+  CHILD_MUST(forkq__liveness_take(liveness, 0) == 0);
+  forkq__liveness_drop(liveness, 0);
   atomic_store(&flags[0], 1);
   pause();
 }
 
 START_TEST(a_free_cell_whose_tasks_another_has_is_passed_over) {
   uint32_t index;
-  liveness.joinable = true;
+  liveness->joinable = true;
   pid_t child = support_fork(keep_tasks_only, NULL);
   support_until(&flags[0]);
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 1);
-  ck_assert(!forkq__liveness_lives(&liveness, 0, 0));
-  forkq__ledger_close(ledger, &liveness, index);
+  ck_assert(!forkq__liveness_lives(liveness, 0, 0));
+  forkq__account_close(account_here);
   support_kill_and_wait(child);
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 0);
 }
 END_TEST
@@ -274,25 +317,25 @@ static bool says_something_else(int error) {
 static void assert_nothing_is_claimed(void) {
   ck_assert_uint_eq(ledger->cells_used, 0);
   ck_assert_uint_eq(ledger->cells[0].state, FREE);
-  ck_assert_int_eq(forkq__os_life_taken(liveness.memory_fd, 0), 0);
-  ck_assert_int_eq(forkq__os_life_taken(liveness.memory_fd, FORKQ__CELLS_MAX), 0);
+  ck_assert_int_eq(forkq__os_life_taken(liveness->memory_fd, 0), 0);
+  ck_assert_int_eq(forkq__os_life_taken(liveness->memory_fd, FORKQ__CELLS_MAX), 0);
 }
 
 /* `spared`: of the two locks the first fails, or the second. */
 START_TEST(why_a_life_cannot_be_had_is_told_as_it_is) {
   uint32_t index = 77;
-  liveness.joinable = true;
+  liveness->joinable = true;
   for (int error = 1; error <= LAST_ERRNO; error++) {
     if (says_something_else(error))
       continue;
     let_fail(F_OFD_SETLK, error, _i, 1);
-    int r = forkq__ledger_open(ledger, &liveness, witness, &index);
+    int r = open_cell(&index);
     fault.error = 0;
     ck_assert_int_eq(r, -error);
     ck_assert_uint_eq(index, 77);
     assert_nothing_is_claimed();
   }
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 0);
 }
 END_TEST
@@ -302,12 +345,11 @@ START_TEST(a_life_that_another_has_is_no_failure) {
   uint32_t index;
   for (int i = 0; i < 2; i++) {
     let_fail(F_OFD_SETLK, errors[i], 0, 2);
-    ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+    ck_assert_int_eq(open_cell(&index), 0);
     ck_assert_uint_eq(index, 2);
-    forkq__ledger_close(ledger, &liveness, index);
+    forkq__account_close(account_here);
     let_fail(F_OFD_SETLK, errors[i], 0, ALWAYS);
-    ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index),
-                     FORKQ_ETOOMANY);
+    ck_assert_int_eq(open_cell(&index), FORKQ_ETOOMANY);
     fault.error = 0;
   }
 }
@@ -316,7 +358,7 @@ END_TEST
 START_TEST(a_signal_in_the_claim_is_no_failure) {
   uint32_t index;
   let_fail(F_OFD_SETLK, EINTR, 0, 3);
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 0);
   ck_assert_int_lt(fault.count, 0);
 }
@@ -395,7 +437,7 @@ END_TEST
 START_TEST(a_zombie_is_dead) {
   pid_t child = start((struct account){ .cell = 0, .accepted = 3 });
   support_kill(child);
-  ck_assert(!forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 0));
+  ck_assert(!sees_alive(0));
   ck_assert(reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
   ck_assert_int_eq(support_wait(child), 128 + SIGKILL);
@@ -405,7 +447,7 @@ END_TEST
 START_TEST(a_stopped_process_lives) {
   pid_t child = start((struct account){ .cell = 0, .accepted = 3 });
   support_stop(child);
-  ck_assert(forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 0));
+  ck_assert(sees_alive(0));
   ck_assert(!reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
   support_kill_and_wait(child);
@@ -415,18 +457,18 @@ END_TEST
 
 START_TEST(one_s_own_cell_lives) {
   uint32_t index;
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ledger->cells[index].accepted = 3;
-  ck_assert(forkq__ledger_alive(ledger, &liveness, index, index));
-  ck_assert(!forkq__ledger_reap(ledger, &liveness, index, witness));
+  ck_assert(sees_alive(index));
+  ck_assert(!reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
 }
 END_TEST
 
 START_TEST(where_the_kernel_cannot_say_nobody_is_dead) {
-  struct forkq__liveness no_file = liveness;
-  no_file.memory_fd = -1;
-  ck_assert(forkq__ledger_alive(ledger, &no_file, FORKQ__NO_CELL, 0));
+  struct forkq__account no_file = *account_here;
+  no_file.liveness.memory_fd = -1;
+  ck_assert(forkq__account_sees_alive(&no_file, 0));
 }
 END_TEST
 
@@ -440,7 +482,7 @@ static void wait_forever(void *arg) {
 static void open_and_fork(void *arg) {
   (void)arg;
   uint32_t index;
-  CHILD_MUST(forkq__ledger_open(ledger, &liveness, witness, &index) == 0);
+  CHILD_MUST(open_cell(&index) == 0);
   atomic_store(&ledger->cells[index].accepted, 4);
   atomic_store(&flags[0], support_fork(wait_forever, NULL));
   for (;;)
@@ -464,9 +506,9 @@ END_TEST
 
 static void close_another_descriptor(void *arg) {
   (void)arg;
-  int other = dup(liveness.memory_fd);
+  int other = dup(liveness->memory_fd);
   uint32_t index;
-  CHILD_MUST(forkq__ledger_open(ledger, &liveness, witness, &index) == 0);
+  CHILD_MUST(open_cell(&index) == 0);
   close(other);
   atomic_store(&flags[0], 1);
   for (;;)
@@ -476,9 +518,9 @@ static void close_another_descriptor(void *arg) {
 START_TEST(a_close_of_another_descriptor_of_the_file_changes_nothing) {
   pid_t child = support_fork(close_another_descriptor, NULL);
   support_until(&flags[0]);
-  ck_assert(forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 0));
+  ck_assert(sees_alive(0));
   support_kill_and_wait(child);
-  ck_assert(!forkq__ledger_alive(ledger, &liveness, FORKQ__NO_CELL, 0));
+  ck_assert(!sees_alive(0));
 }
 END_TEST
 
@@ -501,7 +543,7 @@ static struct forkq__cell *dead_in_write(void) {
 
 START_TEST(a_pending_packet_that_arrived_was_sent) {
   struct forkq__cell *cell = dead_in_write();
-  verdict = 1;
+  verdict = FORKQ__SENT;
   ck_assert(reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
   ck_assert(cell->sent == 7 && cell->sent_wire == 1300 && cell->pending_seq == 0);
@@ -511,7 +553,7 @@ END_TEST
 
 START_TEST(a_pending_packet_that_cannot_come_was_not_sent) {
   struct forkq__cell *cell = dead_in_write();
-  verdict = 0;
+  verdict = FORKQ__NOT_SENT;
   ck_assert(reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 4);
   ck_assert(cell->sent == 4 && cell->sent_wire == 1000 && cell->pending_seq == 0);
@@ -521,13 +563,13 @@ END_TEST
 
 START_TEST(a_pending_packet_in_doubt_is_waited_for_the_rest_is_not) {
   struct forkq__cell *cell = dead_in_write();
-  verdict = -1;
+  verdict = FORKQ__UNKNOWN;
   ck_assert(reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
   ck_assert_uint_eq(cell->state, DEAD);
   ck_assert(!reap());
   ck_assert_uint_eq(cell->state, DEAD);
-  verdict = 1;
+  verdict = FORKQ__SENT;
   ck_assert(!reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
   ck_assert_uint_eq(cell->state, FREE);
@@ -536,10 +578,10 @@ END_TEST
 
 START_TEST(what_was_in_doubt_comes_back_when_it_cannot_come) {
   struct forkq__cell *cell = dead_in_write();
-  verdict = -1;
+  verdict = FORKQ__UNKNOWN;
   reap();
   ck_assert_uint_eq(cell->state, DEAD);
-  verdict = 0;
+  verdict = FORKQ__NOT_SENT;
   ck_assert(reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 4);
   ck_assert_uint_eq(cell->state, FREE);
@@ -548,13 +590,13 @@ END_TEST
 
 START_TEST(a_cell_in_doubt_is_not_used_again) {
   dead_in_write();
-  verdict = -1;
+  verdict = FORKQ__UNKNOWN;
   uint32_t index;
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 1);
-  forkq__ledger_close(ledger, &liveness, index);
-  verdict = 0;
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &index), 0);
+  forkq__account_close(account_here);
+  verdict = FORKQ__NOT_SENT;
+  ck_assert_int_eq(open_cell(&index), 0);
   ck_assert_uint_eq(index, 0);
 }
 END_TEST
@@ -564,7 +606,7 @@ START_TEST(a_pending_packet_that_was_counted_is_counted_once) {
   struct forkq__cell *cell = dead_in_write();
   cell->sent = 7;
   cell->sent_wire = 1300;
-  verdict = 1;
+  verdict = FORKQ__SENT;
   ck_assert(reap());
   ck_assert_uint_eq(forkq__ledger_size(ledger), 7);
   ck_assert(cell->sent == 7 && cell->sent_wire == 1300);
@@ -669,17 +711,10 @@ START_TEST(a_return_that_was_cut_in_two_is_completed) {
 }
 END_TEST
 
-static int die(void *arg, uint32_t cell) {
-  (void)arg;
-  (void)cell;
-  raise(SIGKILL);
-  return 0;
-}
-
 static void reap_and_die(void *arg) {
   (void)arg;
-  forkq__ledger_reap(ledger, &liveness, FORKQ__NO_CELL,
-                     (struct forkq__witness){ die, reads_settled, NULL });
+  die_at_verdict = true;
+  reap();
 }
 
 START_TEST(a_reaper_s_death_leaves_the_reaping_to_the_next) {
@@ -700,8 +735,8 @@ static void hold_lock(void *arg) {
 
 /* Whoever calls has a lock of its process, or a deadline. */
 START_TEST(nobody_waits_for_a_stopped_owner_of_the_lock) {
-  uint32_t mine, other;
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &mine), 0);
+  uint32_t mine;
+  ck_assert_int_eq(open_cell(&mine), 0);
   ledger->cells[mine].accepted = 5;
   atomic_store(&flags[0], 0);
   pid_t child = support_fork(hold_lock, NULL);
@@ -709,11 +744,15 @@ START_TEST(nobody_waits_for_a_stopped_owner_of_the_lock) {
   support_stop(child);
   ck_assert(!reap());
   ck_assert(!give_back(mine, 1));
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &other),
-                   FORKQ_TIMEDOUT);
+  struct forkq__channel another = channel;
+  forkq__account_init(&another.account);
+  another.account.liveness.memory_fd = liveness->memory_fd;
+  another.account.liveness.identity = liveness->identity;
+  ck_assert_int_eq(forkq__reap_and_claim(&another), FORKQ_TIMEDOUT);
+  forkq__liveness_end(&another.account.liveness);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 5);
   /* What close could not do is left to those who find its life dropped. */
-  forkq__ledger_close(ledger, &liveness, mine);
+  forkq__account_close(account_here);
   ck_assert_uint_eq(ledger->cells[mine].state, USED);
   support_kill_and_wait(child);
   ck_assert(reap());
@@ -798,8 +837,7 @@ static int inherit_since(uint64_t due, uint64_t returned) {
     .cell = 0, .owner = ledger->cells[0].owners, .due = due, .returned = returned
   };
   taken_over = UINT64_MAX;
-  return forkq__ledger_take_over(ledger, &liveness, &estate, witness, note_count,
-                                 &taken_over);
+  return forkq__reap_take_over(&channel, &estate, note_count, &taken_over);
 }
 
 static int inherit(uint64_t due) {
@@ -824,7 +862,7 @@ START_TEST(what_the_dead_had_not_sent_is_taken_over_once) {
   ck_assert_uint_eq(taken_over, 3);
   ck_assert_uint_eq(ledger->cells[0].returned, 3);
   ck_assert_uint_eq(ledger->returned, 3);
-  ck_assert_uint_eq(ledger->lost, 0);
+  ck_assert_uint_eq(forkq__ledger_lost(ledger), 0);
   ck_assert_uint_eq(ledger->cells[0].state, FREE);
   ck_assert_int_eq(inherit(5), FORKQ__NOTHING);
   ck_assert_uint_eq(taken_over, UINT64_MAX);
@@ -839,7 +877,7 @@ START_TEST(what_is_not_due_is_lost) {
   ck_assert_int_eq(inherit(5), 0);
   ck_assert_uint_eq(taken_over, 3);
   ck_assert_uint_eq(ledger->returned, 7);
-  ck_assert_uint_eq(ledger->lost, 4);
+  ck_assert_uint_eq(forkq__ledger_lost(ledger), 4);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
 }
 END_TEST
@@ -852,7 +890,7 @@ START_TEST(what_was_sent_is_not_taken_over) {
   /* The rest is whoever's who reaps. */
   ck_assert_uint_eq(ledger->cells[0].state, USED);
   ck_assert(reap());
-  ck_assert_uint_eq(ledger->lost, 2);
+  ck_assert_uint_eq(forkq__ledger_lost(ledger), 2);
 }
 END_TEST
 
@@ -860,10 +898,10 @@ START_TEST(what_is_in_doubt_is_not_taken_over_before_it_is_known) {
   static const uint64_t counts[] = { 6, 3 }; /* it had not been sent; it had */
   for (int sent = 0; sent < 2; sent++) {
     dead_in_write();
-    verdict = -1;
+    verdict = FORKQ__UNKNOWN;
     ck_assert_int_eq(inherit(10), FORKQ__BUSY);
     ck_assert_uint_eq(taken_over, UINT64_MAX);
-    verdict = sent;
+    verdict = sent ? FORKQ__SENT : FORKQ__NOT_SENT;
     ck_assert_int_eq(inherit(10), 0);
     ck_assert_uint_eq(taken_over, counts[sent]);
     ck_assert_uint_eq(ledger->cells[0].state, FREE);
@@ -876,10 +914,10 @@ END_TEST
 /* The packet in doubt was the last that was due. */
 START_TEST(what_proves_to_be_sent_is_not_taken_over) {
   dead_in_write();
-  verdict = 1;
+  verdict = FORKQ__SENT;
   ck_assert_int_eq(inherit(7), FORKQ__NOTHING);
   ck_assert_uint_eq(taken_over, UINT64_MAX);
-  ck_assert_uint_eq(ledger->lost, 3);
+  ck_assert_uint_eq(forkq__ledger_lost(ledger), 3);
   ck_assert_uint_eq(ledger->cells[0].state, FREE);
 }
 END_TEST
@@ -894,7 +932,7 @@ START_TEST(the_slot_at_the_death_is_not_taken_over) {
   ck_assert_int_eq(inherit(5), 0);
   ck_assert_uint_eq(taken_over, 3);
   ck_assert_uint_eq(cell->accepted, 6);
-  ck_assert_uint_eq(ledger->lost, 1);
+  ck_assert_uint_eq(forkq__ledger_lost(ledger), 1);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
 }
 END_TEST
@@ -904,8 +942,7 @@ START_TEST(another_owner_s_is_not_taken_over) {
   struct forkq__estate estate = { .cell = 0, .owner = 1, .due = 5 };
   ledger->cells[0].owners = 2;
   taken_over = UINT64_MAX;
-  ck_assert_int_eq(forkq__ledger_take_over(ledger, &liveness, &estate, witness,
-                                           note_count, &taken_over),
+  ck_assert_int_eq(forkq__reap_take_over(&channel, &estate, note_count, &taken_over),
                    FORKQ__NOTHING);
   ck_assert_uint_eq(taken_over, UINT64_MAX);
   ck_assert_uint_eq(ledger->cells[0].returned, 0);
@@ -924,10 +961,10 @@ END_TEST
 /* They have given back all but what was in doubt. */
 START_TEST(what_others_have_begun_to_give_back_is_not_taken_over) {
   dead_in_write();
-  verdict = -1;
+  verdict = FORKQ__UNKNOWN;
   ck_assert(reap());
   ck_assert_uint_eq(ledger->cells[0].state, DEAD);
-  verdict = 1;
+  verdict = FORKQ__SENT;
   ck_assert_int_eq(inherit(10), FORKQ__NOTHING);
   ck_assert_uint_eq(taken_over, UINT64_MAX);
   reap();
@@ -935,20 +972,13 @@ START_TEST(what_others_have_begun_to_give_back_is_not_taken_over) {
 }
 END_TEST
 
-static bool reads_not_settled(void *arg) {
-  (void)arg;
-  return false;
-}
-
 /* The account stays open for what the dead may have been getting. */
 START_TEST(of_two_heirs_one_takes_over) {
-  const struct forkq__witness unsure = { give_verdict, reads_not_settled, &verdict };
+  reads_settled = false;
   support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
   struct forkq__estate estate = { .cell = 0, .owner = 1, .due = 5 };
   taken_over = UINT64_MAX;
-  ck_assert_int_eq(forkq__ledger_take_over(ledger, &liveness, &estate, unsure, note_count,
-                                           &taken_over),
-                   0);
+  ck_assert_int_eq(forkq__reap_take_over(&channel, &estate, note_count, &taken_over), 0);
   ck_assert_uint_eq(ledger->cells[0].state, DEAD);
   ck_assert_int_eq(inherit(5), FORKQ__NOTHING);
   ck_assert_uint_eq(taken_over, UINT64_MAX);
@@ -999,11 +1029,10 @@ static void inherit_and_die(void *arg) {
   (void)arg;
   uint32_t index;
   struct forkq__estate estate = { .cell = 0, .owner = 1, .due = 5 };
-  liveness.spared = 0;
-  CHILD_MUST(forkq__ledger_open(ledger, &liveness, witness, &index) == 0);
+  liveness->spared = 0;
+  CHILD_MUST(open_cell(&index) == 0);
   CHILD_MUST(index == 1);
-  (void)forkq__ledger_take_over(ledger, &liveness, &estate, witness, accept_and_die,
-                                &index);
+  (void)forkq__reap_take_over(&channel, &estate, accept_and_die, &index);
 }
 
 /* Both the slots of the dead and those of its heir are given back. */

@@ -5,6 +5,7 @@
 
 #include "channel_helpers.h"
 #include "queue_helpers.h"
+#include "reap.h"
 #include "refuse.h"
 
 #include <errno.h>
@@ -207,7 +208,7 @@ static bool pipe_is_large_enough(void) {
 }
 
 static void send_beginning(int packets) {
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   send_part(1, PACKETS_SIZE, 0, packets);
 }
 
@@ -311,7 +312,7 @@ static void put_without_memory(void *arg) {
 
 static void put_with_memory(void *arg) {
   (void)arg;
-  CHILD_MUST(put(8, 0) == 0 && queue->channel.cell == 1);
+  CHILD_MUST(put(8, 0) == 0 && queue->channel.account.cell == 1);
   forkq_queue_destroy(queue);
 }
 
@@ -387,36 +388,22 @@ START_TEST(a_new_queue_holds_no_memory_for_cells) {
 }
 END_TEST
 
-static int not_known(void *arg, uint32_t cell) {
-  (void)arg;
-  (void)cell;
-  return -1;
-}
-
-static bool settled(void *arg) {
-  (void)arg;
-  return true;
-}
-
 /* Each has a descriptor. */
 #define OWNERS 100
 
 START_TEST(each_page_of_cells_comes_with_the_first_that_is_on_it) {
-  static struct forkq__liveness owners[OWNERS];
-  struct forkq__witness witness = { not_known, settled, NULL };
-  struct forkq__segment *segment = queue->segment;
+  static struct forkq__channel owners[OWNERS];
   for (uint32_t i = 0; i < OWNERS; i++) {
-    uint32_t cell;
-    owners[i] = queue->channel.liveness;
-    ck_assert_int_eq(forkq__ledger_open(&segment->ledger, &owners[i], witness, &cell), 0);
-    ck_assert_uint_eq(cell, i);
+    owners[i] = queue->channel;
+    ck_assert_int_eq(forkq__reap_and_claim(&owners[i]), 0);
+    ck_assert_uint_eq(owners[i].account.cell, i);
     if (comes_in_pages())
       ck_assert_int_eq(held_by_queue(),
                        in_pages(CELLS + (i + 1) * (int64_t)sizeof(struct forkq__cell)));
   }
   ck_assert_int_ge(OWNERS * (int64_t)sizeof(struct forkq__cell), 4 * 4096);
   for (uint32_t i = 0; i < OWNERS; i++)
-    forkq__ledger_close(&segment->ledger, &owners[i], i);
+    forkq__account_close(&owners[i].account);
 }
 END_TEST
 
@@ -564,7 +551,7 @@ static void drop(int steps) {
 }
 
 static void keep_a_part(void) {
-  atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+  atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   send_part(1, LARGE, 0, 3);
   ck_assert_int_eq(receive(), FORKQ__NOTHING);
   ck_assert_uint_ne(shared->partial.cell, 0);

@@ -765,7 +765,7 @@ static void hoard(void *arg) {
   CHILD_MUST(put_bin(HUGE, 0) == 0);
   while (put(1, 0) == 0)
     ;
-  CHILD_MUST(queue->channel.liveness.fd < 0); /* the lock is the process's */
+  CHILD_MUST(queue->channel.account.liveness.fd < 0); /* the lock is the process's */
   atomic_store(flag, 1);
   for (;;)
     pause();
@@ -797,7 +797,7 @@ END_TEST
 static void get_and_wait(void *arg) {
   (void)arg;
   CHILD_MUST(get(PATIENCE_MS) == 7);
-  CHILD_MUST(queue->channel.liveness.tasks.fd < 0);
+  CHILD_MUST(queue->channel.account.liveness.tasks.fd < 0);
   atomic_store(flag, 1);
   for (;;)
     pause();

@@ -282,28 +282,19 @@ END_TEST
 /* So often it cannot be known yet what the dead parent has sent: others have the pipe's locks. */
 static _Atomic int unknown;
 
-int __real_forkq__ledger_take_over(struct forkq__ledger *ledger,
-                                   const struct forkq__liveness *liveness,
-                                   const struct forkq__estate *estate,
-                                   struct forkq__witness witness,
-                                   void (*take_over)(void *arg, uint64_t count),
-                                   void *arg);
-int __wrap_forkq__ledger_take_over(struct forkq__ledger *ledger,
-                                   const struct forkq__liveness *liveness,
-                                   const struct forkq__estate *estate,
-                                   struct forkq__witness witness,
-                                   void (*take_over)(void *arg, uint64_t count),
-                                   void *arg);
-int __wrap_forkq__ledger_take_over(struct forkq__ledger *ledger,
-                                   const struct forkq__liveness *liveness,
-                                   const struct forkq__estate *estate,
-                                   struct forkq__witness witness,
-                                   void (*take_over)(void *arg, uint64_t count),
-                                   void *arg) {
+int __real_forkq__reap_take_over(struct forkq__channel *channel,
+                                 const struct forkq__estate *estate,
+                                 void (*take_over)(void *arg, uint64_t count), void *arg);
+int __wrap_forkq__reap_take_over(struct forkq__channel *channel,
+                                 const struct forkq__estate *estate,
+                                 void (*take_over)(void *arg, uint64_t count), void *arg);
+int __wrap_forkq__reap_take_over(struct forkq__channel *channel,
+                                 const struct forkq__estate *estate,
+                                 void (*take_over)(void *arg, uint64_t count),
+                                 void *arg) {
   return atomic_load(&unknown) > 0 && atomic_fetch_sub(&unknown, 1) > 0
              ? FORKQ__BUSY
-             : __real_forkq__ledger_take_over(ledger, liveness, estate, witness,
-                                              take_over, arg);
+             : __real_forkq__reap_take_over(channel, estate, take_over, arg);
 }
 
 static void close_as_heir(pid_t parent) {

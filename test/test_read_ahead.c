@@ -171,7 +171,7 @@ static void load_append_and_take(int steps) {
 START_TEST(a_reader_killed_behind_an_append_is_carried_on_by_the_next) {
   for (int part = 1; part <= 3; part++) {
     for (int steps = 0; steps <= 4; steps++) {
-      atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+      atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
       send_part(1, LARGE, 0, part);
       ck_assert_int_eq(receive(), FORKQ__NOTHING);
       send_part(1, LARGE, part, 4);
@@ -186,7 +186,7 @@ END_TEST
 /* It has taken the end, and was killed before it could drop what had been kept. */
 START_TEST(what_a_killed_reader_kept_does_not_come_again) {
   for (int large = 0; large <= 1; large++) {
-    atomic_fetch_add(&ledger->cells[channel.cell].accepted, 1);
+    atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
     send_part(1, LARGE, 0, 3);
     ck_assert_int_eq(receive(), FORKQ__NOTHING);
     send_part(1, LARGE, 3, 4);

@@ -4,6 +4,7 @@
 #include "os.h"
 #include "queue.h"
 #include "queue_helpers.h"
+#include "reap.h"
 #include "slots.h"
 
 #include <errno.h>
@@ -15,40 +16,31 @@
 #define FIRST_LOOK_MS 20
 
 static struct shared {
-  struct forkq__slots slots;
+  struct forkq__slots_shared slots;
   struct forkq__ledger ledger;
+  struct forkq__channel_shared channel;
   _Atomic int flag;
   _Atomic int ready;
   _Atomic int stop;
   _Atomic uint64_t took[TAKERS];
 } * shared;
-static struct forkq__slots *slots;
+static struct forkq__slots_shared *slots;
 static struct forkq__ledger *ledger;
-static struct forkq__liveness liveness;
-
-/* Nothing is ever sent here. */
-static int never_arrived(void *arg, uint32_t cell) {
-  (void)arg;
-  (void)cell;
-  return 0;
-}
-
-static bool reads_settled(void *arg) {
-  (void)arg;
-  return true;
-}
-
-static const struct forkq__witness witness = { never_arrived, reads_settled, NULL };
+static struct forkq__channel channel; /* over which nothing is sent */
+static struct forkq__slots here = { .account = &channel.account, .event_fd = -1 };
 
 static void set_up(void) {
-  shared = make_memory(&liveness, sizeof *shared);
-  slots = &shared->slots;
-  ledger = &shared->ledger;
+  forkq__account_init(&channel.account);
+  shared = make_memory(&channel.account.liveness, sizeof *shared);
+  slots = here.shared = &shared->slots;
+  ledger = channel.account.ledger = &shared->ledger;
+  channel.shared = &shared->channel;
   ck_assert_int_eq(forkq__ledger_init(ledger), 0);
+  ck_assert_int_eq(forkq__channel_init(channel.shared), 0);
 }
 
 static void tear_down(void) {
-  drop_memory(&liveness, sizeof *shared);
+  drop_memory(&channel.account.liveness, sizeof *shared);
 }
 
 static uint64_t count(void) {
@@ -64,20 +56,20 @@ static uint64_t sum_of_accepted(void) {
 
 /* This process's cell; its items leave by release. */
 static uint32_t own;
-static uint64_t gone;
 
 static void open_own(void) {
-  ck_assert_int_eq(forkq__ledger_open(ledger, &liveness, witness, &own), 0);
-  gone = 0;
+  ck_assert_int_eq(forkq__reap_and_claim(&channel), 0);
+  own = channel.account.cell;
+  here.gone = 0;
 }
 
 static bool take(void) {
-  return forkq__slots_try_take(slots, ledger, own, &gone);
+  return forkq__slots_try_take(&here);
 }
 
 static void release(uint64_t items) {
   atomic_fetch_add(&ledger->taken, items);
-  forkq__slots_freed(slots, -1);
+  forkq__slots_freed(&here);
 }
 
 /* ---- counting ---------------------------------------------------------------------- */
@@ -87,10 +79,10 @@ START_TEST(take_fails_when_full) {
   for (int64_t maxsize = 1; maxsize <= 100; maxsize += 11) {
     slots->maxsize = maxsize;
     for (int64_t i = 0; i < maxsize; i++) {
-      ck_assert(!forkq__slots_full(slots, ledger));
+      ck_assert(!forkq__slots_full(&here));
       ck_assert(take());
     }
-    ck_assert(forkq__slots_full(slots, ledger));
+    ck_assert(forkq__slots_full(&here));
     ck_assert(!take());
     ck_assert(!take());
     ck_assert_int_eq((int64_t)forkq__ledger_size(ledger), maxsize);
@@ -106,7 +98,7 @@ START_TEST(one_that_leaves_makes_room_for_one) {
     ;
   for (int i = 0; i < 1000; i++) {
     release(1);
-    support_assert(!forkq__slots_full(slots, ledger));
+    support_assert(!forkq__slots_full(&here));
     support_assert(take());
     support_assert(!take());
   }
@@ -117,7 +109,7 @@ START_TEST(one_that_is_returned_makes_room_as_well) {
   open_own();
   slots->maxsize = 2;
   ck_assert(take() && take() && !take());
-  ck_assert(forkq__ledger_return(ledger, own, ledger->cells[own].owners, 1));
+  ck_assert(forkq__account_return(&channel.account, 1));
   ck_assert(take() && !take());
 }
 END_TEST
@@ -126,7 +118,7 @@ START_TEST(without_a_limit_there_is_always_room) {
   open_own();
   slots->maxsize = 0;
   for (int i = 0; i < 100000; i++)
-    support_assert(take() && !forkq__slots_full(slots, ledger));
+    support_assert(take() && !forkq__slots_full(&here));
   ck_assert_uint_eq(forkq__ledger_size(ledger), 100000);
 }
 END_TEST
@@ -137,10 +129,11 @@ START_TEST(an_old_memory_of_what_left_costs_no_slot) {
   slots->maxsize = 2;
   ck_assert(take() && take() && !take());
   release(2);
-  uint64_t fresh = 0;
-  ck_assert(forkq__slots_try_take(slots, ledger, own, &fresh));
+  struct forkq__slots fresh = here;
+  fresh.gone = 0;
+  ck_assert(forkq__slots_try_take(&fresh));
   ck_assert(take() && !take());
-  ck_assert(!forkq__slots_try_take(slots, ledger, own, &fresh));
+  ck_assert(!forkq__slots_try_take(&fresh));
 }
 END_TEST
 
@@ -150,13 +143,13 @@ START_TEST(the_count_may_run_over_the_end_of_its_word) {
   slots->maxsize = 4;
   ledger->word = (most - 5) << FORKQ__CELL_BITS | (own + 1);
   ledger->cells[own].accepted = most - 5;
-  ledger->taken = gone = most - 5;
+  ledger->taken = here.gone = most - 5;
   for (int i = 0; i < 20; i++) {
     int taken = 0;
     while (take())
       taken++;
     ck_assert_int_eq(taken, i == 0 ? 4 : 3);
-    ck_assert(forkq__slots_full(slots, ledger));
+    ck_assert(forkq__slots_full(&here));
     release(3);
   }
 }
@@ -169,13 +162,13 @@ START_TEST(a_slot_is_taken_over_whether_there_is_one_or_not) {
   open_own();
   slots->maxsize = 2;
   ck_assert(take() && take() && !take());
-  forkq__slots_take_over(slots, ledger, own);
+  forkq__slots_take_over(&here);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
   ck_assert_uint_eq(count(), 3);
   ck_assert_uint_eq(sum_of_accepted(), 3);
-  ck_assert(forkq__ledger_return(ledger, own, ledger->cells[own].owners, 1));
+  ck_assert(forkq__account_return(&channel.account, 1));
   ck_assert_uint_eq(forkq__ledger_size(ledger), 2);
-  ck_assert(!take() && forkq__slots_full(slots, ledger));
+  ck_assert(!take() && forkq__slots_full(&here));
   release(1);
   ck_assert(take() && !take());
 }
@@ -184,7 +177,7 @@ END_TEST
 START_TEST(a_slot_of_a_queue_without_a_limit_is_taken_over) {
   open_own();
   slots->maxsize = 0;
-  forkq__slots_take_over(slots, ledger, own);
+  forkq__slots_take_over(&here);
   ck_assert_uint_eq(ledger->cells[own].accepted, 1);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 1);
   ck_assert_uint_eq(ledger->word, 0);
@@ -198,7 +191,7 @@ START_TEST(a_slot_that_is_taken_over_confirms_the_one_before) {
   ledger->cells_used = 4;
   ledger->word = UINT64_C(7) << FORKQ__CELL_BITS | (3 + 1);
   ledger->taken = 7;
-  forkq__slots_take_over(slots, ledger, own);
+  forkq__slots_take_over(&here);
   ck_assert_uint_eq(ledger->cells[3].confirmed, 7);
   ck_assert_uint_eq(ledger->word, UINT64_C(8) << FORKQ__CELL_BITS | (own + 1));
   ck_assert_uint_eq(ledger->cells[own].try_count, 0);
@@ -209,22 +202,23 @@ END_TEST
 
 /* On a slow machine who holds the ledger's lock may not run for longer than it is waited for. */
 static uint32_t open_cell(void) {
-  uint32_t cell;
   int r;
+  forkq__liveness_forked(&channel.account.liveness, false);
+  channel.account.cell = FORKQ__NO_CELL;
+  here.gone = 0;
   do
-    r = forkq__ledger_open(ledger, &liveness, witness, &cell);
+    r = forkq__reap_and_claim(&channel);
   while (r == FORKQ_TIMEDOUT);
   CHILD_MUST(r == 0);
   atomic_fetch_add(&shared->ready, 1);
-  return cell;
+  return channel.account.cell;
 }
 
 static void take_until_full(void *arg) {
   _Atomic uint64_t *took = arg;
-  uint64_t my_gone = 0;
-  uint32_t cell = open_cell();
+  open_cell();
   support_until(&shared->flag);
-  while (forkq__slots_try_take(slots, ledger, cell, &my_gone))
+  while (forkq__slots_try_take(&here))
     atomic_fetch_add(took, 1);
   support_until(&shared->stop); /* its items are its own for as long as it lives */
 }
@@ -241,7 +235,7 @@ START_TEST(concurrent_takers_get_maxsize_together) {
   pid_t children[TAKERS];
   slots->maxsize = 100000;
   start_takers(children, take_until_full);
-  while (!forkq__slots_full(slots, ledger))
+  while (!forkq__slots_full(&here))
     usleep(100);
   atomic_store(&shared->stop, 1);
   uint64_t sum = 0;
@@ -257,10 +251,10 @@ END_TEST
 
 static void take_over_many(void *arg) {
   (void)arg;
-  uint32_t cell = open_cell();
+  open_cell();
   support_until(&shared->flag);
   for (int i = 0; i < 20000; i++)
-    forkq__slots_take_over(slots, ledger, cell);
+    forkq__slots_take_over(&here);
   support_until(&shared->stop);
 }
 
@@ -277,11 +271,10 @@ START_TEST(concurrent_heirs_take_each_what_it_takes) {
 END_TEST
 
 static void take_until_stopped(void *arg) {
-  uint64_t my_gone = 0;
   (void)arg;
   uint32_t cell = open_cell();
   while (!atomic_load(&shared->stop))
-    if (forkq__slots_try_take(slots, ledger, cell, &my_gone))
+    if (forkq__slots_try_take(&here))
       atomic_fetch_add(&ledger->cells[cell].sent, 1); /* it is the getter's now */
 }
 
@@ -331,7 +324,7 @@ START_TEST(a_take_that_was_cut_off_is_counted_or_not_but_nothing_between) {
     drain(100);
     support_kill_and_wait(children[1]);
     drain(1);
-    forkq__ledger_reap(ledger, &liveness, FORKQ__NO_CELL, witness);
+    forkq__reap(&channel);
     uint64_t accepted = sum_of_accepted();
     support_assert(accepted == count());
     /* A take whose item was not yet "sent" has come back, so all that is there is counted. */
@@ -341,11 +334,10 @@ START_TEST(a_take_that_was_cut_off_is_counted_or_not_but_nothing_between) {
 END_TEST
 
 static void take_three_and_wait(void *arg) {
-  uint64_t my_gone = 0;
   (void)arg;
-  uint32_t cell = open_cell();
+  open_cell();
   for (int i = 0; i < 3; i++)
-    CHILD_MUST(forkq__slots_try_take(slots, ledger, cell, &my_gone));
+    CHILD_MUST(forkq__slots_try_take(&here));
   atomic_store(&shared->flag, 1);
   for (;;)
     pause();
@@ -361,7 +353,7 @@ START_TEST(slots_of_the_killed_come_back_exactly) {
     support_assert(take() && take() && !take());
     support_kill_and_wait(child);
     support_assert(!take());
-    support_assert(forkq__ledger_reap(ledger, &liveness, own, witness));
+    support_assert(forkq__reap(&channel));
     support_assert(take() && take() && take() && !take());
     release(5);
   }
@@ -377,9 +369,9 @@ static void have_passed(uint64_t items) {
   ck_assert_int_eq(put(1, 0), 0);
   ck_assert_int_eq(get(1000), 1);
   struct forkq__ledger *all = &queue->segment->ledger;
-  struct forkq__cell *cell = &all->cells[queue->channel.cell];
-  all->word = items << FORKQ__CELL_BITS | (queue->channel.cell + 1);
-  cell->accepted = cell->sent = all->taken = queue->feeder.gone = items;
+  struct forkq__cell *cell = &all->cells[queue->channel.account.cell];
+  all->word = items << FORKQ__CELL_BITS | (queue->channel.account.cell + 1);
+  cell->accepted = cell->sent = all->taken = queue->slots.gone = items;
 }
 
 static void put_until_full(void *arg) {
@@ -433,10 +425,10 @@ START_TEST(a_take_is_confirmed_after_very_many_items) {
   open_own();
   slots->maxsize = 3;
   ledger->word = items[_i] << FORKQ__CELL_BITS | (own + 1);
-  ledger->cells[own].accepted = ledger->taken = gone = items[_i];
+  ledger->cells[own].accepted = ledger->taken = here.gone = items[_i];
   ck_assert_int_eq(support_wait(support_fork(die_behind_the_word, NULL)), 128 + SIGKILL);
   ck_assert(take());
-  ck_assert(forkq__ledger_reap(ledger, &liveness, own, witness));
+  ck_assert(forkq__reap(&channel));
   ck_assert_uint_eq(ledger->cells[own + 1].accepted, 1);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 1);
   ck_assert(take() && take() && !take());
@@ -454,14 +446,13 @@ static void fill(int64_t maxsize) {
 
 /* Waits without a deadline of its own, and takes one slot. */
 static void wait_and_take(void *arg) {
-  uint64_t my_gone = 0;
   (void)arg;
   uint32_t cell = open_cell();
-  while (!forkq__slots_try_take(slots, ledger, cell, &my_gone))
-    forkq__slots_wait(slots, ledger, FORKQ__FOREVER);
+  while (!forkq__slots_try_take(&here))
+    forkq__slots_wait(&here, FORKQ__FOREVER);
   atomic_fetch_add(&ledger->cells[cell].sent, 1);
-  if (!forkq__slots_full(slots, ledger))
-    forkq__slots_freed(slots, -1);
+  if (!forkq__slots_full(&here))
+    forkq__slots_freed(&here);
 }
 
 static pid_t waiter(void (*run)(void *)) {
@@ -510,12 +501,12 @@ END_TEST
 START_TEST(a_second_wake_up_is_saved_while_one_is_on_its_way) {
   slots->maxsize = 1;
   slots->waiters = 2;
-  forkq__slots_freed(slots, -1);
+  forkq__slots_freed(&here);
   uint32_t event = slots->event;
-  forkq__slots_freed(slots, -1);
+  forkq__slots_freed(&here);
   ck_assert_uint_eq(slots->event, event);
   slots->waking = 0;
-  forkq__slots_freed(slots, -1);
+  forkq__slots_freed(&here);
   ck_assert_uint_ne(slots->event, event);
 }
 END_TEST
@@ -523,7 +514,7 @@ END_TEST
 START_TEST(who_need_not_wait_does_not_sleep) {
   open_own();
   slots->maxsize = 1;
-  forkq__slots_wait(slots, ledger, FORKQ__FOREVER);
+  forkq__slots_wait(&here, FORKQ__FOREVER);
   ck_assert_uint_eq(slots->waiters, 0);
 }
 END_TEST
@@ -532,7 +523,7 @@ START_TEST(a_wait_ends_at_its_deadline) {
   fill(1);
   for (int ms = 1; ms <= 51; ms += 25) {
     int64_t start = forkq__os_now();
-    forkq__slots_wait(slots, ledger, start + ms * INT64_C(1000000));
+    forkq__slots_wait(&here, start + ms * INT64_C(1000000));
     int64_t took = forkq__os_now() - start;
     ck_assert_int_ge(took, ms * INT64_C(1000000));
     ck_assert_int_lt(took, INT64_C(5000000000));
@@ -543,7 +534,7 @@ END_TEST
 
 static void wait_once(void *arg) {
   (void)arg;
-  forkq__slots_wait(slots, ledger, FORKQ__FOREVER);
+  forkq__slots_wait(&here, FORKQ__FOREVER);
 }
 
 START_TEST(wake_all_wakes_all) {
@@ -555,7 +546,7 @@ START_TEST(wake_all_wakes_all) {
     usleep(100);
   for (int i = 0; i < 3; i++)
     support_until_asleep(children[i]);
-  forkq__slots_wake_all(slots, -1);
+  forkq__slots_wake_all(&here);
   for (int i = 0; i < 3; i++)
     ck_assert_int_eq(support_wait(children[i]), 0);
 }
@@ -563,24 +554,21 @@ END_TEST
 
 /* As a put does: it looks again now and then, for slots and for the dead. */
 static void wait_and_take_looking(void *arg) {
-  uint64_t my_gone = 0;
   (void)arg;
   uint32_t cell = open_cell();
-  while (!forkq__slots_try_take(slots, ledger, cell, &my_gone)) {
-    forkq__ledger_reap(ledger, &liveness, cell, witness);
-    forkq__slots_wait(slots, ledger,
-                      forkq__os_deadline_within(FORKQ__FOREVER, FIRST_LOOK_MS));
+  while (!forkq__slots_try_take(&here)) {
+    forkq__reap(&channel);
+    forkq__slots_wait(&here, forkq__os_deadline_within(FORKQ__FOREVER, FIRST_LOOK_MS));
   }
   atomic_fetch_add(&ledger->cells[cell].sent, 1);
 }
 
 /* It keeps what it takes, until it is dead. */
 static void wait_and_keep(void *arg) {
-  uint64_t my_gone = 0;
   (void)arg;
-  uint32_t cell = open_cell();
-  while (!forkq__slots_try_take(slots, ledger, cell, &my_gone))
-    forkq__slots_wait(slots, ledger, FORKQ__FOREVER);
+  open_cell();
+  while (!forkq__slots_try_take(&here))
+    forkq__slots_wait(&here, FORKQ__FOREVER);
 }
 
 /* The first sleeper is killed when it has just been woken: with the wake-up and before its
@@ -594,7 +582,7 @@ START_TEST(a_wake_up_that_dies_with_the_woken_leaves_nobody_behind) {
     kill(victim, SIGKILL);
     (void)support_wait(victim);
     support_assert(support_wait(other) == 0);
-    forkq__ledger_reap(ledger, &liveness, own, witness);
+    forkq__reap(&channel);
     release(1);
     support_assert(take() && !take());
   }

@@ -523,13 +523,13 @@ END_TEST
 static void say_done(void *arg) {
   for (int i = 0; i < *(const int *)arg; i++)
     CHILD_MUST(done() == 0);
-  CHILD_MUST(queue->channel.cell == FORKQ__NO_CELL);
+  CHILD_MUST(queue->channel.account.cell == FORKQ__NO_CELL);
 }
 
 static void get_all_and_stay(void *arg) {
   for (int i = 0; i < *(const int *)arg; i++)
     CHILD_MUST(get(5000) == i);
-  atomic_store(&scene->cell, queue->channel.cell);
+  atomic_store(&scene->cell, queue->channel.account.cell);
   atomic_store(&scene->ready, 1);
   pause();
 }
@@ -566,7 +566,7 @@ static void get_one_and_do_three(void *arg) {
   CHILD_MUST(get(5000) == 0);
   for (int i = 0; i < 3; i++)
     CHILD_MUST(done() == 0);
-  const struct forkq__cell *cell = &ledger()->cells[queue->channel.cell];
+  const struct forkq__cell *cell = &ledger()->cells[queue->channel.account.cell];
   CHILD_MUST(cell->got == 1 && cell->done == 1);
 }
 
@@ -626,14 +626,14 @@ static void fork_and_do_it(void *arg) {
   fork_one(0, hold);
   support_until(&scene->done[0]);
   CHILD_MUST(done() == 0);
-  atomic_store(&scene->cell, queue->channel.cell);
+  atomic_store(&scene->cell, queue->channel.account.cell);
 }
 
 static void get_and_say_cell(void *arg) {
   (void)arg;
   CHILD_MUST(get(5000) >= 0);
   CHILD_MUST(done() == 0);
-  atomic_store(&scene->cell, queue->channel.cell);
+  atomic_store(&scene->cell, queue->channel.account.cell);
 }
 
 static uint32_t cell_of_next_process(void) {
@@ -649,7 +649,7 @@ START_TEST(a_cell_whose_tasks_a_child_holds_is_passed_over) {
   for (int i = 0; i < 3; i++)
     ck_assert_uint_eq(cell_of_next_process(), held + 1);
   ck_assert_uint_eq(ledger()->cells[held].state, FREE);
-  ck_assert(forkq__liveness_tasks_live(&queue->channel.liveness, held));
+  ck_assert(forkq__liveness_tasks_live(&queue->channel.account.liveness, held));
   see_all_off(1);
   ck_assert_uint_eq(cell_of_next_process(), held);
   assert_joined(0);
@@ -661,7 +661,7 @@ static void fork_with_nothing_to_do(void *arg) {
   (void)arg;
   CHILD_MUST(get(5000) >= 0);
   CHILD_MUST(done() == 0);
-  atomic_store(&scene->cell, queue->channel.cell);
+  atomic_store(&scene->cell, queue->channel.account.cell);
   fork_one(0, hold);
   support_until(&scene->done[0]);
 }

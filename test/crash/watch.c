@@ -159,7 +159,7 @@ static void show_queue(forkq_queue_t *queue) {
           atomic_load(&ledger->taken), atomic_load(&ledger->returned),
           atomic_load(&ledger->done), atomic_load(&ledger->abandoned),
           atomic_load(&ledger->dropped), atomic_load(&ledger->recoveries),
-          atomic_load(&ledger->lost));
+          forkq__ledger_lost(ledger));
   fprintf(
       stderr,
       "  offset %u of %u, unread %u, loading %u, raised %u, asleep %u; packets %" PRIu64

@@ -187,7 +187,7 @@ static void forge(struct fuzz_input *input) {
   static struct forkq__packet packet;
   _Atomic uint64_t *last = &queue->channel.shared->write_seq;
   uint8_t what = (uint8_t)fuzz_number(input, 1);
-  uint32_t cell = queue->channel.cell;
+  uint32_t cell = queue->channel.account.cell;
   memset(&packet, 0, sizeof packet);
   forkq__packet_begin(&packet);
   packet.flags = fuzz_number(input, 1) & 7;
