@@ -73,7 +73,9 @@ typedef struct forkq_queue forkq_queue_t;
 typedef void (*forkq_feeder_error_fn)(forkq_queue_t *queue, int error, const char *data,
                                       size_t size, void *arg);
 
-/* How a queue is created. Zeroed memory is the default; set `size` to sizeof(struct). */
+/* How to create a queue. Begin with FORKQ_QUEUE_OPTIONS_INIT, then set the fields you need.
+ * Later versions of forkq add fields at the end only. A program built with an older header
+ * passes a smaller `size`; the fields it does not have get their defaults. */
 typedef struct forkq_queue_options {
   size_t size;
   /* Items that may be in the queue at once, in outboxes, pipe and all; 0 or less: no limit. */
@@ -96,6 +98,9 @@ typedef struct forkq_queue_options {
   forkq_feeder_error_fn on_feeder_error;
   void *on_feeder_error_arg;
 } forkq_queue_options_t;
+
+#define FORKQ_QUEUE_OPTIONS_INIT                                                         \
+  { sizeof(forkq_queue_options_t), 0, 0, 0, 0, 0, NULL, NULL }
 
 /* Creates a queue that holds at most `maxsize` items, any number if it is 0 or less: truly
  * any number, where CPython's is a semaphore of 2^31-1 (32767 on macOS).
