@@ -48,7 +48,7 @@ typedef struct forkq_handover {
   char text[FORKQ_HANDOVER_TEXT];
 } forkq_handover_t;
 
-/* Fills in *ret_handover with what a handover of the queue consists of. The process keeps
+/* Fills in *ret_handover with the queue's descriptors and their text. The process keeps
  * the queue, which does not change. Call it before the fork or in the child.
  *
  * Returns: 0.
@@ -139,7 +139,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_send(forkq_queue_t *queue, int socket
  *
  * Returns: 0.
  * Blocks: until something arrives. To limit the wait, poll the socket first.
- * Errors: with nothing taken from the socket:
+ * Errors: after these, nothing is taken from the socket:
  *   FORKQ_ENULL     `ret_queue` is NULL
  *   FORKQ_ERANGE    as in forkq_queue_attach
  *   FORKQ_EPACKING  a packing function made the call
@@ -150,7 +150,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_send(forkq_queue_t *queue, int socket
  *   At the end of the stream:
  *   FORKQ_EEOF  the other side has closed its end
  *
- *   With what arrived taken and closed, so that the queue must be sent again:
+ *   After these, everything that arrived is taken and closed, and the queue must be sent
+ *   again:
  *   -EMFILE          the process has no room for five more descriptors, or a security
  *                    module (SELinux) withholds them: the kernel does not distinguish the
  *                    two

@@ -310,9 +310,9 @@ FORKQ_API int forkq_loop_close(forkq_loop_handle_t *handle, forkq_loop_close_cb 
  * it after uv_loop_fork and before any other call on the handle. A child that does not
  * use the loop need not call it.
  *
- * The parent gets and puts what was pending. In the child, each of these requests is
- * called back with UV_ECANCELED. Until this call, requests can be neither started nor
- * cancelled (FORKQ_EFORKED). forkq_loop_close works as usual.
+ * The parent serves the pending requests. In the child, each of these requests is called
+ * back with UV_ECANCELED. Until this call, requests can be neither started nor cancelled
+ * (FORKQ_EFORKED). forkq_loop_close works as usual.
  *
  * Returns: 0.
  * Blocks: see "Blocking".

@@ -42,10 +42,11 @@
  *
  * exit
  *
- *   Returning from main and exit() first send what the process put, as in CPython. If no
- *   other process has the queue, nobody could read it: exit drops the items and
- *   continues. A process that has not used the queue does nothing at exit. _exit() and
- *   death by a signal send nothing: what the feeder has not written is lost.
+ *   Returning from main and exit() first send the items that the process put, as in
+ *   CPython. If no other process has the queue, nobody could read it: exit drops the
+ *   items and continues. A process that has not used the queue does nothing at exit.
+ *   _exit() and death by a signal send nothing: items that the feeder has not written are
+ *   lost.
  *
  *   exit() in a signal handler also ends the process. If the handler interrupted a put,
  *   or another call that holds the queue's mutex, nothing is sent. If it interrupted a
@@ -71,7 +72,7 @@
  *   that a descriptor is still its own before it closes it or writes to it. So it does
  *   not touch a file that the program has since opened under the same number. A process
  *   that has closed the queue's descriptors can no longer use the queue: calls return
- *   -EBADF, and what it had put is lost.
+ *   -EBADF, and its unsent items are lost.
  *
  * Common errors
  *
@@ -479,7 +480,7 @@ FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
  *   nothing is read ahead. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
 
-/* What has happened since the queue was created, in all processes, and what waits in this
+/* Counts of all processes since the queue was created, and the unsent items of this
  * process. Each number is correct at some moment of the call, but not all at the same
  * one. */
 typedef struct forkq_queue_stats {
@@ -512,9 +513,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
  * in a put or get return FORKQ_ECLOSED. Other processes are not affected. Closing twice
  * is allowed.
  *
- * The feeder sends what was put, then the queue's descriptors are closed; if nothing was
- * put, they are closed at once. In a joinable queue the descriptors of the shared memory
- * stay open until forkq_queue_destroy, for task_done and join.
+ * The feeder sends the items that were put, then the queue's descriptors are closed. If
+ * nothing was put, they are closed at once. In a joinable queue the descriptors of the
+ * shared memory stay open until forkq_queue_destroy, for task_done and join.
  *
  * Returns: 0.
  * Blocks: until this process's threads have left their gets, for at most 500 ms. A child
