@@ -187,8 +187,8 @@ forkq_connection_send_packed(forkq_connection_t *connection, const void *data,
  * `pack` may throw a C++ exception, or its thread may end in it. Then nothing is sent,
  * and the connection is as before. If `pack` leaves by longjmp, nothing is sent either,
  * but the connection stays in the packing state (FORKQ_EPACKING) until the same thread
- * calls it again. That call must come from a frame no deeper in the stack than the one
- * that was left, and on the thread's original stack.
+ * sends on it or closes it. That call must come from a function no deeper in the stack
+ * than the one that was left, and on the thread's original stack.
  *
  * Returns, Blocks, Errors: as forkq_connection_send, and:
  *   FORKQ_EPACK       `pack` returned nonzero
