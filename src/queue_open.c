@@ -5,6 +5,8 @@
 #include "os.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <string.h>
 
 static void feeder_lost(void *arg, int error, const void *data, size_t size) {
   forkq_queue_t *queue = arg;
@@ -135,25 +137,47 @@ static void close_new(forkq_queue_t *queue) {
   queue->slots.event_fd = -1;
 }
 
-static int check_options(const forkq_queue_options_t *options) {
-  if (options->size != sizeof *options || options->max_message > FORKQ_MESSAGE_MAX)
+/* The oldest options end after maxsize. */
+static const size_t oldest_options = offsetof(forkq_queue_options_t, max_message);
+
+/* Whether a struct of options, of this version or of one before it, can have this size. */
+static bool is_size_of_options(size_t size) {
+  return size >= oldest_options && size <= sizeof(forkq_queue_options_t) &&
+         size % _Alignof(forkq_queue_options_t) == 0;
+}
+
+/* Copies the caller's options, NULL or as long as their `size` says. A field that they do not
+ * have is its default. */
+static int read_options(const forkq_queue_options_t *given,
+                        forkq_queue_options_t *ret_options) {
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  if (given != NULL) {
+    if (!is_size_of_options(given->size))
+      return FORKQ_ERANGE;
+    memcpy(&options, given, given->size);
+  }
+  if (options.max_message > FORKQ_MESSAGE_MAX)
     return FORKQ_ERANGE;
-  return forkq__queue_packing_here() ? FORKQ_EPACKING : 0;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  *ret_options = options;
+  return 0;
 }
 
 int forkq_queue_create_with(forkq_queue_t **ret_queue,
-                            const forkq_queue_options_t *options) {
-  if (ret_queue == NULL || options == NULL)
+                            const forkq_queue_options_t *given) {
+  forkq_queue_options_t options;
+  if (ret_queue == NULL || given == NULL)
     return FORKQ_ENULL;
-  int r = check_options(options);
+  int r = read_options(given, &options);
   if (r < 0)
     return r;
-  forkq_queue_t *queue = new_queue(options);
+  forkq_queue_t *queue = new_queue(&options);
   if (queue == NULL)
     return -ENOMEM;
   r = forkq__life_hold();
   if (r == 0) {
-    r = create(queue, options);
+    r = create(queue, &options);
     if (r < 0)
       close_new(queue);
     queue->arrived = forkq__life_forks();
@@ -167,16 +191,15 @@ int forkq_queue_create_with(forkq_queue_t **ret_queue,
 }
 
 int forkq_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
-  forkq_queue_options_t options = { .size = sizeof options, .maxsize = maxsize };
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  options.maxsize = maxsize;
   return forkq_queue_create_with(ret_queue, &options);
 }
 
 int forkq_joinable_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
-  forkq_queue_options_t options = {
-    .size = sizeof options,
-    .maxsize = maxsize,
-    .joinable = 1,
-  };
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  options.maxsize = maxsize;
+  options.joinable = 1;
   return forkq_queue_create_with(ret_queue, &options);
 }
 
@@ -304,19 +327,17 @@ static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
 }
 
 int forkq__queue_adopt_allowed(const forkq_queue_options_t *options) {
-  const forkq_queue_options_t defaults = { .size = sizeof defaults };
-  return check_options(options == NULL ? &defaults : options);
+  forkq_queue_options_t read;
+  return read_options(options, &read);
 }
 
 int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
-                       const forkq_queue_options_t *options) {
-  forkq_queue_options_t defaults = { .size = sizeof defaults };
-  if (options == NULL)
-    options = &defaults;
-  int r = check_options(options);
+                       const forkq_queue_options_t *given) {
+  forkq_queue_options_t options;
+  int r = read_options(given, &options);
   if (r < 0)
     return r;
-  forkq_queue_t *queue = new_queue(options);
+  forkq_queue_t *queue = new_queue(&options);
   if (queue == NULL)
     return -ENOMEM;
   r = forkq__life_hold();

@@ -8,8 +8,7 @@ static int pack(msgpack_packer *packer, void *arg) {
 }
 
 int main() {
-  forkq_queue_options_t options = forkq_queue_options_t();
-  options.size = sizeof options;
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
   options.maxsize = 1;
   forkq_queue_t *queue;
   if (forkq_queue_create_with(&queue, &options) != 0)

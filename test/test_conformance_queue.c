@@ -292,7 +292,8 @@ START_TEST(test_closed_queue_put_get_exceptions) {
   ck_assert_int_eq(forkq_queue_close(queue), 0);
   ck_assert_int_eq(put(queue, 1, -1), FORKQ_ECLOSED);
   ck_assert_int_eq(get(queue, -1), FORKQ_ECLOSED);
-  ck_assert_str_eq(forkq_strerror(FORKQ_ECLOSED), "is closed");
+  ck_assert_str_eq(forkq_strerror(FORKQ_ECLOSED),
+                   "queue, connection or handle is closed");
   forkq_queue_destroy(queue);
 }
 END_TEST

@@ -440,6 +440,73 @@ START_TEST(unknown_options_are_refused) {
 }
 END_TEST
 
+/* The options of a program that was built with another header: `size` bytes of them, and then
+ * bytes that are none. */
+static int create_with_size(forkq_queue_t **ret_queue, size_t size) {
+  union {
+    forkq_queue_options_t options;
+    unsigned char bytes[2 * sizeof(forkq_queue_options_t)];
+  } memory;
+  const forkq_queue_options_t options = { .maxsize = 1 };
+  memset(&memory, 0xff, sizeof memory);
+  memcpy(&memory, &options, size < sizeof options ? size : sizeof options);
+  memory.options.size = size;
+  return forkq_queue_create_with(ret_queue, &memory.options);
+}
+
+START_TEST(options_of_an_older_header_are_accepted) {
+  const size_t oldest = offsetof(forkq_queue_options_t, max_message);
+  const size_t step = _Alignof(forkq_queue_options_t);
+  for (size_t size = oldest; size <= sizeof(forkq_queue_options_t); size += step) {
+    forkq_queue_t *other;
+    ck_assert_int_eq(create_with_size(&other, size), 0);
+    ck_assert_int_eq(put_int(other, 1, 0), 0);
+    ck_assert_int_eq(put_int(other, 2, 0), FORKQ_FULL);
+    ck_assert_int_eq(get_int(other, 1000), 1);
+    ck_assert_int_eq(forkq_queue_task_done(other), FORKQ_ENOTJOINABLE);
+    forkq_queue_destroy(other);
+  }
+}
+END_TEST
+
+/* In memory of its own, so that a look beyond its end is seen. */
+START_TEST(options_are_read_to_their_end_only) {
+  struct {
+    size_t size;
+    int64_t maxsize;
+  } oldest = { .size = sizeof oldest, .maxsize = 1 };
+  void *options = malloc(sizeof oldest);
+  memcpy(options, &oldest, sizeof oldest);
+  forkq_queue_t *other;
+  ck_assert_int_eq(forkq_queue_create_with(&other, options), 0);
+  free(options);
+  forkq_queue_destroy(other);
+}
+END_TEST
+
+START_TEST(options_of_no_known_size_are_refused) {
+  const size_t oldest = offsetof(forkq_queue_options_t, max_message);
+  forkq_queue_t *other = NULL;
+  for (size_t size = 0; size < oldest; size++)
+    ck_assert_int_eq(create_with_size(&other, size), FORKQ_ERANGE);
+  for (size_t size = sizeof(forkq_queue_options_t) + 1;
+       size <= 2 * sizeof(forkq_queue_options_t); size++)
+    ck_assert_int_eq(create_with_size(&other, size), FORKQ_ERANGE);
+  ck_assert_int_eq(create_with_size(&other, SIZE_MAX), FORKQ_ERANGE);
+  ck_assert_int_eq(create_with_size(&other, oldest + 1), FORKQ_ERANGE); /* half a field */
+  ck_assert_ptr_null(other);
+}
+END_TEST
+
+START_TEST(options_begin_as_the_defaults) {
+  const forkq_queue_options_t zero = { 0 };
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  ck_assert_uint_eq(options.size, sizeof options);
+  options.size = 0;
+  ck_assert_mem_eq(&options, &zero, sizeof zero);
+}
+END_TEST
+
 /* ---- without memory ------------------------------------------------------------------------ */
 
 START_TEST(every_allocation_may_fail) {
@@ -674,6 +741,10 @@ int main(void) {
   tcase_add_test(tcase, an_object_of_no_type_is_refused);
   tcase_add_test(tcase, null_and_bad_timeouts_have_their_errors);
   tcase_add_test(tcase, unknown_options_are_refused);
+  tcase_add_test(tcase, options_of_an_older_header_are_accepted);
+  tcase_add_test(tcase, options_are_read_to_their_end_only);
+  tcase_add_test(tcase, options_of_no_known_size_are_refused);
+  tcase_add_test(tcase, options_begin_as_the_defaults);
   tcase_add_test(tcase, every_allocation_may_fail);
   tcase_add_test(tcase, close_gives_every_descriptor_back_unused_or_used);
   tcase_add_test(tcase, close_ends_the_waits_of_other_threads);

@@ -1,31 +1,34 @@
-/* forkq/handover.h: giving a queue to another program.
+/* forkq/handover.h: passing a queue to another program.
  *
- * A child that is forked has its parent's queues. Any other program gets a queue by a handover:
- * five descriptors, and one line of text with their numbers. No name in any file system is
- * involved, so nothing is left when everybody is killed. The counterpart of the spawn and
- * forkserver contexts of multiprocessing.
+ * A forked child has its parent's queues. Any other program gets a queue by a handover:
+ * five descriptors, and one line of text with their numbers. No name in a file system is
+ * involved, so nothing is left behind if all processes are killed. It is the counterpart
+ * of multiprocessing's spawn and forkserver contexts.
  *
- * To a program that you start:
+ * To a program that you start
  *
- *   1. You call forkq_queue_hand_over, which fills in a forkq_handover_t.
- *   2. You fork, and the child calls forkq_handover_keep.
- *   3. The child calls exec, and passes the text in an argument or an environment variable.
- *   4. The program calls forkq_queue_attach with that text.
+ *   1. Call forkq_queue_hand_over, which fills in a forkq_handover_t. 2. Fork. The child
+ *   calls forkq_handover_keep. 3. The child calls exec, and passes the text in an
+ *   argument or environment variable. 4. The new program calls forkq_queue_attach with
+ *   that text.
  *
- * With posix_spawn, you add for each of the descriptors, instead of the second step,
- * posix_spawn_file_actions_adddup2(&actions, fd, fd), which lets it survive.
+ *   With posix_spawn, replace step 2: for each of the descriptors call
+ *   posix_spawn_file_actions_adddup2(&actions, fd, fd), which keeps it open.
  *
- * To a program that runs: you call forkq_queue_send on a Unix stream socket to it, and it calls
- * forkq_queue_receive on its end.
+ * To a program that already runs
  *
- * Both programs must use the same layout of the shared memory and the same locks. That is: the
- * same version of forkq, the same version of the same C library (the text of
- * gnu_get_libc_version(3)), and the same size of a long. Anything else is refused
- * (FORKQ_EVERSION). Both must be in one PID namespace (forkq/queue.h).
+ *   Call forkq_queue_send on a Unix stream socket. The other program calls
+ *   forkq_queue_receive on its end.
  *
- * Both programs trust each other as far as a forked child is trusted: each can write to the
- * shared memory whatever it wants. What is checked here, is checked against mistakes.
- */
+ * Requirements
+ *
+ *   Both programs must use the same layout of the shared memory and the same locks: the
+ *   same version of forkq, the same version of the same C library (the text of
+ *   gnu_get_libc_version(3)), and the same size of a long. Anything else is refused
+ *   (FORKQ_EVERSION). Both must be in one PID namespace (forkq/queue.h).
+ *
+ *   Both programs must trust each other as a parent and its forked child do: each can
+ *   write anything to the shared memory. The checks here find mistakes, not attacks. */
 #ifndef FORKQ_HANDOVER_H
 #define FORKQ_HANDOVER_H
 
@@ -36,111 +39,127 @@ extern "C" {
 #endif
 
 #define FORKQ_HANDOVER_FDS 5
-#define FORKQ_HANDOVER_TEXT 80 /* bytes, with the NUL at the end */
+#define FORKQ_HANDOVER_TEXT 80 /* bytes, including the NUL at the end */
 
-/* `fds` are the queue's own descriptors, lent: they are good until the process closes the queue.
- * `text` names them. A forked child has them under the same numbers. */
+/* `fds` are the queue's own descriptors, borrowed: they are valid until the process
+ * closes the queue. `text` names them. A forked child has them under the same numbers. */
 typedef struct forkq_handover {
   int fds[FORKQ_HANDOVER_FDS];
   char text[FORKQ_HANDOVER_TEXT];
 } forkq_handover_t;
 
-/* Says what a handover of the queue consists of. The queue stays as it is, and the process's.
+/* Fills in *ret_handover with the queue's descriptors and their text. The process keeps
+ * the queue, which does not change. Call it before the fork or in the child.
  *
- * Blocks only while another thread of the process is in the middle of a put or a close.
- * Returns 0, or
- *   FORKQ_ENULL      `queue` or `ret_handover` is NULL
- *   FORKQ_ECLOSED    this process has closed the queue
- *   FORKQ_EPACKING   a packing function makes the call
- *   -EDEADLK         the thread is in another call on the queue: a signal handler makes this one
- *
- * It may be called before the fork, or in the child. */
+ * Returns: 0.
+ * Blocks: only while another thread of the process is in the middle of a put or a close.
+ * Errors:
+ *   FORKQ_ENULL     `queue` or `ret_handover` is NULL
+ *   FORKQ_ECLOSED   this process has closed the queue
+ *   FORKQ_EPACKING  a packing function made the call
+ *   -EDEADLK        a signal handler made the call and interrupted another call on the
+ *                   queue
+ * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_hand_over(forkq_queue_t *queue,
                                                      forkq_handover_t *ret_handover);
 
-/* Lets the five descriptors survive the exec of the calling process.
+/* Keeps the five descriptors open across the exec of the calling process. Call it in a
+ * child between fork and exec. The parent does not change. If the process does not call
+ * exec next, programs that any of its threads starts inherit the descriptors.
  *
- * Never blocks. Returns 0, or
- *   FORKQ_ENULL      `handover` is NULL
- *   -EBADF           one of the descriptors is not open; those before it survive
- *
- * It is meant for a child between fork and exec, and safe there, also when the parent has threads:
- * it makes system calls and nothing else. It does not change the parent. In a process that does
- * not call exec next, programs that any of its threads starts inherit the descriptors. */
+ * Returns: 0.
+ * Blocks: never. It only makes system calls, so it is safe in a child of a process with
+ *   threads.
+ * Errors:
+ *   FORKQ_ENULL  `handover` is NULL
+ *   -EBADF       a descriptor is not open; those before it survive exec
+ * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_handover_keep(const forkq_handover_t *handover);
 
-/* Opens the queue that was handed over with this text. The caller owns *ret_queue, and gives it
- * back with forkq_queue_destroy. `options` may be NULL. maxsize, max_message and joinable in it
- * do not count: the queue has its own.
+/* Opens the queue that was handed over with `text`. The caller owns *ret_queue and
+ * destroys it with forkq_queue_destroy. `options` may be NULL. forkq ignores maxsize,
+ * max_message and joinable in it: the queue has its own.
  *
- * On success the five descriptors are the queue's, which closes them, and they are close-on-exec.
- * On failure each is as it was.
+ * On success the queue owns the five descriptors, which become close-on-exec. On failure
+ * each is as it was.
  *
- * Does not block. Returns 0, or
- *   FORKQ_EHANDOVER  this is not the text of a handover; or its descriptors are not those of one
- *                    queue, each in its place; or the memory is damaged
- *   -EBADF           one of the descriptors is not open: the program that called exec has not
- *                    called forkq_handover_keep
- *   FORKQ_EVERSION   it is a queue of another version of forkq, or of another C library
- *   FORKQ_ETWICE     this process has that queue already: it has not destroyed it
- *   FORKQ_ENAMESPACE the process that created the queue is in another PID namespace, or one of
- *                    the two namespaces cannot be told
- *   FORKQ_ENOROBUST  robust mutexes do not work on this system
- *   FORKQ_ENULL      `ret_queue` or `text` is NULL
- *   FORKQ_ERANGE     options->size is unknown, or options->max_message above FORKQ_MESSAGE_MAX
- *   FORKQ_EPACKING   a packing function makes the call
- *   -ENOMEM          there is no memory; or another negative errno of fstat(2), fcntl(2), pread(2)
- *                    or mmap(2)
+ * Linux 5.2 and later tell in /proc which eventfd is which. If the creator or this
+ * process cannot read that, the call still checks that the two event descriptors are
+ * different, and are not files, pipes or sockets.
  *
- * Two of the five are event descriptors. Which eventfd is which, Linux tells in /proc since 5.2.
- * Where the creator or this process cannot see that, an attach still checks that the two are not
- * one number, and are no files, pipes or sockets.
- *
- * A process may attach while its other threads fork: a child has the queue or has it not. */
+ * Returns: 0.
+ * Blocks: as forkq_queue_create. A child that is forked meanwhile either has the queue or
+ *   does not.
+ * Errors:
+ *   FORKQ_EHANDOVER   the text is not a handover; or the descriptors are not those of one
+ *                     queue, each in its place; or the memory is damaged
+ *   -EBADF            a descriptor is not open: forkq_handover_keep was not called before
+ *                     exec
+ *   FORKQ_EVERSION    the queue has another version of forkq or of the C library
+ *   FORKQ_ETWICE      this process already has the queue and has not destroyed it
+ *   FORKQ_ENAMESPACE  the creator of the queue is in another PID namespace, or one of the
+ *                     two namespaces is unknown
+ *   FORKQ_ENOROBUST   robust mutexes do not work on this system
+ *   FORKQ_ENULL       `ret_queue` or `text` is NULL
+ *   FORKQ_ERANGE      options->size or options->max_message is not valid
+ *                     (forkq_queue_create_with)
+ *   FORKQ_EPACKING    a packing function made the call
+ *   -EDEADLK          see "Signals" in forkq/base.h
+ *   -ENOMEM           there is no memory
+ *   other             a negative errno of fstat(2), fcntl(2), pread(2) or mmap(2)
+ * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_attach(forkq_queue_t **ret_queue,
                                                   const char *text,
                                                   const forkq_queue_options_t *options);
 
-/* Sends the queue over a connected Unix stream socket. The caller keeps the queue and the socket.
- * The queue lives on while it is on its way, also when the sender ends.
+/* Sends the queue over a connected Unix stream socket. The caller keeps the queue and the
+ * socket. The queue stays alive while it is on its way, even if the sender ends. No other
+ * thread may close the queue during the call.
  *
- * Blocks while the socket's buffer is full. On a socket that does not block it is -EAGAIN then,
- * and nothing was sent. Returns 0, or
- *   FORKQ_ENULL      `queue` is NULL
- *   FORKQ_ECLOSED    this process has closed the queue
- *   FORKQ_EPACKING   a packing function makes the call
- *   -EDEADLK         as of forkq_queue_hand_over
- *   -ENOTSOCK        `socket` is no socket
- *   -EAFNOSUPPORT    it is a socket of another family, which passes no descriptors
- *   -EPIPE           nobody can receive it; there is no SIGPIPE
- *   -ETOOMANYREFS    too many descriptors of this user are on their way
- *   -EBADF, -ENOTCONN, -ENOMEM, ... another negative errno of sendmsg(2)
- *
- * No other thread may close the queue meanwhile. */
+ * Returns: 0.
+ * Blocks: while the socket's buffer is full.
+ * Errors:
+ *   FORKQ_ENULL     `queue` is NULL
+ *   FORKQ_ECLOSED   this process has closed the queue
+ *   FORKQ_EPACKING  a packing function made the call
+ *   -EDEADLK        as in forkq_queue_hand_over
+ *   -EAGAIN         the socket is nonblocking and its buffer is full; nothing was sent
+ *   -ENOTSOCK       `socket` is not a socket
+ *   -EAFNOSUPPORT   the socket is of another family, which passes no descriptors
+ *   -EPIPE          nobody can receive it; SIGPIPE is not raised
+ *   -ETOOMANYREFS   too many descriptors of this user are on their way
+ *   other           a negative errno of sendmsg(2), such as -EBADF, -ENOTCONN or -ENOMEM
+ * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_send(forkq_queue_t *queue, int socket);
 
-/* Receives a queue that forkq_queue_send sent, and opens it as forkq_queue_attach does. The caller
- * owns *ret_queue, and keeps the socket. The descriptors of the queue are close-on-exec from the
- * beginning, and their numbers are above 2. Options of the socket that bring more than descriptors
- * (SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD) do no harm: the rest is thrown away.
+/* Receives a queue that forkq_queue_send sent, and opens it as forkq_queue_attach does.
+ * The caller owns *ret_queue and keeps the socket. The descriptors of the queue are
+ * close-on-exec from the start, and their numbers are above 2. forkq discards other
+ * control messages that socket options add (SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD).
  *
- * Blocks until something comes; to wait no longer than some time, poll the socket first. On a socket
- * that does not block it is -EAGAIN when nothing is there. Returns 0, or, with nothing taken
- * from the socket,
- *   FORKQ_ENULL      `ret_queue` is NULL
- *   FORKQ_ERANGE, FORKQ_EPACKING  as of forkq_queue_attach
- *   -EBADF, -ENOTSOCK, -EAGAIN, -ECONNRESET, ... a negative errno of recvmsg(2)
- * or
- *   FORKQ_EEOF       the other side has closed its end
- * or, with what came closed and gone, so that the queue has to be sent once more,
- *   -EMFILE          this process has no room for five more descriptors
- *   FORKQ_EHANDOVER  what came is not one handover, or is damaged. Where other bytes came, it is
- *                    not known where in the stream the next handover begins
- *   FORKQ_EVERSION, FORKQ_ETWICE, FORKQ_ENAMESPACE, FORKQ_ENOROBUST, -ENOMEM, ...
- *                    as of forkq_queue_attach
+ * Returns: 0.
+ * Blocks: until something arrives. To limit the wait, poll the socket first.
+ * Errors: after these, nothing is taken from the socket:
+ *   FORKQ_ENULL     `ret_queue` is NULL
+ *   FORKQ_ERANGE    as in forkq_queue_attach
+ *   FORKQ_EPACKING  a packing function made the call
+ *   -EAGAIN         the socket is nonblocking and nothing has arrived
+ *   other           a negative errno of recvmsg(2), such as -EBADF, -ENOTSOCK or
+ *                   -ECONNRESET
  *
- * Where a security module (SELinux) keeps the descriptors from this process, it is -EMFILE, too:
- * the kernel does not tell the one from the other. */
+ *   At the end of the stream:
+ *   FORKQ_EEOF  the other side has closed its end
+ *
+ *   After these, everything that arrived is taken and closed, and the queue must be sent
+ *   again:
+ *   -EMFILE          the process has no room for five more descriptors, or a security
+ *                    module (SELinux) withholds them: the kernel does not distinguish the
+ *                    two
+ *   FORKQ_EHANDOVER  what arrived is not one handover, or is damaged. If other bytes
+ *                    arrived, the start of the next handover in the stream is unknown.
+ *   other            FORKQ_EVERSION, FORKQ_ETWICE, FORKQ_ENAMESPACE, FORKQ_ENOROBUST,
+ *                    -EDEADLK, -ENOMEM and others, as in forkq_queue_attach
+ * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_receive(forkq_queue_t **ret_queue, int socket,
                                                    const forkq_queue_options_t *options);
 

@@ -1,9 +1,9 @@
-/* forkq/loop.h: forkq for programs built on a libuv loop; needs <uv.h>.
+/* forkq/loop.h: forkq for programs that run a libuv loop. It needs <uv.h>.
  *
- *   forkq/loop_handle.h   queues between processes, and connections, as requests on a loop
- *   forkq/loop_queue.h    the queues of asyncio, for pointers within one loop
+ *   forkq/loop_handle.h  queues between processes, and connections, as requests on a loop
+ *   forkq/loop_queue.h   asyncio's queues: pointers within one loop
  *
- * For any other loop (epoll, GLib, libevent) there is forkq_queue_fileno, in forkq/queue.h. */
+ * For any other loop (epoll, GLib, libevent) see forkq_queue_fileno in forkq/queue.h. */
 #ifndef FORKQ_LOOP_H
 #define FORKQ_LOOP_H
 

@@ -1,11 +1,13 @@
-/* forkq/simple_queue.h: a queue without bound, thread or timeouts.
+/* forkq/simple_queue.h: a queue without bound, feeder thread or timeouts.
  *
- * The counterpart of multiprocessing.SimpleQueue: a put goes through to the pipe before it
- * returns, so nothing is ever buffered in a process, and exit has nothing to send. It is the
- * channel of forkq/queue.h and keeps its promises when a process is killed, forks or exits;
- * lost is at most the message that the dead process was just putting or getting.
+ * The counterpart of multiprocessing.SimpleQueue. A put writes to the pipe before it
+ * returns. So a process never buffers items, and exit has nothing to send. The queue uses
+ * the same channel as forkq/queue.h and keeps the same promises when a process is killed,
+ * forks or exits. A dead process loses at most the message that it was putting or
+ * getting.
  *
- * Every function may be called by any thread and by any process that has the handle. */
+ * Any thread of any process that has the handle may call any function. The common errors
+ * are those of forkq/queue.h. */
 #ifndef FORKQ_SIMPLE_QUEUE_H
 #define FORKQ_SIMPLE_QUEUE_H
 
@@ -18,46 +20,103 @@ extern "C" {
 
 typedef struct forkq_simple_queue forkq_simple_queue_t;
 
-/* Creates a queue. The caller owns it, and so does every child that inherits it: each gives
- * it back with forkq_simple_queue_destroy. Errors: FORKQ_ENULL, FORKQ_EPACKING, -ENOMEM,
- * -EMFILE, -ENFILE. Python: multiprocessing.SimpleQueue(). */
+/* Creates a queue. The caller owns *ret_queue, and so does every child that inherits it.
+ * Each destroys it with forkq_simple_queue_destroy.
+ *
+ * Returns, Blocks, Errors: as forkq_queue_create.
+ * Python: multiprocessing.SimpleQueue(). */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_simple_queue_create(forkq_simple_queue_t **ret_queue);
 
-/* Puts an object, bytes that are exactly one msgpack object, or what a function packs
- * (forkq/item.h). Blocks while the pipe is full, without limit; other threads of the process
- * that put meanwhile wait for their turn. When it returns 0, the item is in the pipe.
- * Errors, each with nothing put: FORKQ_ECLOSED (also when another thread closes the queue
- * meanwhile), FORKQ_ENULL, FORKQ_ETOODEEP, FORKQ_ETOOBIG, FORKQ_EBADOBJECT, FORKQ_EPACK,
- * FORKQ_EPACKING, FORKQ_ETOOMANY, FORKQ_EBROKEN, -ENOMEM, -EMFILE.
+/* Puts one object.
+ *
+ * Returns: 0 when the item is in the pipe. After a failure nothing is put.
+ * Blocks: while the pipe is full, without limit, and while other threads of the process
+ *   put.
+ * Errors: the common errors, and:
+ *   FORKQ_ECLOSED     this process has closed the queue, perhaps during the wait
+ *   FORKQ_ETOODEEP    the object is nested deeper than FORKQ_DEPTH_MAX
+ *   FORKQ_ETOOBIG     the message is larger than FORKQ_MESSAGE_MAX
+ *   FORKQ_EBADOBJECT  the object has a type that msgpack does not have
+ *   FORKQ_ETOOMANY    4096 processes have put and not closed the queue
+ *   FORKQ_EBROKEN     the shared memory is damaged
+ *   -EDEADLK          see "Signals" in forkq/base.h
+ *   -ENOMEM, -ENOSPC  there is no memory
+ *   -EMFILE           the process has no descriptors left
+ *   -EBADF            the program has closed the queue's descriptors
  * Python: SimpleQueue.put(obj). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_put(forkq_simple_queue_t *queue,
                                                       const msgpack_object *object);
+
+/* Puts `size` bytes that are exactly one msgpack object. The call validates them. `data`
+ * stays the caller's.
+ *
+ * Returns, Blocks, Errors: as forkq_simple_queue_put, and:
+ *   FORKQ_EBADOBJECT  the bytes are not exactly one msgpack object
+ * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_simple_queue_put_packed(forkq_simple_queue_t *queue, const void *data, size_t size);
+
+/* Puts the object that `pack` writes (forkq/item.h), called with `arg`.
+ *
+ * Returns, Blocks, Errors: as forkq_simple_queue_put, and:
+ *   FORKQ_EPACK       `pack` returned nonzero
+ *   FORKQ_EBADOBJECT  `pack` did not write exactly one object
+ *   FORKQ_EPACKING    `pack` called forkq, and forkq noticed this only afterwards
+ * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_put_with(forkq_simple_queue_t *queue,
                                                            forkq_pack_fn pack, void *arg);
 
-/* Gets an item, unpacked or as bytes only, and waits for it without limit, holding no lock
- * that others need. Errors: FORKQ_ECLOSED (also when another thread closes the queue during
- * the wait; seen within half a second), FORKQ_ENULL, FORKQ_EPACKING, FORKQ_EBADFRAME, -ENOMEM,
- * FORKQ_EBROKEN, as forkq_queue_get has them. Python: SimpleQueue.get(). */
+/* Gets one item: the unpacked object in item->object, and its bytes in item->data.
+ *
+ * Returns: 0.
+ * Blocks: until an item arrives, without limit. It holds no lock that others need.
+ * Errors: the common errors, and:
+ *   FORKQ_ECLOSED    this process has closed the queue. A waiting get notices within 500
+ *                    ms.
+ *   FORKQ_EBADFRAME  as in forkq_queue_get
+ *   FORKQ_EBROKEN    the shared memory is damaged
+ *   -ENOMEM          as in forkq_queue_get
+ *   other            a negative errno, as in forkq_queue_get
+ * Python: SimpleQueue.get(). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_get(forkq_simple_queue_t *queue,
                                                       forkq_item_t *item);
+
+/* Gets one item as bytes: item->data and item->size. The call neither unpacks nor checks
+ * them.
+ *
+ * Returns, Blocks, Errors: as forkq_simple_queue_get.
+ * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_get_packed(forkq_simple_queue_t *queue,
                                                              forkq_item_t *item);
 
-/* 1 if there is nothing to get, else 0. Errors: FORKQ_ENULL, FORKQ_EPACKING, FORKQ_ECLOSED.
+/* Tells whether there is nothing to get.
+ *
+ * Returns: 1 if there is nothing, else 0.
+ * Blocks: as forkq_queue_qsize.
+ * Errors: the common errors, and:
+ *   FORKQ_ECLOSED  this process has closed the queue
  * Python: SimpleQueue.empty(). */
 FORKQ_API int forkq_simple_queue_empty(forkq_simple_queue_t *queue);
 
-/* This process uses the queue no more; all its descriptors are closed. Threads that wait in a
- * put or get return FORKQ_ECLOSED, and this call waits for them. Closing twice is allowed.
- * Errors: FORKQ_ENULL, FORKQ_EPACKING. Python: SimpleQueue.close(). */
+/* Closes the queue for this process, with all its descriptors. Threads that wait in a put
+ * or get return FORKQ_ECLOSED. Closing twice is allowed.
+ *
+ * Returns: 0.
+ * Blocks: until these threads have left their calls.
+ * Errors:
+ *   FORKQ_ENULL     `queue` is NULL
+ *   FORKQ_EPACKING  a packing function made the call
+ *   -EDEADLK        see "Signals" in forkq/base.h
+ * Python: SimpleQueue.close(). */
 FORKQ_API int forkq_simple_queue_close(forkq_simple_queue_t *queue);
 
-/* Closes it and frees the handle. No other thread may be in a call on it, or make one
- * afterwards. NULL is allowed. */
+/* Closes the queue and frees the handle. NULL is allowed. No other thread may use the
+ * handle, then or later. In a handler it behaves as forkq_queue_destroy.
+ *
+ * Blocks: as forkq_simple_queue_close.
+ * Errors: none.
+ * Python: none; the garbage collector does it. */
 FORKQ_API void forkq_simple_queue_destroy(forkq_simple_queue_t *queue);
 
 #ifdef __cplusplus

@@ -1,7 +1,6 @@
-/* forkq/wait.h: waiting for any of several things.
+/* forkq/wait.h: waiting for several objects at once.
  *
- * The counterpart of multiprocessing.connection.wait.
- */
+ * The counterpart of multiprocessing.connection.wait. */
 #ifndef FORKQ_WAIT_H
 #define FORKQ_WAIT_H
 
@@ -13,14 +12,15 @@
 extern "C" {
 #endif
 
+/* The kinds of entries. */
 typedef enum forkq_wait_kind {
   FORKQ_WAIT_CONNECTION,
   FORKQ_WAIT_FD,
   FORKQ_WAIT_QUEUE
 } forkq_wait_kind_t;
 
-/* One thing to wait for, and whether it is ready. Made by the functions below; borrowed,
- * not owned. */
+/* One object to wait for, and whether it is ready. The functions below make entries. An
+ * entry borrows its object and does not own it. */
 typedef struct forkq_wait_entry {
   forkq_wait_kind_t kind;
   union {
@@ -31,8 +31,10 @@ typedef struct forkq_wait_entry {
   int ready;
 } forkq_wait_entry_t;
 
-/* An entry for a connection. A connection that only sends may be waited for too: it is
- * ready when nobody can receive any more. */
+/* Makes an entry for a connection. It is ready when a receive would return data, end of
+ * file or an error without waiting. Only the start of a message may have arrived: the
+ * receive may still wait for the rest. A write-only connection is ready when nobody can
+ * receive any more. */
 static inline forkq_wait_entry_t forkq_wait_on(forkq_connection_t *connection) {
   forkq_wait_entry_t entry;
   entry.kind = FORKQ_WAIT_CONNECTION;
@@ -41,7 +43,9 @@ static inline forkq_wait_entry_t forkq_wait_on(forkq_connection_t *connection) {
   return entry;
 }
 
-/* An entry for any descriptor that poll(2) takes: a socket, a pidfd, an eventfd, ... */
+/* Makes an entry for a descriptor that poll(2) supports, such as a socket, a pidfd or an
+ * eventfd. It is ready when a read would return data, end of file or an error without
+ * waiting. */
 static inline forkq_wait_entry_t forkq_wait_on_fd(int fd) {
   forkq_wait_entry_t entry;
   entry.kind = FORKQ_WAIT_FD;
@@ -50,9 +54,9 @@ static inline forkq_wait_entry_t forkq_wait_on_fd(int fd) {
   return entry;
 }
 
-/* An entry for a queue. It is ready when a get would bring an item, or say that the queue is
- * shut down; but with other processes at the same queue one of them may be faster, so go on
- * with a get that does not wait. */
+/* Makes an entry for a queue. It is ready when a get would return an item or
+ * FORKQ_ESHUTDOWN. Another process may get the item first: continue with a get that does
+ * not wait. */
 static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
   forkq_wait_entry_t entry;
   entry.kind = FORKQ_WAIT_QUEUE;
@@ -61,35 +65,37 @@ static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
   return entry;
 }
 
-/* Waits until at least one of the entries is ready, at most `timeout_ms`. Returns how
- * many are, and sets `ready` of every entry to 1 or 0: read in the order of the array
- * they are what Python's wait returns. 0: the time is over. A descriptor or connection is
- * ready when a read would not wait: bytes are there, or the end of the file, or an error
- * that a read would report. Of a message that may be the first bytes: a receive waits for
- * the rest.
+/* Waits until at least one of `count` entries is ready, and sets `ready` of each entry to
+ * 1 or 0. Without entries it sleeps for the timeout.
  *
- * Without entries it sleeps for the timeout; for ever, if that is -1.
+ * The call reads nothing and keeps nothing. The same entries may be used again. To remove
+ * one, move the last entry to its place. Up to 32 entries it does not allocate.
  *
- * Nothing is read, and nothing kept. The same entries may be used again and again; to
- * leave one out, move the last one to its place. Signals do not end the wait. A queue may
- * prolong it by some tenths of a second, also with `timeout_ms` 0, where another process is
- * stopped in the middle of its own put or get.
- *
- * Any number of threads may wait; for a connection it counts as a receive
- * (forkq/connection.h). A thread that is cancelled (pthread_cancel(3)) while it waits ends
- * at once, and nothing of the wait is left. Up to 32 entries it does not allocate.
- *
- * Errors, each with `ready` of every connection and descriptor as it was; that of a queue
- * may have changed:
- * FORKQ_ENULL (entries, a connection or a queue), FORKQ_ETIMEOUT, FORKQ_ECLOSED (a
- * connection or queue is, or is being closed), FORKQ_EPACKING, FORKQ_ETWICE (a queue or
- * descriptor is listed twice, on its own or as a connection's), -EBADF (a descriptor is not
- * open), -EINVAL (an entry of no kind, or more entries than the process may have
- * descriptors; a queue takes two), -ENOMEM.
- *
- * Python: multiprocessing.connection.wait(object_list, timeout), where None is our -1 and
- * a negative timeout our 0; a descriptor that is not open counts as ready there. There a
- * queue has no public descriptor, and one that is ready may still make a get wait. */
+ * Returns: the number of ready entries, or 0 on timeout.
+ * Blocks: for at most `timeout_ms`; -1: without limit. Signals do not end the wait. If
+ *   another process is stopped in the middle of its own put or get on a queue, the call
+ *   may take some tenths of a second longer, also with timeout 0.
+ * Errors: a failed call does not change `ready` of connections and descriptors, but may
+ *   change `ready` of queues.
+ *   FORKQ_ENULL       `entries`, a connection or a queue is NULL
+ *   FORKQ_ETIMEOUT    timeout_ms is below -1
+ *   FORKQ_ECLOSED     a connection or queue is closed, perhaps during the wait
+ *   FORKQ_EPACKING    a queue is listed, and a packing function made the call
+ *   FORKQ_ENAMESPACE  this process cannot use a queue (forkq/queue.h)
+ *   FORKQ_ENOROBUST   a queue is listed, and robust mutexes do not work on this system
+ *   FORKQ_ETWICE      a queue or descriptor is listed twice, by itself or as a
+ *                     connection's
+ *   -EBADF            a descriptor is not open
+ *   -EINVAL           an entry has no known kind, or there are more entries than the
+ *                     process may have descriptors (a queue counts as two)
+ *   -ENOMEM           there is no memory
+ * Threads: any number of threads may wait. For a connection, the wait counts as a receive
+ *   (forkq/connection.h). A thread that is cancelled during the wait ends at once, and
+ *   leaves nothing behind.
+ * Python: multiprocessing.connection.wait(object_list, timeout). Its result is the ready
+ *   entries in the order of the array. None there is -1 here, and a negative timeout is
+ *   0. There, a descriptor that is not open counts as ready, a queue has no public
+ *   descriptor, and a get from a ready queue may wait. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_wait(forkq_wait_entry_t *entries, size_t count,
                                           int timeout_ms);
 
