@@ -44,7 +44,7 @@ bool forkq__account_return(struct forkq__account *account, uint64_t count);
  * forkq__ledger_task_done's results. */
 int forkq__account_task_done(struct forkq__account *account);
 
-/* Whether the process of a cell lives; of this process it does. */
+/* Whether the process of a cell lives. Costs no system call for this process's own. */
 bool forkq__account_sees_alive(const struct forkq__account *account, uint32_t cell);
 
 /* Whether the process of a cell has tasks to do, and somebody may still do them. Costs a system call

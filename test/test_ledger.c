@@ -465,20 +465,6 @@ START_TEST(one_s_own_cell_lives) {
 }
 END_TEST
 
-/* There the lock is the process's own, which never sees it. */
-START_TEST(one_s_own_cell_lives_without_proc) {
-  uint32_t index;
-  ck_assert_int_eq(open_cell(&index), 0);
-  forkq__liveness_drop(liveness, index);
-  ck_assert_int_eq(forkq__os_life_take(liveness->memory_fd, index, false), 0);
-  ck_assert_int_eq(forkq__os_life_taken(liveness->memory_fd, index), 0);
-  ledger->cells[index].accepted = 3;
-  ck_assert(sees_alive(index));
-  ck_assert(!reap());
-  ck_assert_uint_eq(forkq__ledger_size(ledger), 3);
-}
-END_TEST
-
 START_TEST(where_the_kernel_cannot_say_nobody_is_dead) {
   struct forkq__account no_file = *account_here;
   no_file.liveness.memory_fd = -1;
@@ -1107,7 +1093,6 @@ static void add_cases_of_death(Suite *suite) {
   tcase_add_test(tcase, a_zombie_is_dead);
   tcase_add_test(tcase, a_stopped_process_lives);
   tcase_add_test(tcase, one_s_own_cell_lives);
-  tcase_add_test(tcase, one_s_own_cell_lives_without_proc);
   tcase_add_test(tcase, where_the_kernel_cannot_say_nobody_is_dead);
   tcase_add_test(tcase, a_forked_child_does_not_keep_its_parent_s_cell_alive);
   tcase_add_test(tcase, a_close_of_another_descriptor_of_the_file_changes_nothing);
