@@ -2,8 +2,9 @@
 
 report.py DIR                draws plots of DIR/results.json into DIR
 report.py --docs DOCS DIR    draws them into DOCS/benchmarks, copies the results there, and
-                             writes the tables between the markers of DOCS/benchmarks.md,
-                             with DIR/profile.md if there is one
+                             writes DOCS/benchmarks/results.md; between their markers, a
+                             summary into DOCS/benchmarks.md, and targets into
+                             DOCS/performance.md, with DIR/profile.md if there is one
 """
 
 import json
@@ -59,6 +60,21 @@ MEMORY_TARGETS = [
     ("queue_kib", "an idle queue", 256, "KiB"),
     ("process_kib", "a process that has put, shared", 4, "KiB"),
 ]
+
+# The summary: what is measured, section, shape or place, bytes; and the peers in its columns.
+SUMMARY = [
+    ("64 B, 1 producer, 1 consumer", "bounded", "1x1", 64),
+    ("64 B, 4 producers, 4 consumers", "bounded", "4x4", 64),
+    ("1 KiB, 1 producer, 1 consumer", "bounded", "1x1", 1024),
+    ("1 KiB, 4 producers, 4 consumers", "bounded", "4x4", 1024),
+    ("64 KiB, 1 producer, 1 consumer", "bounded", "1x1", 65536),
+    ("64 KiB, 4 producers, 4 consumers", "bounded", "4x4", 65536),
+    ("1 MiB, 1 producer, 1 consumer", "bounded", "1x1", 1048576),
+    ("1 MiB, 4 producers, 4 consumers", "bounded", "4x4", 1048576),
+    ("round trip of 64 B, one CPU", "round trip", "one CPU", 64),
+    ("round trip of 64 B, two CPUs", "round trip", "two CPUs", 64),
+]
+SUMMARY_PEERS = ["cpython_queue", "pipe", "boost", "zmq"]
 
 MORE_COLOURS = ["#8c564b", "#e377c2", "#bcbd22", "#7f7f7f"]
 
@@ -308,37 +324,83 @@ def draw(results, directory):
     return sorted(path.name for path in directory.glob("*.svg"))
 
 
-# ---- the document ------------------------------------------------------------------------
+# ---- the documents -----------------------------------------------------------------------
+
+RESULTS_HEAD = """# The last full run
+
+`./dev bench` measures this, `./dev report` writes this page. [How fast](../benchmarks.md) says
+what is measured, and [Speed](../performance.md), with which settings. All figures are in
+[results.csv](results.csv).
+
+In the tables of rates stands the median of the rounds. In brackets stands how many times as fast
+forkq was: below 1 the other one was faster. The first row of each table is forkq. `4x1` is 4
+producers and 1 consumer. Compare figures of one run only: absolute ones belong to the machine and
+the day.
+"""
 
 
-def figures(results, plots, profile):
-    parts = ["### The machine\n", machine(results), "### Targets\n", target_table(results)]
-    if profile.exists():
-        parts += ["### Where the time goes\n", profile.read_text(encoding="utf-8")]
+def summary_speed(section, contender, results):
+    if section == "round trip":
+        return f"{results.quantile(contender, P50):.3g} us"
+    return f"{short(contender['rate'][0])}/s"
+
+
+def summary(results):
+    """The user's table: forkq's own figure, then how many times as fast it was."""
+    labels = labels_of(results.cells)
+    peers = [peer for peer in SUMMARY_PEERS if peer in labels]
+    rows = []
+    for name, section, place, size in SUMMARY:
+        mine = results.find(section, place, size, "forkq")
+        if mine:
+            others = [results.find(section, place, size, peer) for peer in peers]
+            ratios = [f"{other['ratio'][0]:.2g}" if other else "" for other in others]
+            rows.append([name, summary_speed(section, mine, results), *ratios])
+    return table(["", "forkq", *(f"times {labels[peer]}" for peer in peers)], rows)
+
+
+def all_figures(results, plots):
+    parts = [RESULTS_HEAD, "## The machine\n", machine(results)]
     for section in results.sections():
         if section == "round trip":
             continue
-        parts.append(f"### {section[0].upper()}{section[1:]}: messages a second\n")
+        parts.append(f"## {section[0].upper()}{section[1:]}: messages a second\n")
         parts += [rates(results, section, s) for s in SHAPES if results.cells_of(section, s)]
     sizes = sorted({cell["bytes"] for cell in results.cells_of("round trip")})
-    parts.append("### Round trips\n")
+    parts.append("## Round trips\n")
     parts += [round_trips(results, size) for size in sizes]
-    parts += ["### CPU time and memory\n", cost_table(results)]
-    parts.append("### Plots\n")
-    parts += [f"![{name[:-4]}](benchmarks/{name})\n" for name in plots]
+    parts += ["## CPU time and memory\n", cost_table(results)]
+    parts.append("## Plots\n")
+    parts += [f"![{name[:-4]}]({name})\n" for name in plots]
     return "\n".join(parts)
 
 
+def targets_and_profile(results, profile):
+    parts = ["### Targets\n", target_table(results)]
+    if profile.exists():
+        parts += ["### Where the time goes\n", profile.read_text(encoding="utf-8")]
+    return "\n".join(parts)
+
+
+def write_between_markers(page, body):
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"{page} has no place for figures: {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after}", encoding="utf-8")
+
+
 def write_docs(results, source, docs):
-    directory, page = docs / "benchmarks", docs / "benchmarks.md"
+    directory = docs / "benchmarks"
     directory.mkdir(exist_ok=True)
     plots = draw(results, directory)
     shutil.copy(source / "results.csv", directory)
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    body = f"{BEGIN}\n\n{figures(results, plots, source / 'profile.md')}\n{END}"
-    page.write_text(before + body + after, encoding="utf-8")
+    (directory / "results.md").write_text(all_figures(results, plots), encoding="utf-8")
+    write_between_markers(docs / "benchmarks.md", summary(results))
+    write_between_markers(
+        docs / "performance.md", targets_and_profile(results, source / "profile.md")
+    )
 
 
 def main():
@@ -349,7 +411,8 @@ def main():
         if results.all["quick"] or len(results.sections()) < 9:
             sys.exit("the last run was not a full one: ./dev bench")
         write_docs(results, source, pathlib.Path(arguments[1]))
-        print(f"written: {arguments[1]}/benchmarks.md, {arguments[1]}/benchmarks/")
+        pages = ("benchmarks.md", "performance.md", "benchmarks/")
+        print("written: " + ", ".join(f"{arguments[1]}/{page}" for page in pages))
         return
     draw(results, source)
     print(f"results and plots are in {source}")

@@ -16,7 +16,7 @@
  * descriptors that a process may have, is far below. */
 #define ENTRIES_MAX (INT32_MAX / 4)
 
-/* After a shutdown a queue is looked at this often, see channel.c. */
+/* After a shutdown a queue is looked at this often, see channel_sleep.c. */
 #define SHUTDOWN_LOOK_MS 20
 
 /* An entry has a descriptor at its place, and a queue a second one `count` places behind. The

@@ -1,5 +1,5 @@
 /* One queue, a victim that is killed at every step of one operation, and survivors that then
- * check what they were promised (docs/reliability.md, "Killed at every step"). */
+ * check what they were promised (test/README.md). */
 #ifndef FORKQ_TEST_STEPS_WORLD_H
 #define FORKQ_TEST_STEPS_WORLD_H
 

@@ -71,7 +71,7 @@ END_TEST
 
 /* ---- what a dead writer had on its way --------------------------------------------- */
 
-/* The stores of a write, in the order of channel.c; its lock goes with it. */
+/* The stores of a write, in the order of channel_write.c; its lock goes with it. */
 #define WRITE_STEPS 10
 struct writer {
   int steps;

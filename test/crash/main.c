@@ -1,5 +1,5 @@
 /* The crash harness: producers, consumers, joiners and loops on one queue, a nemesis that kills and
- * stops them, and the promises checked exactly after every epoch. See docs/reliability.md.
+ * stops them, and the promises checked exactly after every epoch. See README.md.
  *
  * Four kinds of processes: this one, which watches; the judge, its child, one for each epoch;
  * the workers, children of the judge; and nobody else. Each dies with its parent. */

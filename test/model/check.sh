@@ -1,6 +1,6 @@
 #!/bin/sh
 # check.sh [--full | --largest]: checks the models with spin, exhaustively, and that spin finds each seeded
-# mistake; that the steps in the models are those that the C comments name. See docs/model.md.
+# mistake; that the steps in the models are those that the C comments name. See README.md.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 source=$here/../../src

@@ -1,4 +1,4 @@
-/* What the models share: steps, death, and a lock that survives its owner. See docs/model.md.
+/* What the models share: steps, death, and a lock that survives its owner. See README.md.
  *
  * AT(step, statements) is one step of the C code, which has the comment `model: step` there.
  * Before each the process may die. In a trail the step is printed with who takes it.

@@ -1,5 +1,5 @@
 /* Packets, the two locks of the pipe, the packet read ahead, the ledger and its recovery:
- * src/channel.c, channel_write.c, channel_witness.c, ledger.c, feeder.c, queue_tasks.c.
+ * src/read_ahead.c, channel_write.c, channel_verdict.c, reap.c, partial.c, ledger.c, slots.c.
  *
  * Producers put ITEMS each into an outbox of one packet of two frames, and send. Consumers get
  * and, with -DJOINABLE, say task_done. With -DLARGE the first producer's items are messages of
@@ -126,7 +126,7 @@ byte really_taken;
   (got[c] > done[c] + abandoned[c] -> got[c] - done[c] - abandoned[c] : 0)
 #define HAS_ACCOUNT(c) (HELD(c) > 0 || AT_WORK(c) > 0 || state[c] == DEAD)
 
-/* What the witness says: see judge. */
+/* The verdict: see judge. */
 #define JUDGED_IN(c) (arrived_seq[c] >= pending_seq[c])
 #define JUDGED_OUT(c, l) (read_seq > pending_seq[c] || l == 0 || l == EXPECTED)
 #define JUDGED(c)                                                                         \

@@ -1,0 +1,76 @@
+#!/bin/sh
+# test_docs.sh SOURCE_ROOT
+# The links of the pages lead somewhere, the tests that they name exist, and the floors in
+# docs/design.md are those of the sources.
+# shellcheck source=test/shell.sh disable=SC2016
+. "$(dirname "$0")/shell.sh"
+
+root=$1
+find "$root/docs" "$root/test" "$root/README.md" -name '*.md' >"$scratch/pages"
+
+# The headings of a page, as links name them.
+anchors() {
+  sed -n 's/^#\{1,\} //p' "$1" | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9_\n-'
+}
+
+links_lead_somewhere() {
+  wrong=
+  while read -r page; do
+    tr '\n' ' ' <"$page" | grep -o ']([^) ]*)' | sed 's/^](//; s/)$//' | grep -v '://' |
+      sort -u >"$scratch/links"
+    while read -r link; do
+      file=${link%%#*} anchor=${link#"${link%%#*}"}
+      target=$page
+      [ -z "$file" ] || target=${page%/*}/$file
+      if [ ! -e "$target" ]; then
+        wrong="$wrong $page:$link"
+      elif [ -n "$anchor" ]; then
+        anchors "$target" | grep -qx -e "${anchor#\#}" || wrong="$wrong $page:$link"
+      fi
+    done <"$scratch/links"
+  done <"$scratch/pages"
+  echo "$wrong"
+  [ -z "$wrong" ]
+}
+
+tests_exist() {
+  absent=
+  while read -r page; do
+    grep -o '`test_[a-z0-9_]*`' "$page" | tr -d '`' | sort -u >"$scratch/named"
+    while read -r program; do
+      set -- "$root/test/$program".*
+      [ -e "$1" ] || absent="$absent $page:$program"
+    done <"$scratch/named"
+  done <"$scratch/pages"
+  echo "$absent"
+  [ -z "$absent" ]
+}
+
+# A line for each room: its name, its floor, its row.
+sed -n 's/^| \([0-9]\) | \(`[^|]*`\) | .*/\1 \2/p' "$root/docs/design.md" |
+  awk '{ gsub(/[`,]/, ""); for (i = 2; i <= NF; i++) print $i, $1, NR }' >"$scratch/floors"
+
+every_room_has_a_floor() {
+  for file in "$root"/src/*.c; do
+    basename "$file" .c
+  done | sort >"$scratch/rooms"
+  cut -d ' ' -f 1 "$scratch/floors" | sort | diff "$scratch/rooms" -
+}
+
+includes_go_down() {
+  for file in "$root"/src/*.[ch]; do
+    room=${file##*/}
+    sed -n "s/^#include \"\([a-z_]*\)\.h\".*/${room%.*} \1/p" "$file"
+  done | awk -v floors="$scratch/floors" '
+    BEGIN { while ((getline line <floors) > 0) { split(line, f, " "); floor[f[1]] = f[2]; row[f[1]] = f[3] } }
+    row[$1] != row[$2] && floor[$1] <= floor[$2] { print $1 " includes " $2; up = 1 }
+    END { exit up }'
+}
+
+expect 'there are pages' test "$(wc -l <"$scratch/pages")" -gt 10
+expect 'every link leads somewhere' links_lead_somewhere
+expect 'every test that is named exists' tests_exist
+expect 'there are rooms' test "$(wc -l <"$scratch/floors")" -gt 30
+expect 'every room has one floor' every_room_has_a_floor
+expect 'a room includes only rooms on lower floors, or of its row' includes_go_down
+finish
