@@ -3,7 +3,7 @@
 # operation, or of those with NAME in their names; two operations a processor at a time.
 set -eu
 
-cd "$1/test"
+cd "$1/test/steps"
 shift
 [ $# -eq 0 ] || export FORKQ_STEPS_ONLY="$1"
 export FORKQ_STEPS="${FORKQ_STEPS-all}"
