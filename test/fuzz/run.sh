@@ -1,20 +1,31 @@
 #!/bin/sh
-# run.sh MODE SECONDS DIR TARGET...: looks for inputs that break the decoders, in a build directory
-# that has them.
+# run.sh DIR [--seconds N] [--coverage | --afl] [TARGET...]: looks for inputs that break the
+# decoders, for 60 s each, with the programs of a build directory that was configured for it.
 #
-#   all       libFuzzer, for so long each, two at a time. The corpus as it grows, and what breaks
-#             something, stay in DIR.
-#   afl       afl++, one after the other
-#   coverage  lines, functions and branches of the library that the corpus reaches
+#   (neither)   libFuzzer, two at a time. The corpus as it grows, and what breaks something, stay
+#               in DIR.
+#   --afl       afl++, one after the other
+#   --coverage  lines, functions and branches of the library that the corpus reaches
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-mode=$1 seconds=$2 dir=$3
-shift 3
+dir=$1 mode=all seconds=60
+shift
 
 fail() {
   echo "fuzz: $*" >&2
   exit 1
+}
+
+# build PROGRAM TARGET...: silently, unless it fails.
+build() {
+  program=$1
+  shift
+  # shellcheck disable=SC2046 # names
+  ninja -C "$dir" $(printf "test/fuzz/${program}_%s " "$@") >"$dir/log" 2>&1 </dev/null || {
+    cat "$dir/log" >&2
+    fail "cannot build $*"
+  }
 }
 
 one() {
@@ -30,6 +41,7 @@ one() {
 }
 
 all() {
+  build fuzz "$@"
   failed=
   while [ $# -gt 0 ]; do
     one "$1" &
@@ -46,6 +58,7 @@ all() {
 }
 
 afl() {
+  build fuzz "$@"
   mkdir -p "$dir/found"
   for target in "$@"; do
     AFL_SKIP_CPUFREQ=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 AFL_NO_UI=1 \
@@ -61,6 +74,7 @@ afl() {
 
 # shellcheck disable=SC2086 # a list of words
 coverage() {
+  build replay "$@"
   objects=
   for target in "$@"; do
     LLVM_PROFILE_FILE="$dir/$target.profraw" "$dir/test/fuzz/replay_$target" \
@@ -72,4 +86,13 @@ coverage() {
     -ignore-filename-regex='(^|/)(test|include)/'
 }
 
+while [ $# -gt 0 ]; do
+  case $1 in
+    --seconds) [ $# -gt 1 ] || fail '--seconds N'; seconds=$2; shift ;;
+    --afl | --coverage) mode=${1#--} ;;
+    *) break ;;
+  esac
+  shift
+done
+[ $# -gt 0 ] || set -- attach queue connection msgpack packet
 "$mode" "$@"

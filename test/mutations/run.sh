@@ -24,17 +24,25 @@ wanted() {
 
 trim() { sed -e 's/^ *//' -e 's/ *$//' <<<"$1"; }
 
+# The program of a test lies in the build as its source does in the tree.
+program() {
+  (cd "$tree" && find test -name "test_$1.c" | sed 's/\.c$//')
+}
+
 # The named tests, and nothing else of what there is.
 compile() {
-  # shellcheck disable=SC2086 # a list
-  ninja -C "$dir" $(printf 'test/test_%s ' $1) >"$work/log" 2>&1
+  local name programs=()
+  for name in $1; do
+    programs+=("$(program "$name")")
+  done
+  ninja -C "$dir" "${programs[@]}" >"$work/log" 2>&1
 }
 
 # A test that hangs has seen it, too.
 first_to_fail() {
   local name
   for name in $1; do
-    if ! CK_FORK=yes timeout -k 5 100 "$dir/test/test_$name" >"$work/log" 2>&1 </dev/null; then
+    if ! CK_FORK=yes timeout -k 5 100 "$dir/$(program "$name")" >"$work/log" 2>&1 </dev/null; then
       echo "$name"
       return
     fi

@@ -33,8 +33,7 @@ not_for_helgrind='connection connection_faults connection_signals conformance_as
 
 # The tests of the build that are of use.
 useful() {
-  for program in "$programs"/test_*; do
-    [ -f "$program" ] || continue
+  for program in $(find "$programs" -type f -name 'test_*' ! -name '*.*' | sort); do
     name=${program##*/test_}
     case " $* " in *" $name "*) ;; *) echo "$name" ;; esac
   done
@@ -47,7 +46,7 @@ run() {
   begun=$(date +%s)
   CK_FORK=no CK_TIMEOUT_MULTIPLIER=40 timeout -k 10 900 valgrind --quiet "$@" \
     --child-silent-after-fork=yes --log-file="$log.valgrind" \
-    "$programs/test_$name" >"$log" 2>&1 </dev/null || failed=yes
+    "$(find "$programs" -type f -name "test_$name")" >"$log" 2>&1 </dev/null || failed=yes
   ! grep -q "$wrong" "$log.valgrind" || failed=yes
   if [ -n "${failed-}" ]; then
     cat "$log" "$log.valgrind" >&2
@@ -69,11 +68,11 @@ memcheck() {
 helgrind() {
   wrong=.
   locks=$out/locks-$$.so
-  ${CC:-cc} -shared -fPIC -O1 -g "$here/../helgrind_locks.c" -o "$locks"
+  ${CC:-cc} -shared -fPIC -O1 -g "$here/helgrind_locks.c" -o "$locks"
   export FORKQ_TEST_EACH=500
   LD_PRELOAD=$locks && export LD_PRELOAD
   run "$out/$name" --tool=helgrind --history-level=none --check-stack-refs=no \
-    --suppressions="$here/../helgrind.supp"
+    --suppressions="$here/helgrind.supp"
   rm -f "$locks"
 }
 

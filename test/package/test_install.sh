@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_install.sh BUILD_ROOT SOURCE_ROOT COMPILER...
 # What meson installs is all that a program needs, with either library.
-# shellcheck source=test/shell.sh
+# shellcheck source=test/package/shell.sh
 . "$(dirname "$0")/shell.sh"
 
 build=$1

@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_symbols.sh SHARED_LIBRARY STATIC_LIBRARY HEADER...
 # The library exports what the headers declare, and nothing else.
-# shellcheck source=test/shell.sh
+# shellcheck source=test/package/shell.sh
 . "$(dirname "$0")/shell.sh"
 
 shared=$1

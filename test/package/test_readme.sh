@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_readme.sh SOURCE_ROOT SMALLEST
 # What README.md says is there, and its example is the one that is built and runs.
-# shellcheck source=test/shell.sh disable=SC2016
+# shellcheck source=test/package/shell.sh disable=SC2016
 . "$(dirname "$0")/shell.sh"
 
 root=$1

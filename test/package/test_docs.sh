@@ -2,7 +2,7 @@
 # test_docs.sh SOURCE_ROOT
 # The links of the pages lead somewhere, the tests that they name exist, and the floors in
 # docs/design.md are those of the sources.
-# shellcheck source=test/shell.sh disable=SC2016
+# shellcheck source=test/package/shell.sh disable=SC2016
 . "$(dirname "$0")/shell.sh"
 
 root=$1
@@ -38,8 +38,7 @@ tests_exist() {
   while read -r page; do
     grep -o '`test_[a-z0-9_]*`' "$page" | tr -d '`' | sort -u >"$scratch/named"
     while read -r program; do
-      set -- "$root/test/$program".*
-      [ -e "$1" ] || absent="$absent $page:$program"
+      [ -n "$(find "$root/test" -name "$program.*")" ] || absent="$absent $page:$program"
     done <"$scratch/named"
   done <"$scratch/pages"
   echo "$absent"
@@ -51,9 +50,10 @@ sed -n 's/^| \([0-9]\) | \(`[^|]*`\) | .*/\1 \2/p' "$root/docs/design.md" |
   awk '{ gsub(/[`,]/, ""); for (i = 2; i <= NF; i++) print $i, $1, NR }' >"$scratch/floors"
 
 every_room_has_a_floor() {
-  for file in "$root"/src/*.c; do
-    basename "$file" .c
-  done | sort >"$scratch/rooms"
+  for file in "$root"/src/*.[ch]; do
+    room=${file##*/}
+    echo "${room%.*}"
+  done | sort -u >"$scratch/rooms"
   cut -d ' ' -f 1 "$scratch/floors" | sort | diff "$scratch/rooms" -
 }
 

@@ -1,7 +1,7 @@
 /* Faults: the k-th allocation or system call of the library fails, once or from then on.
  *
  * The test programs are linked with the library's objects and with --wrap for each function
- * below (test/meson.build), so the library itself has no hook for this. Nothing is counted
+ * below (test/faults/meson.build), so the library itself has no hook for this. Nothing is counted
  * and nothing fails but between faults_begin and faults_end, on whatever thread. */
 #ifndef FORKQ_TEST_FAULTS_H
 #define FORKQ_TEST_FAULTS_H

@@ -1,7 +1,7 @@
 #!/bin/sh
 # test_limits_table.sh SOURCE_ROOT
 # docs/limits.md has every bound that the sources name, and names tests that there are.
-# shellcheck source=test/shell.sh disable=SC2016
+# shellcheck source=test/package/shell.sh disable=SC2016
 . "$(dirname "$0")/shell.sh"
 
 root=$1
@@ -47,15 +47,16 @@ bounds_are_in_the_table() {
 }
 
 # In the last column `test_x` or `fuzz_x` is a program, any other name one of its tests.
+find "$root/test" -name 'test_*.c' >"$scratch/tests"
 sed -n 's/^|.*|\(.*\)|$/\1/p' "$table" | grep -o '`[a-z][a-z0-9_]*`' | tr -d '`' | sort -u \
   >"$scratch/names"
 
 tests_exist() {
   while read -r name; do
     case $name in
-      test_*) [ -e "$root/test/$name.c" ] ;;
+      test_*) grep -q "/$name\.c$" "$scratch/tests" ;;
       fuzz_*) [ -e "$root/test/fuzz/$name.c" ] ;;
-      *) grep -q "^START_TEST($name)" "$root"/test/test_*.c ;;
+      *) xargs grep -q "^START_TEST($name)" <"$scratch/tests" ;;
     esac || { echo "$name"; absent=1; }
   done <"$scratch/names"
   [ -z "${absent-}" ]

@@ -2,7 +2,7 @@
 # test_demo.sh WORDCOUNT WORDCOUNT.c
 # The demo counts what the pipeline of standard tools counts, on the licences and on files
 # made to break it, and says what it could not do.
-# shellcheck source=test/shell.sh disable=SC2018,SC2019,SC2086
+# shellcheck source=test/package/shell.sh disable=SC2018,SC2019,SC2086
 . "$(dirname "$0")/shell.sh"
 
 demo=$(realpath "$1")

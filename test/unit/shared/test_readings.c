@@ -13,7 +13,7 @@ static void on_load(const volatile void *field);
   (on_load(&(field)), atomic_load_explicit(&(field), memory_order_acquire))
 #undef FORKQ__LOAD_IN_ORDER
 #define FORKQ__LOAD_IN_ORDER(field) (on_load(&(field)), atomic_load(&(field)))
-#include "../src/ledger.c"
+#include "ledger.c"
 
 #define ITEMS 7
 

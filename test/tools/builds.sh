@@ -1,0 +1,86 @@
+# Sourced by dev: the build directories, what each needs, and what is done in one, which is $dir.
+# shellcheck shell=sh
+# shellcheck disable=SC2086 # where a variable is a list of words
+# shellcheck disable=SC2154 # root, build, to_build and to_test are dev's, and packages.sh's
+
+# configure NAME OPTION...: the build directory build/NAME, made once.
+configure() {
+  dir=$build/$1
+  shift
+  [ ! -f "$dir/build.ninja" ] || return 0
+  say "configuring $dir"
+  quietly meson setup --wrap-mode=nodownload "$@" ${MESONFLAGS-} "$dir" "$root"
+}
+
+configure_debug() {
+  need $to_test
+  configure debug -Dtests=enabled
+}
+
+configure_release() {
+  need $to_build
+  configure release --buildtype=release -Db_lto=true -Dtests=disabled
+}
+
+configure_benchmark() {
+  need $to_build
+  configure benchmark --buildtype=release -Db_lto=true -Dtests=disabled -Dbench=enabled
+}
+
+configure_clang() {
+  need $to_test clang
+  CC=clang CXX=clang++ configure clang -Dtests=enabled
+}
+
+configure_analyzer() {
+  need $to_build
+  configure analyzer -Dtests=disabled -Dwerror=true -Dc_args=-fanalyzer
+}
+
+# ---- Compilers that add what looks on ----
+
+configure_asan() {
+  need $to_test
+  configure asan -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false
+}
+
+configure_tsan() {
+  need $to_test clang libclang-rt-dev
+  CC=clang CXX=clang++ configure tsan -Dtests=enabled -Db_sanitize=thread -Db_lundef=false
+}
+
+configure_coverage() {
+  need $to_test
+  configure coverage -Dtests=enabled -Db_coverage=true -Dbuildtype=debug \
+    -Dc_args=-DFORKQ_COVERAGE -Db_lundef=false
+}
+
+fuzz_options='-Dtests=disabled -Dfuzz=true -Db_lundef=false -Db_sanitize=address,undefined'
+
+configure_fuzz() {
+  need $to_build clang libclang-rt-dev
+  CC=clang configure fuzz $fuzz_options
+}
+
+configure_fuzz_afl() {
+  need $to_build clang libclang-rt-dev afl++
+  CC=afl-clang-fast configure fuzz-afl $fuzz_options
+}
+
+configure_fuzz_coverage() {
+  need $to_test clang libclang-rt-dev llvm
+  CC=clang configure fuzz-coverage -Dtests=enabled -Db_lundef=false \
+    -Dc_args='-fprofile-instr-generate -fcoverage-mapping' \
+    -Dc_link_args=-fprofile-instr-generate
+}
+
+# ---- What is done in one ----
+
+compile() { ninja -C "$dir" >&2; }
+
+run_tests() { meson test -C "$dir" --print-errorlogs "$@"; }
+
+# With sanitizers everything takes longer.
+run_slow_tests() {
+  CK_TIMEOUT_MULTIPLIER=4 run_tests --timeout-multiplier=4 "$@"
+}

@@ -1,0 +1,81 @@
+# Sourced by dev: makes sure of what a command needs, from Debian's packages where the system lacks
+# it.
+# shellcheck shell=sh
+# shellcheck disable=SC2086 # where a variable is a list of words
+# shellcheck disable=SC2034 # to_test is for others
+# shellcheck disable=SC2154 # build is dev's
+
+to_build='gcc libc6-dev meson ninja-build pkg-config libmsgpack-dev libuv1-dev'
+to_test="$to_build g++ check strace"
+# What forkq is compared with.
+to_compare='g++ libzmq3-dev libboost-dev python3 gnuplot-nox'
+
+is_command() { command -v "$1" >/dev/null; }
+
+links_tsan() {
+  echo 'int main(void) { return 0; }' |
+    clang -fsanitize=thread -x c -o /dev/null -
+}
+
+# Whether the system has what the Debian package of that name brings, from wherever.
+has() {
+  case $1 in
+    gcc) ${CC:-cc} --version ;;
+    g++) ${CXX:-c++} --version ;;
+    libc6-dev) echo '#include <stdio.h>' | ${CC:-cc} -E - ;;
+    ninja-build) is_command ninja ;;
+    libmsgpack-dev) pkg-config --exists msgpack-c || pkg-config --exists msgpack ;;
+    libuv1-dev) pkg-config --exists libuv ;;
+    check) pkg-config --exists check ;;
+    libzmq3-dev) pkg-config --exists libzmq ;;
+    libboost-dev) echo '#include <boost/version.hpp>' | ${CXX:-c++} -x c++ -E - ;;
+    gnuplot-nox) is_command gnuplot ;;
+    linux-perf) is_command perf ;;
+    libclang-rt-dev) links_tsan ;;
+    llvm) is_command llvm-cov ;;
+    afl++) is_command afl-clang-fast ;;
+    *) is_command "$1" ;;
+  esac >/dev/null 2>&1
+}
+
+missing() {
+  for package in "$@"; do
+    has "$package" || printf ' %s' "$package"
+  done
+}
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif is_command sudo; then
+    sudo "$@"
+  else
+    fail "neither root nor sudo, so as root: apt-get install$lack"
+  fi
+}
+
+apt_get() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@"
+}
+
+# Makes sure of the named Debian packages, or of the same from elsewhere.
+need() {
+  lack=$(missing "$@")
+  [ -n "$lack" ] || return 0
+  is_command apt-get || fail "needs, by the names of Debian's packages:$lack"
+  say "installing$lack"
+  as_root true # asks for the password, or fails, where it can be seen
+  quietly apt_get update
+  quietly apt_get install -y --no-install-recommends $lack
+  lack=$(missing "$@")
+  [ -z "$lack" ] || fail "installed, but still not found:$lack"
+}
+
+# What cannot be had is left out; what is new is looked for, by a new build of the benchmark.
+need_to_compare() {
+  for package in $to_compare; do
+    has "$package" && continue
+    (need "$package") || say "goes without $package"
+    rm -rf "$build/benchmark"
+  done
+}
