@@ -16,15 +16,6 @@
 /* Pieces of a message between two looks at the clock. */
 #define FRAGMENTS_PER_LOOK 64
 
-int forkq__channel_init(struct forkq__channel_shared *shared) {
-  int r = forkq__lock_init(&shared->write_lock);
-  if (r == 0)
-    r = forkq__lock_init(&shared->read_lock);
-  if (r == 0)
-    r = forkq__lock_init(&shared->turn);
-  return r;
-}
-
 /* Says that the item has to have room for so many bytes. */
 static int ask_for_room(forkq_item_t *item, size_t size) {
   item->size = size;

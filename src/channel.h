@@ -28,53 +28,6 @@
  * lock's owner may be stopped. Its death needs no look: the kernel passes the lock on. */
 #define FORKQ__CHANNEL_LOOK_MS 500
 
-/* What a shutdown has made of the queue. */
-enum forkq__shutdown {
-  FORKQ__OPEN,
-  FORKQ__DRAINING, /* nothing more is put; what is there is got */
-  FORKQ__DROPPED,  /* nor is anything got: what is there is thrown away */
-};
-
-/* In the shared segment. */
-struct forkq__channel_shared {
-  alignas(64) struct forkq__lock write_lock;
-  _Atomic uint64_t write_seq; /* last number given to a packet; guarded by write_lock */
-
-  alignas(64) struct forkq__lock read_lock; /* guards all from here to `packet` */
-  _Atomic uint32_t offset;    /* next frame in `packet`; 0: none was read yet */
-  _Atomic uint32_t unread;    /* frames left in it; read without the lock as a hint */
-  _Atomic uint32_t loading;   /* a read into `packet` has begun; hint as well */
-  _Atomic uint32_t raised;    /* 1: the event descriptor is readable */
-  _Atomic uint64_t base;      /* the ledger's `taken` when `packet` came */
-  _Atomic uint64_t read_seq;  /* of the last packet that came */
-  _Atomic uint64_t read_wire; /* bytes of packets that came */
-  _Atomic uint64_t wire_base; /* and before `packet` did */
-  _Atomic uint64_t bytes_taken;
-  /* With task_done: a take of `take_items` from `take_offset` is being counted in a counter
-   * that stood at `take_base`: that of cell `taker` - 1, or of what is dropped. 0: none. */
-  _Atomic uint64_t take_base;
-  _Atomic uint32_t take_items;
-  _Atomic uint32_t take_offset;
-  _Atomic uint32_t taker;
-  struct forkq__partial partial;
-
-  alignas(64) _Atomic uint32_t shutdown; /* an enum forkq__shutdown; only ever grows */
-  _Atomic uint32_t shutting; /* 1: it is about to grow, or has; nobody sleeps for long */
-  _Atomic uint64_t getter_waits;
-
-  alignas(64) struct forkq__lock turn;
-  _Atomic uint32_t turn_waiting; /* see forkq__lock_await */
-  struct forkq__look_shared turn_look;
-  _Atomic uint32_t asleep;   /* the owner of the turn is in poll, or was woken from it */
-  _Atomic uint32_t hastened; /* a writer has hurried because of this sleep */
-  /* In forkq_wait, on a loop or with a descriptor of the queue's; or killed there: it costs
-   * the others an event. */
-  _Atomic uint32_t watchers;
-
-  alignas(FORKQ__PACKET_SIZE) struct forkq__packet
-      packet; /* read ahead; one page, one copy */
-};
-
 /* A process's use of it. */
 struct forkq__channel {
   struct forkq__channel_shared *shared;
@@ -91,8 +44,6 @@ struct forkq__channel {
   bool joinable;        /* gets are counted in this process's cell, which it has then */
   _Atomic bool closed;  /* whoever waits in a receive gives up soon */
 };
-
-int forkq__channel_init(struct forkq__channel_shared *shared);
 
 /* Read side: 0, FORKQ_EBROKEN, or FORKQ__NOTHING when the deadline is over, or FORKQ__MOMENT_MS if it
  * does not wait, or after half a second, when it is time to look at other things. */

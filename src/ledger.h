@@ -24,84 +24,10 @@
 #ifndef FORKQ_LEDGER_H
 #define FORKQ_LEDGER_H
 
+#include "layout.h"
 #include "liveness.h"
-#include "lock.h"
 
-#include <stdalign.h>
-#include <stdatomic.h>
 #include <stdbool.h>
-
-/* Fields that others see without the lock, or that must be there in this order when the
- * writer dies. */
-#define FORKQ__LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
-#define FORKQ__STORE(field, value)                                                       \
-  atomic_store_explicit(&(field), (value), memory_order_release)
-/* In one order with all others of its kind: see slots.h. */
-#define FORKQ__LOAD_IN_ORDER(field) atomic_load(&(field))
-
-#define FORKQ__CELLS_MAX 4096u
-#define FORKQ__NO_CELL UINT32_MAX
-#define FORKQ__CELL_BITS 13 /* hold a cell + 1, in a word with a count: see slots.c */
-
-struct forkq__cell {
-  /* Written by the owner, one thread at a time (its feeder's mutex). */
-  alignas(64) _Atomic uint64_t accepted;
-  _Atomic uint64_t try_base;  /* see slots.c: a slot may just have been taken */
-  _Atomic uint64_t try_count; /* 0: no */
-  _Atomic uint64_t accepted_bytes;
-  /* For the statistics: of these, what had been accepted before. */
-  _Atomic uint64_t repeated;
-  _Atomic uint64_t repeated_bytes;
-  /* Written by the owner under the channel's write lock. */
-  alignas(64) _Atomic uint64_t sent;
-  _Atomic uint64_t sent_wire;    /* bytes of packets written */
-  _Atomic uint64_t pending_sent; /* what `sent` and `sent_wire` will be ... */
-  _Atomic uint64_t pending_wire;
-  _Atomic uint64_t pending_seq; /* ... if this packet was written; 0: none is being */
-  _Atomic uint64_t written_seq; /* the last packet that was */
-  _Atomic uint64_t sent_bytes;
-  /* Written by readers under the channel's read lock: the last packet that came. */
-  _Atomic uint64_t arrived_seq;
-  /* Written by anybody, only ever to a greater value: see slots.c. */
-  _Atomic uint64_t confirmed;
-  _Atomic uint64_t got; /* with task_done only */
-  /* Guarded by the ledger's lock. */
-  _Atomic uint64_t returned;
-  _Atomic uint64_t
-      withdrawn; /* of these, what was not lost by a death; for the statistics */
-  _Atomic uint64_t done;
-  _Atomic uint64_t abandoned;
-  _Atomic uint32_t state;  /* an enum forkq__cell_state */
-  _Atomic uint32_t owners; /* how many there have been */
-  _Atomic uint32_t pid;    /* of the owner */
-};
-
-struct forkq__ledger {
-  alignas(64) struct forkq__lock lock;
-  _Atomic uint32_t cells_used; /* cells ever used; guarded by lock */
-  /* How many reaps were begun, and the number of the last that ended; guarded by lock. */
-  _Atomic uint64_t reaps_begun;
-  _Atomic uint64_t reaps_ended;
-  alignas(64) _Atomic uint64_t returned; /* sums of the cells'; guarded by lock */
-  _Atomic uint64_t done;
-  _Atomic uint64_t abandoned;
-  _Atomic uint64_t recoveries;        /* owners that died; for the statistics */
-  alignas(64) _Atomic uint64_t taken; /* written under the channel's read lock */
-  _Atomic uint64_t dropped;           /* of these, what nobody got; with task_done only */
-  alignas(64) _Atomic uint64_t word;  /* with a maxsize: see slots.c */
-  struct forkq__cell
-      others; /* only `done`: by processes without a cell; guarded by lock */
-  struct forkq__cell cells[FORKQ__CELLS_MAX];
-};
-
-enum forkq__cell_state {
-  FORKQ__CELL_FREE, /* nobody's, or claimed by a process that died at it */
-  FORKQ__CELL_USED,
-  /* Its process is dead, but what became of its last write or read is not known yet. */
-  FORKQ__CELL_DEAD,
-  /* Its process is gone and all is settled but its tasks, which a child of its may still do. */
-  FORKQ__CELL_TASKS
-};
 
 /* What became of the packet that a dead process was writing. */
 enum forkq__verdict { FORKQ__NOT_SENT, FORKQ__SENT, FORKQ__UNKNOWN };

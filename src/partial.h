@@ -6,17 +6,9 @@
 #ifndef FORKQ_PARTIAL_H
 #define FORKQ_PARTIAL_H
 
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include "layout.h"
 
-struct forkq__partial {
-  _Atomic uint32_t cell; /* of the sender, plus 1; 0: there is none */
-  _Atomic uint32_t total;
-  /* Bytes there, and the seq of the packet that brought the last of them: have << 32 | seq's
-   * lower half. One word, so that an append is there or not. */
-  _Atomic uint64_t mark;
-};
+#include <stdbool.h>
 
 /* Where the bytes are. */
 struct forkq__partial_file {

@@ -1,8 +1,10 @@
 #include "segment.h"
 
+#include "ledger.h"
 #include "os.h"
 
 #include <forkq/base.h>
+#include <forkq/item.h>
 #include <gnu/libc-version.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -35,8 +37,17 @@ static int describe(struct forkq__abi *abi) {
   return draw_new_lock(abi->new_lock);
 }
 
+int forkq__segment_init_channel(struct forkq__channel_shared *channel) {
+  int r = forkq__lock_init(&channel->write_lock);
+  if (r == 0)
+    r = forkq__lock_init(&channel->read_lock);
+  if (r == 0)
+    r = forkq__lock_init(&channel->turn);
+  return r;
+}
+
 static int init(struct forkq__segment *segment) {
-  int r = forkq__channel_init(&segment->channel);
+  int r = forkq__segment_init_channel(&segment->channel);
   if (r == 0)
     r = forkq__ledger_init(&segment->ledger);
   if (r == 0)

@@ -5,19 +5,6 @@
 #include "account.h"
 #include "look.h"
 
-/* In the shared segment. */
-struct forkq__slots_shared {
-  int64_t maxsize; /* 0: no limit */
-  /* Waiting putters sleep on `event`, which changes with each wake-up. */
-  alignas(64) _Atomic uint32_t event;
-  _Atomic uint32_t waiters;
-  _Atomic uint64_t waits;  /* how often, for the statistics */
-  _Atomic uint32_t waking; /* one is on its way: no need to wake another */
-  /* Loops on which a put waits, or that were killed there: it costs them an event. */
-  _Atomic uint32_t watchers;
-  struct forkq__look_shared look;
-};
-
 /* A process's use of them. */
 struct forkq__slots {
   struct forkq__slots_shared *shared;

@@ -5,6 +5,8 @@
 
 #include "os.h"
 #include "outbox.h"
+#include "channel.h"
+#include "reap.h"
 #include "segment.h"
 #include "serializer.h"
 #include "support.h"

@@ -66,7 +66,7 @@ static void set_up(void) {
   ledger = account_here->ledger = &shared->ledger;
   channel.shared = &shared->channel;
   ck_assert_int_eq(forkq__ledger_init(ledger), 0);
-  ck_assert_int_eq(forkq__channel_init(channel.shared), 0);
+  ck_assert_int_eq(forkq__segment_init_channel(channel.shared), 0);
   reads_settled = true;
   flags = support_shared(16 * sizeof *flags);
 }
