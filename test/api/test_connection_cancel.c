@@ -2,7 +2,7 @@
  * while they wait, and never with a part of a message in the stream. */
 #define _GNU_SOURCE
 #include "connection_ends.h"
-#include "queue.h"
+#include "queue/queue_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /* Connections when something is not as it should be: every size of frame over every kind
  * of stream, torn and hostile streams, no memory. */
 #define _GNU_SOURCE
+#include "connection/connection_frame.h"
 #include "connection_ends.h"
-#include "connection_frame.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Packing functions that do not return: by longjmp, or with their thread. What throws is in
  * test_connection_exceptions.cc. */
 #define _GNU_SOURCE
-#include "connection.h"
+#include "connection/connection_impl.h"
 #include "connection_ends.h"
 
 #include <pthread.h>

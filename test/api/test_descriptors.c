@@ -1,8 +1,8 @@
 /* The library's descriptors beside the program's: which numbers they have, and what is done where
  * a number has become the program's. */
 #define _GNU_SOURCE
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
 #include <errno.h>

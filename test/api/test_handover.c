@@ -1,7 +1,7 @@
 /* A queue given to another program: the same program, started anew with an argument. */
 #define _GNU_SOURCE
 #include "queue_helpers.h"
-#include "segment.h"
+#include "shared/segment.h"
 
 #include <check.h>
 #include <errno.h>

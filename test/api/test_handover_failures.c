@@ -2,7 +2,7 @@
  * of those that came. */
 #define _GNU_SOURCE
 #include "queue_helpers.h"
-#include "segment.h"
+#include "shared/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

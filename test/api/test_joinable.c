@@ -1,7 +1,7 @@
 /* task_done and join, and what they say of those that died. CPython's own tests of them are
  * in test_conformance_shutdown.c. */
 #define _GNU_SOURCE
-#include "queue.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
 #include <check.h>

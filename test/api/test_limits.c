@@ -1,7 +1,7 @@
 /* Every limit: one below, at it, one above. docs/limits.md has the table, and says which test
  * has those that are not here. */
 #define _GNU_SOURCE
-#include "queue.h"
+#include "queue/queue_impl.h"
 #include "support.h"
 
 #include <check.h>

@@ -1,8 +1,8 @@
 /* Gets as requests on a loop; and what is common to all requests: cancellation, closing, bad
  * use, fork. */
-#include "loop_handle.h"
+#include "base/os.h"
+#include "loop/loop_impl.h"
 #include "loop_support.h"
-#include "os.h"
 #include "support.h"
 
 #include <errno.h>

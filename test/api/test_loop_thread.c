@@ -1,5 +1,5 @@
 /* Which thread may use a handle: the one that runs the loop, and while none does, any. */
-#include "loop_handle.h"
+#include "loop/loop_impl.h"
 #include "loop_support.h"
 
 #include <pthread.h>

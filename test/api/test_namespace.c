@@ -1,8 +1,8 @@
 /* PID namespaces: a robust lock knows its owner by a number that is good in one of them. So who is
  * in another one than the queue can do nothing with it, and does no harm. */
 #define _GNU_SOURCE
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 #include "refuse.h"
 

@@ -2,7 +2,7 @@
  * queue is whole afterwards, and can be used from anywhere. Those that leave by an exception are in
  * test_exceptions.cc. */
 #define _GNU_SOURCE
-#include "queue.h"
+#include "queue/queue_impl.h"
 
 #include "loop_support.h"
 #include "packing_without_tables.h"

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "book.h"
 
-#include "queue.h"
+#include "queue/queue_impl.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "watch.h"
 
-#include "queue.h"
+#include "queue/queue_impl.h"
 
 #include <dirent.h>
 #include <inttypes.h>

@@ -3,7 +3,7 @@
 
 #include "loop.h"
 #include "payload.h"
-#include "queue.h"
+#include "queue/queue_impl.h"
 #include "support.h"
 
 #include <dirent.h>

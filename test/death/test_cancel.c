@@ -2,8 +2,8 @@
  * what they had not done is there for others. What leaves a packing function is in
  * test_packing.c. */
 #define _GNU_SOURCE
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
 #include <sched.h>

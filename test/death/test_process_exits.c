@@ -1,7 +1,7 @@
 /* exit in a signal handler that has interrupted a wait, or a thread that has a lock. */
 #define _GNU_SOURCE
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 
 #include "fork_heap.h"
 #include "process_helpers.h"

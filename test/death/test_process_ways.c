@@ -1,8 +1,8 @@
 /* Processes that come about, or end, in a way of their own: beside handlers of fork, without them,
  * without the thread that began them, and as daemons. */
 #define _GNU_SOURCE
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 
 #include "process_helpers.h"
 

@@ -1,8 +1,8 @@
 /* Tasks that others do than the process that got them: its children, theirs, strangers; and
  * what is left of them when nobody can do them any more. */
 #define _GNU_SOURCE
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
 #include <check.h>

@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 #include "fault_scenarios.h"
-#include "queue.h"
+#include "queue/queue_impl.h"
 #include "support.h"
 
 #include <errno.h>

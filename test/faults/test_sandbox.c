@@ -1,7 +1,7 @@
 /* What the kernel refuses, as in a container or a sandbox: a call either has another way, or says
  * what it met. Nothing hangs, and nothing stays open. */
 #define _GNU_SOURCE
-#include "queue.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 #include "refuse.h"
 

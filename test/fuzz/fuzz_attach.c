@@ -17,7 +17,7 @@
 #define _GNU_SOURCE
 #include "fuzz.h"
 
-#include "queue.h"
+#include "queue/queue_impl.h"
 
 #include <fcntl.h>
 #include <string.h>

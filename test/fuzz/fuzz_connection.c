@@ -4,8 +4,8 @@
  * The first bytes choose how it is received, the others are the stream, to its end. */
 #include "fuzz.h"
 
-#include "connection_frame.h"
-#include "serializer.h"
+#include "codec/serializer.h"
+#include "connection/connection_frame.h"
 
 #include <forkq/connection.h>
 #include <string.h>

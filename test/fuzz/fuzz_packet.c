@@ -4,7 +4,7 @@
  * tail are put right first, so that the frames in it are looked at. */
 #include "fuzz.h"
 
-#include "packet.h"
+#include "codec/packet.h"
 
 #include <string.h>
 

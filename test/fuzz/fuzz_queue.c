@@ -9,7 +9,7 @@
  * queue's own works. What they do to the counts (qsize, room, join) is not promised. */
 #include "fuzz.h"
 
-#include "queue.h"
+#include "queue/queue_impl.h"
 
 #include <errno.h>
 #include <string.h>

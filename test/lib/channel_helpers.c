@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "channel_helpers.h"
 
-#include "reap.h"
+#include "pipe/reap.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -3,12 +3,12 @@
 #ifndef FORKQ_TEST_CHANNEL_HELPERS_H
 #define FORKQ_TEST_CHANNEL_HELPERS_H
 
-#include "os.h"
-#include "outbox.h"
-#include "channel.h"
-#include "reap.h"
-#include "segment.h"
-#include "serializer.h"
+#include "base/os.h"
+#include "codec/serializer.h"
+#include "feeder/outbox.h"
+#include "pipe/channel.h"
+#include "pipe/reap.h"
+#include "shared/segment.h"
 #include "support.h"
 
 #define LARGE 15000 /* bytes: four packets */

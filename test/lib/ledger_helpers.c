@@ -1,6 +1,6 @@
 #include "ledger_helpers.h"
 
-#include "os.h"
+#include "base/os.h"
 #include "support.h"
 
 #include <unistd.h>

@@ -2,7 +2,7 @@
 #ifndef FORKQ_TEST_LEDGER_HELPERS_H
 #define FORKQ_TEST_LEDGER_HELPERS_H
 
-#include "ledger.h"
+#include "shared/ledger.h"
 
 /* All zero, and how a process shows in it that it lives. */
 void *make_memory(struct forkq__liveness *liveness, size_t size);

@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 
 #include "process_helpers.h"
 

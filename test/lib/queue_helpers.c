@@ -1,5 +1,5 @@
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 
 #include "queue_helpers.h"
 

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "support.h"
 
-#include "queue.h"
+#include "queue/queue_impl.h"
 
 #include <dirent.h>
 #include <errno.h>

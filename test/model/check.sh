@@ -22,7 +22,7 @@ steps() {
 }
 
 tags() {
-  sed -nE 's#.*/\* model: ([a-z_]+) \*/.*#\1#p' "$source"/*.c | sort
+  sed -nE 's#.*/\* model: ([a-z_]+) \*/.*#\1#p' "$source"/*/*.c | sort
 }
 
 check_tags() {

@@ -1,4 +1,4 @@
-/* A put against a shutdown: src/queue_put.c (take_slot) and forkq__channel_exhausted. What a put
+/* A put against a shutdown: src/queue/queue_put.c (take_slot) and forkq__channel_exhausted. What a put
  * says is in the queue is got, though getters leave when the queue is shut down and empty. */
 #ifndef PUTTERS
 #  define PUTTERS 2

@@ -1,4 +1,4 @@
-/* Room for MAXSIZE items: src/slots.c, and what src/ledger.c does to a cell whose process died.
+/* Room for MAXSIZE items: src/shared/slots.c, and what ledger.c does to a cell whose process died.
  *
  * Putters take slots; their items are gone through at once (the transport is in
  * transport.pml). Getters take the items. A putter that finds no slot waits.

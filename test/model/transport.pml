@@ -1,5 +1,5 @@
 /* Packets, the two locks of the pipe, the packet read ahead, the ledger and its recovery:
- * src/read_ahead.c, channel_write.c, channel_verdict.c, reap.c, partial.c, ledger.c, slots.c.
+ * src/pipe/read_ahead.c, channel_write.c, channel_verdict.c, reap.c, partial.c, ledger.c, slots.c.
  *
  * Producers put ITEMS each into an outbox of one packet of two frames, and send. Consumers get
  * and, with -DJOINABLE, say task_done. With -DLARGE the first producer's items are messages of

@@ -31,7 +31,7 @@ WHERE_IT_IS
 END
 
 # A name may stand for one thing in each of several files, which the table then names.
-for file in "$root"/src/*.[ch] "$root"/include/forkq/*.h; do
+for file in "$root"/src/*/*.[ch] "$root"/include/forkq/*.h; do
   sed -n -E 's/^ *# *define ([A-Z_]+) +[-0-9(A-Z].*$/\1/p' "$file" |
     grep -v '_API$\|_MUST_CHECK$' | grep -vx -f "$scratch/no_bound" | sed "s/\$/ ${file##*/}/"
 done >"$scratch/bounds"

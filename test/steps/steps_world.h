@@ -3,7 +3,7 @@
 #ifndef FORKQ_TEST_STEPS_WORLD_H
 #define FORKQ_TEST_STEPS_WORLD_H
 
-#include "queue.h"
+#include "queue/queue_impl.h"
 #include "steps.h"
 #include "support.h"
 

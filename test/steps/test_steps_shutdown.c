@@ -2,7 +2,7 @@
  * has not run since: it was woken, and must find out why, whatever the dead did to the event
  * descriptor meanwhile. */
 #define _GNU_SOURCE
-#include "queue.h"
+#include "queue/queue_impl.h"
 #include "steps.h"
 #include "support.h"
 

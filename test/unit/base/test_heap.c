@@ -1,7 +1,7 @@
 /* The hooks: all memory comes from the user's heap, all messages go to the user's log. */
 #define _GNU_SOURCE
-#include "heap.h"
-#include "log.h"
+#include "base/heap.h"
+#include "base/log.h"
 #include "support.h"
 
 #include <forkq/base.h>

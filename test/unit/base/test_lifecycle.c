@@ -1,5 +1,5 @@
 /* Fork and exit: whom the registry calls, in what order, and whom not. */
-#include "lifecycle.h"
+#include "base/lifecycle.h"
 #include "support.h"
 
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* The lock: owners, waiters and repairs that are killed. */
 #define _GNU_SOURCE
-#include "lock.h"
-#include "os.h"
+#include "base/lock.h"
+#include "base/os.h"
 #include "support.h"
 
 #include <errno.h>

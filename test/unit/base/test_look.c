@@ -1,7 +1,7 @@
 /* Looking from time to time: who comes when, alone and in a crowd, on a clock that stands still
  * unless a test moves it. */
-#include "look.h"
-#include "os.h"
+#include "base/look.h"
+#include "base/os.h"
 #include "support.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Descriptors that are passed over a Unix socket, by the functions of os.h. */
 #define _GNU_SOURCE
-#include "os.h"
+#include "base/os.h"
 #include "support.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* The received item: whose memory, for how long, and when it is allocated. */
 #define _GNU_SOURCE
-#include "serializer.h"
+#include "codec/serializer.h"
 #include "support.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* Packets as pure functions: what is valid, and that nothing else is ever read. */
-#include "packet.h"
+#include "codec/packet.h"
 #include "support.h"
 
 #include <limits.h>

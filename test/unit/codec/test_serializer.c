@@ -1,5 +1,5 @@
 /* What may pass: the scan against a decoder of its own, msgpack-c, and random bytes. */
-#include "serializer.h"
+#include "codec/serializer.h"
 #include "support.h"
 
 #include <forkq/base.h>

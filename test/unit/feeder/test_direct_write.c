@@ -1,7 +1,7 @@
 /* What the putting thread writes into the pipe itself. */
 #define _GNU_SOURCE
-#include "os.h"
-#include "queue.h"
+#include "base/os.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* The outbox: what is put into it comes out of its packets, whatever happens on the way. */
-#include "outbox.h"
+#include "feeder/outbox.h"
 #include "support.h"
 
 #include <errno.h>

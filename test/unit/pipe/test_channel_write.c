@@ -1,7 +1,7 @@
 /* Writing, and what a dead writer had on its way. */
 #define _GNU_SOURCE
 #include "channel_helpers.h"
-#include "reap.h"
+#include "pipe/reap.h"
 
 #include <errno.h>
 #include <forkq/base.h>

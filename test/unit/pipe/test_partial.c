@@ -1,8 +1,8 @@
 /* The kept part of a large message: what is there, and what is given back. */
 #define _GNU_SOURCE
-#include "os.h"
-#include "partial.h"
+#include "base/os.h"
 #include "refuse.h"
+#include "shared/partial.h"
 #include "support.h"
 
 #include <errno.h>

@@ -1,9 +1,10 @@
 /* The ledger: what each process holds, and what comes back when it dies. */
 #define _GNU_SOURCE
+#include "base/os.h"
 #include "ledger_helpers.h"
-#include "os.h"
+#include "pipe/reap.h"
 #include "queue_helpers.h"
-#include "reap.h"
+#include "shared/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,11 +1,11 @@
 /* Memory: what a queue reserves and when, what becomes of it where there is none, and who may be
  * asked for it meanwhile. */
 #define _GNU_SOURCE
-#include "queue.h"
+#include "queue/queue_impl.h"
 
 #include "channel_helpers.h"
+#include "pipe/reap.h"
 #include "queue_helpers.h"
-#include "reap.h"
 #include "refuse.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* Sums of counters that change while they are read: how often they are read anew, and what the
  * last reading says. The ledger's own source is built in here with loads that this test sees, as
  * no other process could change a counter at the one moment that matters. */
-#include "ledger.h"
+#include "shared/ledger.h"
 #include "support.h"
 
 #include <string.h>
@@ -13,7 +13,7 @@ static void on_load(const volatile void *field);
   (on_load(&(field)), atomic_load_explicit(&(field), memory_order_acquire))
 #undef FORKQ__LOAD_IN_ORDER
 #define FORKQ__LOAD_IN_ORDER(field) (on_load(&(field)), atomic_load(&(field)))
-#include "ledger.c"
+#include "shared/ledger.c"
 
 #define ITEMS 7
 

@@ -1,8 +1,8 @@
 /* The head of the shared memory: who may use it. */
 #define _GNU_SOURCE
-#include "segment.h"
+#include "shared/segment.h"
 
-#include "os.h"
+#include "base/os.h"
 #include "support.h"
 
 #include <errno.h>

@@ -1,11 +1,11 @@
 /* Slots: exactly `maxsize` of them, whoever takes, dies or sleeps. */
 #define _GNU_SOURCE
+#include "base/os.h"
 #include "ledger_helpers.h"
-#include "os.h"
-#include "queue.h"
+#include "pipe/reap.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
-#include "reap.h"
-#include "slots.h"
+#include "shared/slots.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,0 +1,192 @@
+#define _GNU_SOURCE
+#include "base/lock.h"
+
+#include "base/log.h"
+#include "base/os.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdbool.h>
+
+/* A wake-up can be lost with a waiter that is killed on its way, if a third thread takes the
+ * lock meanwhile: the kernel then sees an owner, and the owner no waiter (seen with glibc
+ * 2.36). So nobody sleeps longer than this without looking. */
+#define LOOK_MS 100
+
+int forkq__lock_init(struct forkq__lock *lock) {
+  pthread_mutexattr_t attr;
+  int r = pthread_mutexattr_init(&attr);
+  if (r != 0)
+    return -r;
+  pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+  pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+  r = pthread_mutex_init(&lock->mutex, &attr);
+  pthread_mutexattr_destroy(&attr);
+  return -r;
+}
+
+/* A robust mutex's word has the owner's thread, and whether somebody waits: the kernel reads it so
+ * when the owner dies (Documentation/locking/robust-futex-ABI.rst). */
+static _Atomic uint32_t *word_of(struct forkq__lock *lock) {
+  return (_Atomic uint32_t *)&lock->mutex.__data.__lock;
+}
+
+/* The thread that the C library takes the caller for: it stands in a mutex that it has. */
+static bool is_known_thread(struct forkq__lock *lock) {
+  pthread_mutex_lock(&lock->mutex);
+  bool known =
+      (atomic_load(word_of(lock)) & FUTEX_TID_MASK) == (uint32_t)forkq__os_thread();
+  pthread_mutex_unlock(&lock->mutex);
+  return known;
+}
+
+static void *lock_and_end(void *lock) {
+  pthread_mutex_lock(&((struct forkq__lock *)lock)->mutex);
+  return NULL;
+}
+
+/* Where the kernel does not say whether it has the thread's list of locks: ends with one. */
+static bool is_freed_at_end(struct forkq__lock *lock) {
+  pthread_t thread;
+  int state;
+  if (pthread_create(&thread, NULL, lock_and_end, lock) != 0)
+    return true; /* it cannot be tried; nothing says that it does not work */
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  pthread_join(thread, NULL);
+  pthread_setcancelstate(state, NULL);
+  int r = pthread_mutex_trylock(&lock->mutex);
+  if (r == EOWNERDEAD)
+    pthread_mutex_consistent(&lock->mutex);
+  if (r == EOWNERDEAD || r == 0)
+    pthread_mutex_unlock(&lock->mutex);
+  return r == EOWNERDEAD;
+}
+
+int forkq__lock_check(void) {
+  struct forkq__lock lock;
+  int r = forkq__lock_init(&lock);
+  if (r < 0)
+    return r;
+  void *list = NULL;
+  int error = forkq__os_robust_list(&list);
+  if (!is_known_thread(&lock))
+    r = FORKQ_ENAMESPACE;
+  else if (error == 0 ? list == NULL : !is_freed_at_end(&lock))
+    r = FORKQ_ENOROBUST;
+  pthread_mutex_destroy(&lock.mutex);
+  return r;
+}
+
+/* The result of a pthread lock call as ours, after the repair if one is due. */
+static int settle(struct forkq__lock *lock, int result, forkq__repair_fn repair,
+                  void *arg) {
+  switch (result) {
+  case 0:
+    return 0;
+  case EOWNERDEAD:
+    repair(arg);
+    /* model: lock_consistent */
+    pthread_mutex_consistent(&lock->mutex);
+    forkq__log(FORKQ_LOG_INFO, "recovered a lock whose owner died");
+    return 0;
+  case EBUSY:
+    return FORKQ__BUSY;
+  case ETIMEDOUT:
+    return FORKQ_TIMEDOUT;
+  default:
+    return FORKQ_EBROKEN;
+  }
+}
+
+int forkq__lock_acquire(struct forkq__lock *lock, int64_t deadline,
+                        forkq__repair_fn repair, void *arg) {
+  int r = pthread_mutex_trylock(&lock->mutex);
+  while (r == EBUSY || (r == ETIMEDOUT && forkq__os_now() < deadline))
+    r = forkq__os_clocklock(&lock->mutex, forkq__os_deadline_within(deadline, LOOK_MS));
+  return settle(lock, r, repair, arg);
+}
+
+/* The kernel's list of the robust mutexes of this thread has a place for the one that it is just
+ * taking. A waiter that is woken and killed stands there, and the kernel wakes the next in its
+ * stead (handle_futex_death; for a mutex whose owner died since Linux 6.2). pthread_mutex_lock does
+ * the same. */
+static void set_pending(struct forkq__lock *lock) {
+  static _Thread_local struct robust_list_head *head FORKQ__TLS;
+  if (head == NULL && forkq__os_robust_list((void **)&head) != 0)
+    return;
+  if (head != NULL)
+    head->list_op_pending =
+        lock != NULL ? (struct robust_list *)&lock->mutex.__data.__list.__next : NULL;
+  atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* pthread_mutex_lock(3) would do, but that a thread of this process could not be called back from
+ * it. Until it is free, or might be. */
+static void sleep_until_free(struct forkq__lock *lock, uint32_t bits, int64_t deadline) {
+  _Atomic uint32_t *word = word_of(lock);
+  uint32_t seen = atomic_load(word);
+  if ((seen & FUTEX_TID_MASK) == 0)
+    return;
+  if (!(seen & FUTEX_WAITERS) &&
+      !atomic_compare_exchange_strong(word, &seen, seen | FUTEX_WAITERS))
+    return;
+  (void)forkq__os_futex_wait_cancellable(word, seen | FUTEX_WAITERS, deadline, bits);
+}
+
+struct wait {
+  struct forkq__lock *lock;
+  _Atomic uint32_t *waiting;
+};
+
+/* A thread that is cancelled may have been woken: it passes that on. */
+static void cancel_wait(void *arg) {
+  const struct wait *wait = arg;
+  set_pending(NULL);
+  atomic_fetch_sub(wait->waiting, 1);
+  forkq__lock_wake(wait->lock);
+}
+
+/* Sleeps, then tries: the result of pthread_mutex_trylock(3). */
+static int wait_and_try(struct forkq__lock *lock, _Atomic uint32_t *waiting,
+                        uint32_t bits, int64_t deadline) {
+  struct wait wait = { lock, waiting };
+  atomic_fetch_add(waiting, 1);
+  set_pending(lock);
+  pthread_cleanup_push(cancel_wait, &wait);
+  sleep_until_free(lock, bits, deadline);
+  pthread_cleanup_pop(0);
+  int r = pthread_mutex_trylock(&lock->mutex); /* which clears what is pending, too */
+  set_pending(NULL);
+  atomic_fetch_sub(waiting, 1);
+  return r;
+}
+
+int forkq__lock_await(struct forkq__lock *lock, _Atomic uint32_t *waiting, uint32_t bits,
+                      int64_t deadline, forkq__repair_fn repair, void *arg) {
+  int r = pthread_mutex_trylock(&lock->mutex);
+  if (r == EBUSY)
+    r = wait_and_try(lock, waiting, bits, deadline);
+  if (r == EBUSY)
+    return FORKQ_TIMEDOUT;
+  /* Those who wait for a word that somebody else had meanwhile are told of this one's end. */
+  if ((r == 0 || r == EOWNERDEAD) && atomic_load(waiting) > 0)
+    atomic_fetch_or(word_of(lock), FUTEX_WAITERS);
+  return settle(lock, r, repair, arg);
+}
+
+void forkq__lock_wake(struct forkq__lock *lock) {
+  forkq__os_futex_wake(word_of(lock), 1);
+}
+
+void forkq__lock_hasten(struct forkq__lock *lock, uint32_t bits) {
+  forkq__os_futex_wake_some(word_of(lock), bits);
+}
+
+int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg) {
+  return settle(lock, pthread_mutex_trylock(&lock->mutex), repair, arg);
+}
+
+void forkq__lock_release(struct forkq__lock *lock) {
+  /* model: lock_release */
+  pthread_mutex_unlock(&lock->mutex);
+}

@@ -1,0 +1,349 @@
+#include "feeder/outbox.h"
+
+#include "base/heap.h"
+
+#include <errno.h>
+#include <forkq/base.h>
+#include <string.h>
+
+/* Packets kept for reuse: the most, and those that stay without being needed. A stream of
+ * large messages needs many, again and again; what a burst has left goes by halves, each time
+ * that so many packets have come back. */
+#define SPARES_MAX 1024
+#define SPARES_LEAST 32
+#define SPARES_PERIOD 256
+
+/* A message is begun in the tail only where this much fits, or else most of its bytes would
+ * be copied once more into a packet of its own. */
+#define WORTHWHILE 64
+
+void forkq__outbox_init(struct forkq__outbox *outbox) {
+  memset(outbox, 0, sizeof *outbox);
+}
+
+void forkq__outbox_free(struct forkq__buffer *list) {
+  while (list != NULL) {
+    struct forkq__buffer *next = list->next;
+    forkq__free(list);
+    list = next;
+  }
+}
+
+/* A function that was to write a message may not have returned. */
+void forkq__outbox_fini(struct forkq__outbox *outbox) {
+  forkq__outbox_free(outbox->open.first);
+  forkq__outbox_free(outbox->head);
+  forkq__outbox_free(outbox->spare);
+  forkq__outbox_init(outbox);
+}
+
+static struct forkq__buffer *take_spare(struct forkq__outbox *outbox) {
+  struct forkq__buffer *buffer = outbox->spare;
+  outbox->spare = buffer->next;
+  outbox->spares--;
+  if (outbox->spares < outbox->unneeded)
+    outbox->unneeded = outbox->spares;
+  return buffer;
+}
+
+static struct forkq__buffer *new_buffer(struct forkq__outbox *outbox) {
+  struct forkq__buffer *buffer =
+      outbox->spare != NULL ? take_spare(outbox) : forkq__malloc(sizeof *buffer);
+  if (buffer == NULL)
+    return NULL;
+  buffer->next = NULL;
+  forkq__packet_begin(&buffer->packet);
+  return buffer;
+}
+
+/* Frees half of the spares that were there all the time since the last time. */
+static void free_unneeded(struct forkq__outbox *outbox) {
+  uint32_t unneeded = outbox->unneeded;
+  for (; unneeded > SPARES_LEAST; unneeded -= 2)
+    forkq__free(take_spare(outbox));
+  outbox->unneeded = outbox->spares;
+  outbox->recycled = 0;
+}
+
+static void add_spare(struct forkq__outbox *outbox, struct forkq__buffer *buffer) {
+  buffer->next = outbox->spare;
+  outbox->spare = buffer;
+  outbox->spares++;
+}
+
+struct forkq__buffer *forkq__outbox_keep(struct forkq__outbox *outbox,
+                                         struct forkq__buffer *list) {
+  if (outbox->recycled >= SPARES_PERIOD)
+    free_unneeded(outbox);
+  while (list != NULL && outbox->spares < SPARES_MAX) {
+    struct forkq__buffer *next = list->next;
+    add_spare(outbox, list);
+    outbox->recycled++;
+    list = next;
+  }
+  return list;
+}
+
+void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *list) {
+  forkq__outbox_free(forkq__outbox_keep(outbox, list));
+}
+
+struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
+                                        struct forkq__buffer *last) {
+  struct forkq__buffer *first = outbox->head;
+  outbox->head = last->next;
+  if (outbox->head == NULL)
+    outbox->tail = NULL;
+  last->next = NULL;
+  return first;
+}
+
+struct forkq__buffer *forkq__outbox_take(struct forkq__outbox *outbox) {
+  struct forkq__buffer *list = outbox->head;
+  outbox->head = outbox->tail = NULL;
+  return list;
+}
+
+static bool tail_has_room(const struct forkq__outbox *outbox) {
+  const struct forkq__buffer *tail = outbox->tail;
+  return tail != NULL && !(tail->packet.flags & FORKQ__FRAGMENT) &&
+         tail->packet.length + FORKQ__FRAME_HEAD + WORTHWHILE <= FORKQ__PACKET_END;
+}
+
+static void open_frame(struct forkq__outbox *outbox, struct forkq__buffer *buffer) {
+  outbox->open.last = buffer;
+  outbox->open.start = buffer->packet.length;
+  outbox->open.end = outbox->open.start + FORKQ__FRAME_HEAD;
+}
+
+int forkq__outbox_begin(struct forkq__outbox *outbox, uint32_t limit) {
+  outbox->open.first = NULL;
+  outbox->open.size = 0;
+  outbox->open.limit = limit;
+  outbox->open.error = 0;
+  if (tail_has_room(outbox)) {
+    open_frame(outbox, outbox->tail);
+    return 0;
+  }
+  outbox->open.first = new_buffer(outbox);
+  if (outbox->open.first == NULL)
+    return -ENOMEM;
+  open_frame(outbox, outbox->open.first);
+  return 0;
+}
+
+static uint8_t *frame_bytes(struct forkq__buffer *buffer, uint32_t offset) {
+  return buffer->packet.body + (offset - FORKQ__PACKET_HEAD);
+}
+
+/* Moves the message from the tail, where it does not fit, into a packet of its own. */
+static void move_out_of_tail(struct forkq__outbox *outbox, struct forkq__buffer *buffer) {
+  const uint8_t *bytes =
+      frame_bytes(outbox->open.last, outbox->open.start + FORKQ__FRAME_HEAD);
+  uint32_t size = outbox->open.size;
+  outbox->open.first = buffer;
+  open_frame(outbox, buffer);
+  memcpy(frame_bytes(buffer, outbox->open.end), bytes, size);
+  outbox->open.end += size;
+}
+
+/* Ends the packet that the message has filled, as a fragment. */
+static void seal(struct forkq__outbox *outbox, uint16_t last) {
+  struct forkq__packet *packet = &outbox->open.last->packet;
+  uint32_t size = outbox->open.end - outbox->open.start - FORKQ__FRAME_HEAD;
+  uint16_t first = outbox->open.last == outbox->open.first ? FORKQ__FIRST : 0;
+  forkq__packet_set_frame(packet, outbox->open.start, size);
+  packet->frames = 1;
+  packet->length = (uint16_t)outbox->open.end;
+  packet->flags = (uint16_t)(FORKQ__FRAGMENT | first | last);
+}
+
+static int grow(struct forkq__outbox *outbox) {
+  struct forkq__buffer *buffer = new_buffer(outbox);
+  if (buffer == NULL)
+    return -ENOMEM;
+  if (outbox->open.first == NULL) {
+    move_out_of_tail(outbox, buffer);
+    return 0;
+  }
+  seal(outbox, 0);
+  outbox->open.last->next = buffer;
+  open_frame(outbox, buffer);
+  return 0;
+}
+
+/* The piece goes over the end of the packet, or the message over the limit. */
+static __attribute__((noinline)) int append_beyond(struct forkq__outbox *outbox,
+                                                   const void *data, size_t size) {
+  if (outbox->open.error == 0 && size > outbox->open.limit - outbox->open.size)
+    outbox->open.error = FORKQ_ETOOBIG;
+  while (size > 0 && outbox->open.error == 0) {
+    uint32_t room = FORKQ__PACKET_END - outbox->open.end;
+    uint32_t n = size < room ? (uint32_t)size : room;
+    if (n < size && outbox->open.first == NULL)
+      n = 0; /* it moves out of the tail, as a whole */
+    memcpy(frame_bytes(outbox->open.last, outbox->open.end), data, n);
+    outbox->open.end += n;
+    outbox->open.size += n;
+    data = (const char *)data + n;
+    size -= n;
+    if (size > 0)
+      outbox->open.error = grow(outbox);
+  }
+  return outbox->open.error;
+}
+
+int forkq__outbox_append(struct forkq__outbox *outbox, const void *data, size_t size) {
+  if (outbox->open.error != 0 || size > FORKQ__PACKET_END - outbox->open.end ||
+      size > outbox->open.limit - outbox->open.size)
+    return append_beyond(outbox, data, size);
+  memcpy(frame_bytes(outbox->open.last, outbox->open.end), data, size);
+  outbox->open.end += (uint32_t)size;
+  outbox->open.size += (uint32_t)size;
+  return 0;
+}
+
+static bool fragmented(const struct forkq__outbox *outbox) {
+  return outbox->open.first != NULL && outbox->open.first != outbox->open.last;
+}
+
+static void link_at_end(struct forkq__outbox *outbox, struct forkq__buffer *first,
+                        struct forkq__buffer *last) {
+  if (outbox->tail != NULL)
+    outbox->tail->next = first;
+  else
+    outbox->head = first;
+  outbox->tail = last;
+}
+
+void forkq__outbox_commit(struct forkq__outbox *outbox) {
+  struct forkq__packet *packet = &outbox->open.last->packet;
+  if (fragmented(outbox)) {
+    seal(outbox, FORKQ__LAST);
+    outbox->open.first->packet.total = outbox->open.size;
+  } else {
+    forkq__packet_set_frame(packet, outbox->open.start, outbox->open.size);
+    packet->frames++;
+    packet->length = (uint16_t)outbox->open.end;
+  }
+  if (outbox->open.first != NULL)
+    link_at_end(outbox, outbox->open.first, outbox->open.last);
+  outbox->open.first = NULL;
+}
+
+void forkq__outbox_rollback(struct forkq__outbox *outbox) {
+  forkq__outbox_recycle(outbox, outbox->open.first);
+  outbox->open.first = NULL;
+}
+
+const uint8_t *forkq__outbox_whole(struct forkq__outbox *outbox) {
+  if (fragmented(outbox))
+    return NULL;
+  return frame_bytes(outbox->open.last, outbox->open.start + FORKQ__FRAME_HEAD);
+}
+
+int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, void *arg) {
+  if (fragmented(outbox)) {
+    struct forkq__buffer *buffer = outbox->open.first;
+    for (; buffer != outbox->open.last; buffer = buffer->next) {
+      struct forkq__frame frame =
+          forkq__packet_frame(&buffer->packet, FORKQ__PACKET_HEAD);
+      int r = visit(arg, frame.data, frame.size);
+      if (r != 0)
+        return r;
+    }
+  }
+  uint32_t offset = outbox->open.start + FORKQ__FRAME_HEAD;
+  return visit(arg, frame_bytes(outbox->open.last, offset), outbox->open.end - offset);
+}
+
+void forkq__outbox_lend(struct forkq__outbox *outbox, struct forkq__outbox *draft,
+                        uint32_t count) {
+  while (count-- > 0 && outbox->spare != NULL)
+    add_spare(draft, take_spare(outbox));
+}
+
+/* Whether the draft, a small message, can be copied behind others into the last packet. */
+static bool fits_in_tail(const struct forkq__outbox *outbox,
+                         const struct forkq__packet *draft) {
+  return tail_has_room(outbox) && !(draft->flags & FORKQ__FRAGMENT) &&
+         outbox->tail->packet.length + (draft->length - FORKQ__PACKET_HEAD) <=
+             FORKQ__PACKET_END;
+}
+
+static void copy_to_tail(struct forkq__outbox *outbox, struct forkq__buffer *draft) {
+  struct forkq__packet *tail = &outbox->tail->packet;
+  uint32_t size = draft->packet.length - FORKQ__PACKET_HEAD;
+  memcpy(frame_bytes(outbox->tail, tail->length), frame_bytes(draft, FORKQ__PACKET_HEAD),
+         size);
+  tail->length = (uint16_t)(tail->length + size);
+  tail->frames++;
+}
+
+void forkq__outbox_join(struct forkq__outbox *outbox, struct forkq__outbox *draft) {
+  struct forkq__buffer *first = draft->head;
+  if (fits_in_tail(outbox, &first->packet)) {
+    copy_to_tail(outbox, first);
+    add_spare(draft, first);
+  } else {
+    link_at_end(outbox, first, draft->tail);
+    if (draft->spare == NULL)
+      forkq__outbox_lend(outbox, draft, 1);
+  }
+  while (draft->spares > 1 && draft->spare != NULL)
+    add_spare(outbox, take_spare(draft));
+  draft->head = draft->tail = NULL;
+}
+
+/* ---- copying ----------------------------------------------------------------------------- */
+
+uint64_t forkq__outbox_count(const struct forkq__buffer *list) {
+  uint64_t count = 0;
+  for (const struct forkq__buffer *b = list; b != NULL; b = b->next)
+    count += forkq__packet_messages(&b->packet);
+  return count;
+}
+
+/* Begins a message where it is the first piece of one, and ends it where it is the last. */
+static int copy_frame(struct forkq__outbox *outbox, struct forkq__frame frame, bool first,
+                      bool last) {
+  int r = first ? forkq__outbox_begin(outbox, UINT32_MAX) : 0;
+  if (r == 0)
+    r = forkq__outbox_append(outbox, frame.data, frame.size);
+  if (r < 0)
+    forkq__outbox_rollback(outbox);
+  else if (last)
+    forkq__outbox_commit(outbox);
+  return r;
+}
+
+/* The frames of one packet; *skip counts whole messages. */
+static int copy_packet(struct forkq__outbox *outbox, const struct forkq__packet *packet,
+                       uint64_t *skip, struct forkq__copied *copied) {
+  bool fragment = packet->flags & FORKQ__FRAGMENT;
+  bool first = !fragment || packet->flags & FORKQ__FIRST;
+  bool last = !fragment || packet->flags & FORKQ__LAST;
+  for (uint32_t at = FORKQ__PACKET_HEAD; at < packet->length;) {
+    struct forkq__frame frame = forkq__packet_frame(packet, at);
+    at = frame.next;
+    if (*skip > 0) {
+      *skip -= last;
+      continue;
+    }
+    int r = copy_frame(outbox, frame, first, last);
+    if (r < 0)
+      return r;
+    copied->messages += last;
+    copied->bytes += last ? outbox->open.size : 0;
+  }
+  return 0;
+}
+
+struct forkq__copied forkq__outbox_copy(struct forkq__outbox *outbox,
+                                        const struct forkq__buffer *list, uint64_t skip) {
+  struct forkq__copied copied = { 0 };
+  int r = 0;
+  for (const struct forkq__buffer *b = list; b != NULL && r == 0; b = b->next)
+    r = copy_packet(outbox, &b->packet, &skip, &copied);
+  return copied;
+}

@@ -1,0 +1,104 @@
+/* Gets on a loop, and what they have in common with receives. */
+#include "loop/loop_impl.h"
+
+#include "base/os.h"
+#include "codec/serializer.h"
+
+#include <errno.h>
+
+/* How long a get holds up the loop where a reader or writer of another process is in the
+ * middle of something: as long as that usually takes. */
+#define SOON_MS 2
+
+/* If it takes longer, the handle leaves the descriptor alone for the first of these, then ever
+ * longer, up to the last. */
+#define FIRST_PAUSE_MS 1
+#define LAST_PAUSE_MS 20
+
+int forkq__loop_get_one(forkq_loop_req_t *req) {
+  int64_t soon = forkq__os_deadline_within(FORKQ__FOREVER, SOON_MS);
+  int r = forkq__queue_get_soon(req->handle_->queue, req->item_, soon);
+  return r == 0 && req->kind_ == FORKQ__LOOP_GET ? forkq__item_unpack(req->item_) : r;
+}
+
+static bool still_readable(forkq_loop_handle_t *handle) {
+  struct pollfd items = { .fd = handle->items.fd, .events = POLLIN };
+  return forkq__os_poll(&items, 1, FORKQ__NOWAIT) > 0;
+}
+
+/* Nothing could be had. If the descriptor says otherwise, the loop would go round and round. */
+static void pause_if_readable(forkq_loop_handle_t *handle) {
+  if (!still_readable(handle)) {
+    handle->pause_ms = 0;
+    return;
+  }
+  int twice = handle->pause_ms * 2;
+  handle->pause_ms = twice < FIRST_PAUSE_MS  ? FIRST_PAUSE_MS
+                     : twice > LAST_PAUSE_MS ? LAST_PAUSE_MS
+                                             : twice;
+  handle->resume_at = forkq__os_deadline_within(FORKQ__FOREVER, handle->pause_ms);
+}
+
+/* The callbacks may start requests, cancel them, and close the handle. */
+void forkq__loop_serve_incoming(forkq_loop_handle_t *handle) {
+  size_t budget = FORKQ__LOOP_TURN_BYTES;
+  handle->cut_short = false;
+  for (int n = 0; n < FORKQ__LOOP_TURN && handle->incoming.first != NULL; n++) {
+    forkq_loop_req_t *req = handle->incoming.first;
+    int r = handle->queue != NULL ? forkq__loop_get_one(req)
+                                  : forkq__loop_recv_one(req, &budget);
+    if (r == FORKQ__NOTHING) {
+      handle->cut_short = budget == 0 && still_readable(handle);
+      if (handle->queue != NULL)
+        pause_if_readable(handle);
+      return;
+    }
+    handle->pause_ms = 0;
+    forkq__loop_complete(req, r);
+  }
+}
+
+int forkq__loop_watch_items(forkq_loop_handle_t *handle) {
+  bool wanted = handle->incoming.first != NULL;
+  if (wanted == handle->items_watched)
+    return 0;
+  int r = wanted ? forkq__queue_watch_items(handle->queue) : 0;
+  if (r < 0)
+    return r;
+  if (!wanted)
+    forkq__channel_watch_end(&handle->queue->channel);
+  handle->items_watched = wanted;
+  return 0;
+}
+
+static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle, int kind,
+                 forkq_item_t *item, int timeout_ms, forkq_loop_req_cb cb) {
+  int r = forkq__loop_check(handle, req, timeout_ms, cb);
+  if (r < 0)
+    return r;
+  if (item == NULL)
+    return FORKQ_ENULL;
+  if (handle->queue == NULL)
+    return -EINVAL;
+  forkq__loop_begin(handle, req, kind, timeout_ms, cb);
+  req->item_ = item;
+  forkq__item_clear(item);
+  forkq__loop_append(&handle->incoming, req);
+  r = forkq__loop_watch_items(handle);
+  if (r < 0) {
+    forkq__loop_take_back(req);
+    return r;
+  }
+  forkq__loop_arm(handle);
+  return 0;
+}
+
+int forkq_loop_get(forkq_loop_req_t *req, forkq_loop_handle_t *handle, forkq_item_t *item,
+                   int timeout_ms, forkq_loop_req_cb cb) {
+  return start(req, handle, FORKQ__LOOP_GET, item, timeout_ms, cb);
+}
+
+int forkq_loop_get_packed(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                          forkq_item_t *item, int timeout_ms, forkq_loop_req_cb cb) {
+  return start(req, handle, FORKQ__LOOP_GET_PACKED, item, timeout_ms, cb);
+}

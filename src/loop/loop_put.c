@@ -1,0 +1,162 @@
+/* Puts on a loop. One that finds room puts at once; one that does not is packed and waits. */
+#include "loop/loop_impl.h"
+
+#include "base/heap.h"
+#include "base/os.h"
+#include "codec/serializer.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A put that waits looks for slots of the dead after the first of these, then ever more
+ * rarely. A wake-up can die with whom it woke, so it looks for free ones as well. */
+#define FIRST_LOOK_MS 5
+#define LAST_LOOK_MS 100
+
+static int put_first(forkq_loop_handle_t *handle) {
+  const forkq_loop_req_t *req = handle->puts.first;
+  const struct forkq__source source = { .data = req->packed_, .size = req->size_ };
+  return forkq__queue_put(handle->queue, &source, 0);
+}
+
+static void look_later(forkq_loop_handle_t *handle, bool progress) {
+  int twice = progress ? 0 : handle->look_ms * 2;
+  handle->look_ms = twice < FIRST_LOOK_MS  ? FIRST_LOOK_MS
+                    : twice > LAST_LOOK_MS ? LAST_LOOK_MS
+                                           : twice;
+  handle->look_at = forkq__os_deadline_within(FORKQ__FOREVER, handle->look_ms);
+}
+
+/* The callbacks may start requests, cancel them, and close the handle. */
+void forkq__loop_serve_puts(forkq_loop_handle_t *handle) {
+  int n = 0;
+  int r = 0;
+  handle->look_again = false;
+  for (; n < FORKQ__LOOP_TURN && handle->puts.first != NULL; n++) {
+    r = put_first(handle);
+    if (r == FORKQ_FULL)
+      break;
+    forkq__loop_complete(handle->puts.first, r);
+  }
+  if (handle->puts.first == NULL)
+    return;
+  handle->look_again = r != FORKQ_FULL;
+  look_later(handle, n > 0);
+}
+
+/* Who leaves passes on what room is left: the wake-up was for one, and may have been this
+ * handle's. */
+void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
+  bool wanted = handle->puts.first != NULL;
+  if (!wanted)
+    handle->look_at = FORKQ__FOREVER;
+  if (wanted == handle->room_watched)
+    return;
+  handle->room_watched = wanted;
+  if (wanted) {
+    forkq__slots_watch_begin(&handle->slots);
+    handle->look_again = true; /* room may have come before that */
+    handle->look_ms = 0;
+    look_later(handle, true);
+    return;
+  }
+  forkq__slots_watch_end(&handle->slots);
+  if (!forkq__slots_full(&handle->slots))
+    forkq__slots_freed(&handle->slots);
+}
+
+/* ---- packing, for later ------------------------------------------------------------------ */
+
+static int copy_piece(void *arg, const void *data, size_t size) {
+  char **end = arg;
+  memcpy(*end, data, size);
+  *end += size;
+  return 0;
+}
+
+static int copy_draft(forkq_loop_req_t *req, struct forkq__outbox *draft) {
+  char *end = forkq__malloc(draft->open.size);
+  if (end == NULL)
+    return -ENOMEM;
+  req->packed_ = end;
+  req->size_ = draft->open.size;
+  return forkq__outbox_visit(draft, copy_piece, &end);
+}
+
+/* By way of the thread's draft, which is not lost where a function of the program's does not
+ * return. */
+static int pack(forkq_loop_req_t *req, const struct forkq__source *source,
+                uint32_t limit) {
+  struct forkq__outbox *draft = forkq__source_draft();
+  int r = forkq__outbox_begin(draft, limit);
+  if (r == 0)
+    r = forkq__queue_pack(draft, source);
+  if (r == 0)
+    r = copy_draft(req, draft);
+  if (r != FORKQ_EPACKING) /* else it is another function's by now */
+    forkq__source_drop_draft();
+  return r;
+}
+
+static int wait_for_room(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                         const struct forkq__source *source) {
+  int r = pack(req, source, handle->queue->channel.max_message);
+  if (r < 0)
+    return r;
+  if (req->deadline_ == FORKQ__NOWAIT) {
+    forkq__loop_decide(req, FORKQ_FULL);
+    return 0;
+  }
+  forkq__loop_append(&handle->puts, req);
+  forkq__loop_watch_room(handle);
+  return 0;
+}
+
+static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                 const struct forkq__source *source, int timeout_ms,
+                 forkq_loop_req_cb cb) {
+  int r = forkq__loop_check(handle, req, timeout_ms, cb);
+  if (r < 0)
+    return r;
+  if (handle->queue == NULL)
+    return -EINVAL;
+  forkq__loop_begin(handle, req, FORKQ__LOOP_PUT, timeout_ms, cb);
+  r = handle->puts.first == NULL ? forkq__queue_put(handle->queue, source, 0)
+                                 : FORKQ_FULL; /* others come first */
+  if (r == 0)
+    forkq__loop_decide(req, 0);
+  else if (r == FORKQ_FULL)
+    r = wait_for_room(req, handle, source);
+  if (r == 0)
+    forkq__loop_arm(handle);
+  return r;
+}
+
+int forkq_loop_put(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                   const msgpack_object *object, int timeout_ms, forkq_loop_req_cb cb) {
+  if (object == NULL)
+    return FORKQ_ENULL;
+  const struct forkq__source source = { .object = object };
+  return start(req, handle, &source, timeout_ms, cb);
+}
+
+int forkq_loop_put_packed(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                          const void *data, size_t size, int timeout_ms,
+                          forkq_loop_req_cb cb) {
+  if (data == NULL)
+    return FORKQ_ENULL;
+  int r = forkq__scan(data, size, NULL);
+  if (r < 0)
+    return r;
+  const struct forkq__source source = { .data = data, .size = size };
+  return start(req, handle, &source, timeout_ms, cb);
+}
+
+int forkq_loop_put_with(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                        forkq_pack_fn pack_fn, void *arg, int timeout_ms,
+                        forkq_loop_req_cb cb) {
+  if (pack_fn == NULL)
+    return FORKQ_ENULL;
+  const struct forkq__source source = { .pack = pack_fn, .arg = arg };
+  return start(req, handle, &source, timeout_ms, cb);
+}

@@ -1,0 +1,358 @@
+#include "pipe/channel.h"
+
+#include "base/log.h"
+#include "base/os.h"
+#include "codec/serializer.h"
+#include "pipe/read_ahead.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* How long a reader that has begun with a message waits for the rest before it leaves it, and
+ * how often it looks meanwhile whether the sender lives. */
+#define REST_MS 20
+#define REST_LOOK_MS 2
+
+/* Pieces of a message between two looks at the clock. */
+#define FRAGMENTS_PER_LOOK 64
+
+/* Says that the item has to have room for so many bytes. */
+static int ask_for_room(forkq_item_t *item, size_t size) {
+  item->size = size;
+  return FORKQ__GROW;
+}
+
+static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__frame frame =
+      forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
+  if (frame.size > item->capacity_)
+    return ask_for_room(item, frame.size);
+  memcpy(item->memory_, frame.data, frame.size);
+  forkq__item_finish(item, frame.size);
+  forkq__ahead_take(channel, frame.next, 1, 1);
+  return 0;
+}
+
+static __attribute__((noinline)) void drop_beginning(struct forkq__channel *channel,
+                                                     struct forkq__assembly *assembly) {
+  forkq__log(FORKQ_LOG_WARNING, "dropped the beginning of a message without its end");
+  assembly->active = false;
+  forkq__partial_drop(&channel->shared->partial, channel->spill);
+}
+
+static inline void drop_torn(struct forkq__channel *channel,
+                             struct forkq__assembly *assembly) {
+  if (assembly->active || FORKQ__LOAD(channel->shared->partial.cell) != 0)
+    drop_beginning(channel, assembly);
+}
+
+static bool continues(const struct forkq__assembly *assembly,
+                      const struct forkq__packet *packet, uint32_t size) {
+  return assembly->active && assembly->cell == packet->cell &&
+         size <= assembly->total - assembly->have;
+}
+
+/* Room for what has come, with what is in the pipe, or twice as much as the item has: the total is
+ * the sender's word only. */
+static size_t room_wanted(struct forkq__channel *channel,
+                          const struct forkq__assembly *assembly, uint32_t size) {
+  int level = forkq__os_pipe_level(channel->read_fd);
+  uint64_t room = (uint64_t)assembly->have + size;
+  uint64_t come = room + (level > 0 ? (uint64_t)level : 0);
+  room = come > 2 * room ? come : 2 * room;
+  return room < assembly->total ? room : assembly->total;
+}
+
+static void append(struct forkq__assembly *assembly, forkq_item_t *item,
+                   const struct forkq__packet *packet, struct forkq__frame frame) {
+  memcpy(item->memory_ + assembly->have, frame.data, frame.size);
+  assembly->have += frame.size;
+  assembly->seq = packet->seq;
+}
+
+/* Takes the current packet's fragment into a message that was kept. */
+static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
+                     struct forkq__frame frame) {
+  struct forkq__channel_shared *shared = channel->shared;
+  const struct forkq__packet *packet = &shared->packet;
+  struct forkq__assembly kept = forkq__partial_kept(&shared->partial, packet->seq);
+  /* Equal: a reader died between its append and its consume. */
+  bool appended = kept.seq == packet->seq;
+  if (!appended && !continues(&kept, packet, frame.size)) {
+    struct forkq__assembly none = { 0 };
+    drop_torn(channel, &none);
+    forkq__ahead_drop(channel, frame.next, forkq__packet_messages(packet));
+    return FORKQ__MORE;
+  }
+  int r = 0;
+  if (!appended)
+    r = forkq__partial_append(&shared->partial, channel->spill, packet->seq, frame.data,
+                              frame.size);
+  if (r == 0 && packet->flags & FORKQ__LAST) {
+    kept = forkq__partial_kept(&shared->partial, packet->seq);
+    if (kept.have > item->capacity_)
+      return ask_for_room(item, kept.have);
+    r = forkq__partial_read(&shared->partial, channel->spill, item->memory_);
+  }
+  if (r < 0)
+    return -ENOMEM;
+  forkq__ahead_take(channel, frame.next, 1, forkq__packet_messages(packet));
+  if (!(packet->flags & FORKQ__LAST))
+    return FORKQ__MORE;
+  forkq__partial_drop(&shared->partial, channel->spill);
+  if (kept.have != kept.total)
+    return FORKQ_EBADFRAME;
+  forkq__item_finish(item, kept.have);
+  return 0;
+}
+
+/* Keeps what there is of a message for whoever reads next: 0 and it is not in hand any more, or a
+ * negative errno. */
+static int keep(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                forkq_item_t *item) {
+  if (assembly->active && assembly->have > 0)
+    assembly->unkeepable = forkq__partial_keep(&channel->shared->partial, channel->spill,
+                                               assembly, item->memory_);
+  if (assembly->unkeepable == 0)
+    assembly->active = false;
+  return assembly->unkeepable;
+}
+
+/* Neither kept nor completed: the get that has it fails. */
+static int lose(struct forkq__assembly *assembly) {
+  forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to keep a part of it");
+  assembly->active = false;
+  return assembly->unkeepable;
+}
+
+/* Makes room for a fragment that does not fit into the item. The program's allocator is not called with the
+ * lock, as it may take any time; so what there is of the message is kept, and gone on with when
+ * there is room. Only where it cannot be kept there is no other way. */
+static __attribute__((noinline)) int make_room(struct forkq__channel *channel,
+                                               struct forkq__assembly *assembly,
+                                               forkq_item_t *item, uint32_t size) {
+  size_t room = room_wanted(channel, assembly, size);
+  if (assembly->unkeepable == 0 && keep(channel, assembly, item) == 0)
+    return ask_for_room(item, room);
+  return forkq__item_reserve(item, room);
+}
+
+/* Takes the fragment that is the current packet: 0 when it ends the message, FORKQ__MORE
+ * when more is to come or it was dropped. */
+static int take_fragment(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                         forkq_item_t *item) {
+  struct forkq__channel_shared *shared = channel->shared;
+  const struct forkq__packet *packet = &shared->packet;
+  struct forkq__frame frame = forkq__packet_frame(packet, FORKQ__LOAD(shared->offset));
+  if (packet->flags & FORKQ__FIRST) {
+    drop_torn(channel, assembly);
+    assembly->active = packet->total <= channel->max_message;
+    assembly->cell = packet->cell;
+    assembly->owner = FORKQ__LOAD(channel->account.ledger->cells[packet->cell].owners);
+    assembly->total = packet->total;
+    assembly->have = 0;
+  } else if (!assembly->active && FORKQ__LOAD(shared->partial.cell) != 0) {
+    return take_kept(channel, item, frame);
+  }
+  if (!continues(assembly, packet, frame.size)) {
+    bool first = packet->flags & FORKQ__FIRST;
+    drop_torn(channel, assembly);
+    forkq__ahead_drop(channel, frame.next, forkq__packet_messages(packet));
+    return first ? FORKQ_EBADFRAME : FORKQ__MORE;
+  }
+  if ((size_t)assembly->have + frame.size > item->capacity_) {
+    int r = make_room(channel, assembly, item, frame.size);
+    if (r < 0)
+      return r == FORKQ__GROW ? r : lose(assembly);
+  }
+  append(assembly, item, packet, frame);
+  forkq__ahead_take(channel, frame.next, 1, forkq__packet_messages(packet));
+  if (!(packet->flags & FORKQ__LAST))
+    return FORKQ__MORE;
+  if (assembly->have != assembly->total)
+    return FORKQ_EBADFRAME;
+  forkq__item_finish(item, assembly->have);
+  return 0;
+}
+
+static bool sender_lives(struct forkq__channel *channel,
+                         const struct forkq__assembly *assembly) {
+  return FORKQ__LOAD(channel->account.ledger->cells[assembly->cell].owners) ==
+             assembly->owner &&
+         forkq__account_sees_alive(&channel->account, assembly->cell);
+}
+
+/* Leaves a message, or what there is of it, for a later get: FORKQ__NOTHING, or FORKQ__MORE where it
+ * could not be kept. Then the get goes on with it, whatever its deadline, while more comes. */
+static int leave(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                 forkq_item_t *item) {
+  return keep(channel, assembly, item) == 0 ? FORKQ__NOTHING : FORKQ__MORE;
+}
+
+/* Polls until more of a message comes, its sender dies or the deadline is over: what poll
+ * returned last. */
+static int poll_for_rest(struct forkq__channel *channel,
+                         const struct forkq__assembly *assembly, int64_t deadline) {
+  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
+  for (;;) {
+    int64_t look = deadline;
+    if (deadline != FORKQ__NOWAIT)
+      look = forkq__os_deadline_within(deadline, REST_LOOK_MS);
+    int ready = forkq__os_poll(&pipe, 1, look);
+    if (ready != 0 || look == deadline || !sender_lives(channel, assembly))
+      return ready;
+  }
+}
+
+/* Waits for more of a message that has begun: 0 to go on, FORKQ__NOTHING when it was left, or
+ * dropped as its sender is dead. It keeps the read lock, and so it waits for no more than a
+ * moment: the rest of a message comes at once, or something is amiss. */
+static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly *assembly,
+                         forkq_item_t *item, int64_t deadline) {
+  if (assembly->unkeepable != 0)
+    deadline = FORKQ__FOREVER;
+  if (deadline != FORKQ__NOWAIT)
+    deadline = forkq__os_deadline_within(deadline, REST_MS);
+  int ready = poll_for_rest(channel, assembly, deadline);
+  if (ready > 0)
+    return 0;
+  if (ready < 0 || sender_lives(channel, assembly)) {
+    if (assembly->unkeepable != 0)
+      return lose(assembly);
+    return leave(channel, assembly, item) == FORKQ__MORE ? 0 : FORKQ__NOTHING;
+  }
+  /* What it wrote before its death is there by now. */
+  if (forkq__channel_pipe_readable(channel))
+    return 0;
+  drop_torn(channel, assembly);
+  return FORKQ__NOTHING;
+}
+
+bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline) {
+  return atomic_load(&channel->closed) ||
+         (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline);
+}
+
+/* With the read lock. */
+static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
+                           int64_t deadline) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__assembly assembly = { 0 };
+  for (int fragments = 0;;) {
+    int r;
+    if (!forkq__ahead_unread(shared)) {
+      r = forkq__ahead_load(channel);
+      if (r == FORKQ__NOTHING && assembly.active)
+        r = wait_for_rest(channel, &assembly, item, deadline);
+      else if (r < 0 && assembly.active && keep(channel, &assembly, item) < 0)
+        (void)lose(&assembly);
+      if (r < 0)
+        return r;
+    } else if (shared->packet.flags & FORKQ__FRAGMENT) {
+      r = take_fragment(channel, &assembly, item);
+      if (r != FORKQ__MORE)
+        return r;
+      if (++fragments % FRAGMENTS_PER_LOOK == 0 && assembly.unkeepable == 0 &&
+          forkq__channel_over(channel, deadline) &&
+          leave(channel, &assembly, item) == FORKQ__NOTHING)
+        return FORKQ__NOTHING;
+    } else {
+      drop_torn(channel, &assembly);
+      return take_small(channel, item);
+    }
+  }
+}
+
+int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *item,
+                                  int64_t deadline) {
+  struct forkq__channel_shared *shared = channel->shared;
+  int r = receive_message(channel, item, deadline);
+  if (r == 0)
+    FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + item->size);
+  return r;
+}
+
+/* Takes up to `count` messages of the current packet, which is of small ones, in one step. Ends
+ * with FORKQ__GROW at an item without room. */
+static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
+                    size_t *ret_taken) {
+  struct forkq__channel_shared *shared = channel->shared;
+  uint32_t next = FORKQ__LOAD(shared->offset);
+  uint32_t taken = 0, bytes = 0;
+  int r = 0;
+  while (taken < count && next < shared->packet.length) {
+    struct forkq__frame frame = forkq__packet_frame(&shared->packet, next);
+    if (frame.size > items[taken].capacity_) {
+      r = ask_for_room(&items[taken], frame.size);
+      break;
+    }
+    memcpy(items[taken].memory_, frame.data, frame.size);
+    forkq__item_finish(&items[taken++], frame.size);
+    bytes += frame.size;
+    next = frame.next;
+  }
+  *ret_taken = taken;
+  if (taken == 0)
+    return r;
+  forkq__ahead_take(channel, next, taken, taken);
+  FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + bytes);
+  return r;
+}
+
+/* A large message is left for a call that can wait for its rest. */
+static int receive_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
+                       size_t *ret_received) {
+  struct forkq__channel_shared *shared = channel->shared;
+  int r = forkq__ahead_unread(shared) ? 0 : forkq__ahead_load(channel);
+  if (r == 0 && shared->packet.flags & FORKQ__FRAGMENT)
+    r = FORKQ__NOTHING;
+  *ret_received = 0;
+  return r == 0 ? take_run(channel, items, count, ret_received) : r;
+}
+
+static int receive_runs(struct forkq__channel *channel, forkq_item_t *items, size_t count,
+                        size_t *received) {
+  int r = forkq__channel_lock_read(channel, FORKQ__NOWAIT);
+  if (r < 0)
+    return r;
+  while (*received < count && r == 0) {
+    size_t more;
+    r = receive_run(channel, items + *received, count - *received, &more);
+    *received += more;
+  }
+  forkq__channel_unlock_read(channel);
+  return r;
+}
+
+int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *items,
+                                size_t count, size_t *ret_received) {
+  size_t received = 0;
+  int r;
+  while ((r = receive_runs(channel, items, count, &received)) == FORKQ__GROW &&
+         (r = forkq__item_grow(&items[received])) == 0)
+    ;
+  *ret_received = received;
+  return r == FORKQ__NOTHING ? 0 : r;
+}
+
+void forkq__channel_drain(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  if (forkq__channel_lock_read(channel, FORKQ__NOWAIT) != 0)
+    return; /* a reader that is in a message sees the shutdown itself */
+  forkq__partial_drop(&shared->partial, channel->spill);
+  for (;;) {
+    if (forkq__ahead_unread(shared)) {
+      struct forkq__frame frame =
+          forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
+      bool ends = !(shared->packet.flags & FORKQ__FRAGMENT) ||
+                  (shared->packet.flags & FORKQ__LAST);
+      forkq__ahead_drop(channel, frame.next, ends ? 1 : 0);
+      continue;
+    }
+    int r = forkq__ahead_load(channel);
+    if (r < 0 && r != FORKQ_EBADFRAME)
+      break;
+  }
+  forkq__channel_unlock_read(channel);
+}

@@ -1,0 +1,119 @@
+#include "pipe/channel.h"
+
+#include "base/os.h"
+
+#include <errno.h>
+
+/* Where nothing can be polled, room in the pipe is looked for this often. */
+#define WITHOUT_POLL_MS 10
+
+/* The write lock guards a number that only grows, and the pending fields of its owner's own
+ * cell, which the ledger settles. A message left without its end is the readers' to drop. */
+static void repair_write(void *arg) {
+  struct forkq__channel *channel = arg;
+  atomic_fetch_add(&channel->account.ledger->recoveries, 1);
+}
+
+int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline) {
+  return forkq__lock_acquire(&channel->shared->write_lock, deadline, repair_write,
+                             channel);
+}
+
+int forkq__channel_try_lock_write(struct forkq__channel *channel) {
+  return forkq__lock_try(&channel->shared->write_lock, repair_write, channel);
+}
+
+void forkq__channel_unlock_write(struct forkq__channel *channel) {
+  forkq__lock_release(&channel->shared->write_lock);
+}
+
+/* The store of written_seq is what counts: before it nobody knows whether the packet was
+ * written, after it all else can be had from the pending fields. */
+static void note_written(struct forkq__cell *cell, const struct forkq__packet *packet) {
+  /* model: written_seq */
+  FORKQ__STORE(cell->written_seq, packet->seq);
+  /* model: written_sent */
+  FORKQ__STORE(cell->sent, FORKQ__LOAD(cell->pending_sent));
+  /* model: written_wire */
+  FORKQ__STORE(cell->sent_wire, FORKQ__LOAD(cell->pending_wire));
+  FORKQ__STORE(cell->sent_bytes,
+               FORKQ__LOAD(cell->sent_bytes) + forkq__packet_payload(packet));
+}
+
+int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__cell *cell = forkq__account_cell(&channel->account);
+  /* The number is used up before the write: a number may be skipped, never used twice. */
+  uint64_t seq = FORKQ__LOAD(shared->write_seq) + 1;
+  uint32_t size = forkq__packet_finish(packet, channel->account.cell, seq);
+  /* model: write_seq */
+  FORKQ__STORE(shared->write_seq, seq);
+  /* model: write_pending_sent */
+  FORKQ__STORE(cell->pending_sent,
+               FORKQ__LOAD(cell->sent) + forkq__packet_messages(packet));
+  /* model: write_pending_wire */
+  FORKQ__STORE(cell->pending_wire, FORKQ__LOAD(cell->sent_wire) + size);
+  /* model: write_pending_seq */
+  FORKQ__STORE(cell->pending_seq, seq);
+  /* model: write_pipe */
+  ssize_t n = forkq__os_write(channel->write_fd, packet, size);
+  if (n >= 0)
+    note_written(cell, packet);
+  /* model: write_over */
+  FORKQ__STORE(cell->pending_seq, 0);
+  return n == -EAGAIN ? FORKQ__NO_ROOM : n < 0 ? (int)n : 0;
+}
+
+bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd) {
+  return forkq__os_is_file(fd, channel->pipe_identity);
+}
+
+/* Each packet takes a page of the pipe, however small it is. */
+uint32_t forkq__channel_packets_in(int pipe_bytes) {
+  return (uint32_t)(pipe_bytes / forkq__os_page_size());
+}
+
+/* Each packet in the pipe has a number between the last that was read and the last that was
+ * given, and a number without a packet only makes the room look smaller. */
+static uint64_t packets_there(const struct forkq__channel_shared *shared) {
+  uint64_t read_seq = FORKQ__LOAD(shared->read_seq);
+  return FORKQ__LOAD(shared->write_seq) - read_seq;
+}
+
+uint32_t forkq__channel_room(struct forkq__channel *channel) {
+  uint64_t there = packets_there(channel->shared);
+  return there < channel->pipe_packets ? channel->pipe_packets - (uint32_t)there : 0;
+}
+
+/* The last number that was given is that of the packet which found no room. */
+void forkq__channel_note_full(struct forkq__channel *channel) {
+  uint64_t there = packets_there(channel->shared) - 1;
+  if (there < channel->pipe_packets)
+    channel->pipe_packets = (uint32_t)there;
+}
+
+void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes) {
+  struct forkq__cell *cell = forkq__account_cell(&channel->account);
+  FORKQ__STORE(cell->sent_bytes, FORKQ__LOAD(cell->sent_bytes) - bytes);
+}
+
+void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
+                              void (*leave)(void *arg), void *arg) {
+  struct pollfd fds[] = {
+    { .fd = channel->write_fd, .events = POLLOUT },
+    { .fd = stop_fd, .events = POLLIN },
+  };
+  int r = leave == NULL ? forkq__os_poll(fds, 2, FORKQ__FOREVER)
+                        : forkq__os_poll_cancellable(fds, 2, FORKQ__FOREVER, leave, arg);
+  if (r < 0) {
+    _Atomic uint32_t nobody = 0;
+    forkq__os_futex_wait(&nobody, 0,
+                         forkq__os_deadline_within(FORKQ__FOREVER, WITHOUT_POLL_MS));
+  }
+}
+
+bool forkq__channel_hasten(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  return FORKQ__LOAD(shared->asleep) != 0 && FORKQ__LOAD(shared->hastened) == 0 &&
+         atomic_exchange(&shared->hastened, 1) == 0;
+}

@@ -1,0 +1,250 @@
+#include "pipe/read_ahead.h"
+
+#include "base/log.h"
+#include "base/os.h"
+
+#include <errno.h>
+
+/* More empty packets in a row than a pipe holds are the end of the file. */
+#define EMPTY_PACKETS 1024
+
+static uint64_t wire_after(const struct forkq__channel_shared *shared) {
+  return FORKQ__LOAD(shared->wire_base) + shared->packet.length + FORKQ__PACKET_TAIL;
+}
+
+/* Makes a packet that lies in `packet` the current one. The store of `offset` is what counts:
+ * before it the packet has not come, after it all else here can be had from it again. */
+static void accept_packet(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  const struct forkq__packet *packet = &shared->packet;
+  /* model: accept_base */
+  FORKQ__STORE(shared->base, FORKQ__LOAD(channel->account.ledger->taken));
+  /* model: accept_arrived */
+  FORKQ__STORE(channel->account.ledger->cells[packet->cell].arrived_seq, packet->seq);
+  /* model: accept_offset */
+  FORKQ__STORE(shared->offset, FORKQ__PACKET_HEAD);
+  /* model: accept_read_seq */
+  FORKQ__STORE(shared->read_seq, packet->seq);
+  /* model: accept_read_wire */
+  FORKQ__STORE(shared->read_wire, wire_after(shared));
+  /* model: accept_unread */
+  FORKQ__STORE(shared->unread, packet->frames);
+  /* model: accept_loading */
+  FORKQ__STORE(shared->loading, 0);
+}
+
+static bool acceptable(struct forkq__channel *channel, size_t size) {
+  struct forkq__channel_shared *shared = channel->shared;
+  return forkq__packet_valid(&shared->packet, size) &&
+         shared->packet.cell < FORKQ__LOAD(channel->account.ledger->cells_used) &&
+         shared->packet.seq > FORKQ__LOAD(shared->read_seq) &&
+         shared->packet.seq <=
+             FORKQ__LOAD(shared->write_seq); /* or it is not one of ours */
+}
+
+/* Messages that the frames before `offset` end. */
+static uint64_t messages_before(const struct forkq__packet *packet, uint32_t offset) {
+  if (packet->flags & FORKQ__FRAGMENT)
+    return offset == packet->length ? forkq__packet_messages(packet) : 0;
+  return forkq__packet_frames_before(packet, offset);
+}
+
+#define DROPPED UINT32_MAX
+
+/* The counter of what a taker got. */
+static _Atomic uint64_t *got_by(struct forkq__channel *channel, uint32_t taker) {
+  struct forkq__ledger *ledger = channel->account.ledger;
+  return taker == DROPPED ? &ledger->dropped : &ledger->cells[taker - 1].got;
+}
+
+static void repair_take(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  uint32_t taker = FORKQ__LOAD(shared->taker);
+  if (taker == 0)
+    return;
+  bool took = FORKQ__LOAD(shared->offset) != FORKQ__LOAD(shared->take_offset);
+  /* model: repair_got */
+  FORKQ__STORE(*got_by(channel, taker), FORKQ__LOAD(shared->take_base) +
+                                            (took ? FORKQ__LOAD(shared->take_items) : 0));
+  /* model: repair_taker */
+  FORKQ__STORE(shared->taker, 0);
+}
+
+/* After the death of a reader. Its read may have brought a packet: the magic says so, which
+ * was wiped before. Should the kernel have copied the packet and left it in the pipe as well,
+ * its number excludes the second. What was taken from the current packet says `offset`. */
+static void repair_read(void *arg) {
+  struct forkq__channel *channel = arg;
+  struct forkq__channel_shared *shared = channel->shared;
+  const struct forkq__packet *packet = &shared->packet;
+  uint32_t offset = FORKQ__LOAD(shared->offset);
+  atomic_fetch_add(&channel->account.ledger->recoveries, 1);
+  /* `raised` may say 1 only where the event is raised; an event too many costs one look. */
+  /* model: repair_raised */
+  FORKQ__STORE(shared->raised, 0);
+  repair_take(channel);
+  forkq__partial_repair(&shared->partial, channel->spill);
+  if (offset == 0) {
+    if (FORKQ__LOAD(shared->loading) &&
+        acceptable(channel, packet->length + FORKQ__PACKET_TAIL))
+      accept_packet(channel);
+    /* model: repair_nothing */
+    FORKQ__STORE(shared->loading, 0);
+    return;
+  }
+  /* model: repair_read_seq */
+  FORKQ__STORE(shared->read_seq, packet->seq);
+  /* model: repair_read_wire */
+  FORKQ__STORE(shared->read_wire, wire_after(shared));
+  /* model: repair_taken */
+  atomic_store(&channel->account.ledger->taken,
+               FORKQ__LOAD(shared->base) + messages_before(packet, offset));
+  /* model: repair_unread */
+  FORKQ__STORE(shared->unread,
+               packet->frames - forkq__packet_frames_before(packet, offset));
+  /* model: repair_loading */
+  FORKQ__STORE(shared->loading, 0);
+}
+
+/* A read brings nothing where a write could not copy its packet (older kernels leave an empty
+ * one). It is never the end of the file: this process can write, too. */
+static ssize_t read_packet(struct forkq__channel *channel) {
+  ssize_t n = 0;
+  for (int tries = 0; n == 0 && tries < EMPTY_PACKETS; tries++)
+    n = forkq__os_read(channel->read_fd, &channel->shared->packet, FORKQ__PACKET_SIZE);
+  return n;
+}
+
+/* Whether somebody who sleeps has to be told of a packet that is read. */
+static bool to_be_told(struct forkq__channel_shared *shared) {
+  /* model: told_asleep */
+  return (atomic_load(&shared->asleep) ||
+          /* model: told_watchers */
+          atomic_load(&shared->watchers)) &&
+         !FORKQ__LOAD(shared->raised);
+}
+
+bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
+  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
+  return forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0;
+}
+
+int forkq__ahead_load(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  /* Nobody is woken for an empty pipe. */
+  /* model: load_peek */
+  if (to_be_told(shared) && !forkq__channel_pipe_readable(channel))
+    return FORKQ__NOTHING;
+  /* model: load_offset */
+  FORKQ__STORE(shared->offset, 0);
+  /* model: load_wire_base */
+  FORKQ__STORE(shared->wire_base, FORKQ__LOAD(shared->read_wire));
+  /* model: load_wiped */
+  shared->packet.magic = 0;
+  /* model: load_loading */
+  atomic_store(&shared->loading, 1);
+  /* A sleeper that looked at `loading` before will not hear of this packet from the pipe,
+   * for it will have left it. It is told first: should this process die behind the read,
+   * the one that it woke finds the packet. */
+  if (to_be_told(shared)) {
+    /* model: load_raise */
+    forkq__os_event_raise(channel->event_fd);
+    /* model: load_raised */
+    FORKQ__STORE(shared->raised, 1);
+  }
+  /* model: load_read */
+  ssize_t n = read_packet(channel);
+  if (n > 0 && acceptable(channel, (size_t)n)) {
+    accept_packet(channel);
+    return 0;
+  }
+  /* model: load_nothing */
+  FORKQ__STORE(shared->loading, 0);
+  if (n == -EAGAIN)
+    return FORKQ__NOTHING;
+  if (!forkq__channel_is_pipe(channel, channel->read_fd))
+    return -EBADF;
+  if (n <= 0)
+    return n < 0 ? (int)n : FORKQ_EBROKEN;
+  forkq__log(FORKQ_LOG_ERROR, "dropped %zd bytes that are not a packet", n);
+  return FORKQ_EBADFRAME;
+}
+
+/* Passes over `frames` frames, the last of which ends at `next`; `messages` end in them. */
+static void consume(struct forkq__channel *channel, uint32_t next, uint32_t frames,
+                    uint64_t messages) {
+  struct forkq__channel_shared *shared = channel->shared;
+  /* model: consume_offset */
+  FORKQ__STORE(shared->offset, next);
+  if (messages > 0)
+    /* model: consume_taken */
+    FORKQ__STORE(channel->account.ledger->taken,
+                 FORKQ__LOAD(channel->account.ledger->taken) + messages);
+  /* model: consume_unread */
+  FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - frames);
+}
+
+/* The same, and counts them as got by `taker`. */
+static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t next,
+                        uint32_t frames, uint64_t messages) {
+  struct forkq__channel_shared *shared = channel->shared;
+  if (!channel->joinable || messages == 0) {
+    consume(channel, next, frames, messages);
+    return;
+  }
+  _Atomic uint64_t *got = got_by(channel, taker);
+  /* model: take_base */
+  FORKQ__STORE(shared->take_base, FORKQ__LOAD(*got));
+  /* model: take_items */
+  FORKQ__STORE(shared->take_items, (uint32_t)messages);
+  /* model: take_offset */
+  FORKQ__STORE(shared->take_offset, FORKQ__LOAD(shared->offset));
+  /* model: take_taker */
+  FORKQ__STORE(shared->taker, taker);
+  consume(channel, next, frames, messages);
+  /* model: take_got */
+  FORKQ__STORE(*got, FORKQ__LOAD(*got) + messages);
+  /* model: take_noted */
+  FORKQ__STORE(shared->taker, 0);
+}
+
+void forkq__ahead_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
+                       uint64_t messages) {
+  consume_for(channel, channel->account.cell + 1, next, frames, messages);
+}
+
+void forkq__ahead_drop(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
+  consume_for(channel, DROPPED, next, 1, messages);
+}
+
+int forkq__channel_try_lock_read(struct forkq__channel *channel) {
+  return forkq__lock_try(&channel->shared->read_lock, repair_read, channel);
+}
+
+/* Looks from time to time whether the queue is closed: who closes it waits for this. */
+int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
+  struct forkq__lock *lock = &channel->shared->read_lock;
+  int r = forkq__channel_try_lock_read(channel);
+  if (r != FORKQ__BUSY)
+    return r;
+  deadline = deadline == FORKQ__NOWAIT
+                 ? forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MOMENT_MS)
+                 : forkq__os_deadline_within(deadline, FORKQ__CHANNEL_LOOK_MS);
+  do {
+    int64_t look = forkq__os_deadline_within(deadline, FORKQ__MOMENT_MS);
+    r = forkq__lock_acquire(lock, look, repair_read, channel);
+  } while (r == FORKQ_TIMEDOUT && !forkq__channel_over(channel, deadline));
+  return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
+}
+
+void forkq__channel_unlock_read(struct forkq__channel *channel) {
+  forkq__lock_release(&channel->shared->read_lock);
+}
+
+bool forkq__channel_settle_reads(struct forkq__channel *channel) {
+  uint64_t before = FORKQ__LOAD(channel->account.ledger->taken);
+  if (forkq__lock_try(&channel->shared->read_lock, repair_read, channel) != 0)
+    return false;
+  forkq__channel_unlock_read(channel);
+  return FORKQ__LOAD(channel->account.ledger->taken) != before;
+}

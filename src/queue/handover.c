@@ -1,0 +1,116 @@
+#include "queue/queue_impl.h"
+
+#include "base/os.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* forkq:LAYOUT:READ:WRITE:EVENT:ROOM:MEMORY, the last five being descriptors. */
+#define FORMAT "forkq:%u:%d:%d:%d:%d:%d"
+
+static void write_text(forkq_handover_t *handover) {
+  const int *fds = handover->fds;
+  snprintf(handover->text, sizeof handover->text, FORMAT, FORKQ__SEGMENT_LAYOUT, fds[0],
+           fds[1], fds[2], fds[3], fds[4]);
+}
+
+int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) {
+  if (queue == NULL || ret_handover == NULL)
+    return FORKQ_ENULL;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  const struct forkq__channel *channel = &queue->channel;
+  (void)forkq__life_forks(); /* a child is put right */
+  int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  forkq_handover_t handover = { .fds = { channel->read_fd, channel->write_fd,
+                                         channel->event_fd, queue->slots.event_fd,
+                                         channel->spill.fd } };
+  forkq__feeder_unlock(&queue->feeder);
+  if (handover.fds[0] < 0)
+    return FORKQ_ECLOSED;
+  write_text(&handover);
+  *ret_handover = handover;
+  return 0;
+}
+
+int forkq_handover_keep(const forkq_handover_t *handover) {
+  if (handover == NULL)
+    return FORKQ_ENULL;
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
+    int r = forkq__os_inheritable(handover->fds[i], true);
+    if (r < 0)
+      return r;
+  }
+  return 0;
+}
+
+static bool all_are_numbers(const int fds[FORKQ_HANDOVER_FDS]) {
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    if (fds[i] < 0)
+      return false;
+  return true;
+}
+
+/* What is read must be what would have been written: no spaces, signs or leading zeros. */
+static int parse(const char *text, forkq_handover_t *ret_handover) {
+  unsigned layout;
+  int *fds = ret_handover->fds;
+  if (strlen(text) >= sizeof ret_handover->text ||
+      sscanf(text, FORMAT, &layout, &fds[0], &fds[1], &fds[2], &fds[3], &fds[4]) != 6)
+    return FORKQ_EHANDOVER;
+  if (layout != FORKQ__SEGMENT_LAYOUT)
+    return FORKQ_EVERSION;
+  write_text(ret_handover);
+  bool same = strcmp(text, ret_handover->text) == 0;
+  return same && all_are_numbers(fds) ? 0 : FORKQ_EHANDOVER;
+}
+
+int forkq_queue_attach(forkq_queue_t **ret_queue, const char *text,
+                       const forkq_queue_options_t *options) {
+  if (ret_queue == NULL || text == NULL)
+    return FORKQ_ENULL;
+  forkq_handover_t handover = { .text = "" };
+  int r = parse(text, &handover);
+  return r < 0 ? r : forkq__queue_adopt(ret_queue, handover.fds, options);
+}
+
+/* Over a socket the descriptors travel beside the text, and have other numbers there. */
+int forkq_queue_send(forkq_queue_t *queue, int socket) {
+  forkq_handover_t handover;
+  int r = forkq_queue_hand_over(queue, &handover);
+  if (r < 0)
+    return r;
+  return forkq__os_fds_send(socket, handover.text, sizeof handover.text, handover.fds,
+                            FORKQ_HANDOVER_FDS);
+}
+
+/* What was received is closed again. */
+static void drop(const int fds[FORKQ_HANDOVER_FDS]) {
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
+    forkq__os_close(fds[i]);
+}
+
+int forkq_queue_receive(forkq_queue_t **ret_queue, int socket,
+                        const forkq_queue_options_t *options) {
+  if (ret_queue == NULL)
+    return FORKQ_ENULL;
+  /* Before anything is taken from the socket. */
+  int r = forkq__queue_adopt_allowed(options);
+  if (r < 0)
+    return r;
+  char text[FORKQ_HANDOVER_TEXT];
+  int fds[FORKQ_HANDOVER_FDS];
+  r = forkq__os_fds_receive(socket, text, sizeof text, fds, FORKQ_HANDOVER_FDS);
+  if (r < 0)
+    return r;
+  text[sizeof text - 1] = '\0';
+  forkq_handover_t handover = { .text = "" };
+  r = parse(text, &handover);
+  if (r == 0)
+    r = forkq__queue_adopt(ret_queue, fds, options);
+  if (r < 0)
+    drop(fds);
+  return r;
+}

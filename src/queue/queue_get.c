@@ -1,0 +1,193 @@
+#include "queue/queue_impl.h"
+
+#include "base/os.h"
+#include "codec/serializer.h"
+#include "pipe/reap.h"
+
+#include <pthread.h>
+
+/* How long a get that does not wait gives this process's own feeder. */
+#define OWN_MS 100
+
+/* What the feeder has in its hands, or cannot be sent here, comes in a moment, unless the pipe
+ * is full: then something is there. */
+void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
+  struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
+  if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
+    return;
+  forkq__feeder_send_now(&queue->feeder);
+  bool more = queue->feeder.in_flight != NULL || queue->feeder.outbox.head != NULL;
+  forkq__feeder_unlock(&queue->feeder);
+  if (more && deadline == FORKQ__NOWAIT)
+    forkq__os_poll(&pipe, 1, forkq__os_deadline_within(FORKQ__FOREVER, OWN_MS));
+}
+
+/* The gets that this thread is in: none or one, but for a handler that interrupted it. */
+static _Thread_local int getting FORKQ__TLS;
+
+bool forkq__queue_getting_here(void) {
+  return getting > 0;
+}
+
+int forkq__queue_enter_get(forkq_queue_t *queue) {
+  atomic_fetch_add(&queue->getters, 1);
+  if (!atomic_load(&queue->channel.closed)) {
+    getting++;
+    return 0;
+  }
+  atomic_fetch_sub(&queue->getters, 1);
+  return FORKQ_ECLOSED;
+}
+
+void forkq__queue_leave_get(forkq_queue_t *queue) {
+  getting--;
+  forkq__slots_freed(&queue->slots);
+  atomic_fetch_sub(&queue->getters, 1);
+}
+
+static void leave_get(void *queue) {
+  forkq__queue_leave_get(queue);
+}
+
+/* What is to be done before the first get of a process: with task_done, its gets are counted
+ * in a cell of its own. */
+static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
+  if (!queue->channel.joinable)
+    return 0;
+  if (queue->channel.account.cell != FORKQ__NO_CELL)
+    return forkq__account_owns(&queue->channel.account) ? 0 : -EBADF;
+  for (;;) {
+    int r = forkq__feeder_lock(&queue->feeder, deadline);
+    if (r == 0) {
+      r = atomic_load(&queue->channel.closed) ? FORKQ_ECLOSED
+                                              : forkq__reap_and_claim(&queue->channel);
+      forkq__feeder_unlock(&queue->feeder);
+    }
+    if (r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT)
+      return FORKQ_EMPTY;
+    if (r != FORKQ_TIMEDOUT || forkq__os_now() >= deadline)
+      return r;
+    forkq__os_cancellation_point(leave_get, queue);
+  }
+}
+
+/* Whether this process may have items that are not sent. */
+static bool may_have_own(const forkq_queue_t *queue) {
+  return queue->channel.account.cell != FORKQ__NO_CELL ||
+         queue->inherited.packets != NULL;
+}
+
+/* What is there: 0, FORKQ__NOTHING, or FORKQ_ESHUTDOWN when nothing will ever be. */
+static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  int r = prepare_to_get(queue, deadline);
+  if (r < 0)
+    return r;
+  if (atomic_load(&queue->segment->channel.shutdown) == FORKQ__DROPPED)
+    return FORKQ_ESHUTDOWN;
+  r = forkq__channel_receive(&queue->channel, item, deadline);
+  if (r == FORKQ__NOTHING && may_have_own(queue)) {
+    if (atomic_load(&queue->channel.closed))
+      return FORKQ_ECLOSED;
+    forkq__queue_send_own(queue, deadline);
+    r = forkq__channel_receive(&queue->channel, item, deadline);
+  }
+  return r == FORKQ__NOTHING && forkq__channel_exhausted(&queue->channel)
+             ? FORKQ_ESHUTDOWN
+             : r;
+}
+
+int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  forkq__item_clear(item);
+  int r = forkq__queue_enter_get(queue);
+  if (r < 0)
+    return r;
+  r = receive_ready(queue, item, deadline);
+  forkq__queue_leave_get(queue);
+  return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
+}
+
+/* A thread that is cancelled while it waits has left the get. */
+static int receive_wait(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  int r;
+  pthread_cleanup_push(leave_get, queue);
+  r = forkq__channel_receive_wait(&queue->channel, item, deadline);
+  pthread_cleanup_pop(0);
+  return r;
+}
+
+static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+  int r = receive_ready(queue, item, deadline);
+  if (r != FORKQ__NOTHING)
+    return r;
+  return deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : receive_wait(queue, item, deadline);
+}
+
+static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  if (queue == NULL || item == NULL)
+    return FORKQ_ENULL;
+  forkq__item_clear(item);
+  int r = forkq__queue_begin_call(queue, timeout_ms);
+  if (r == 0)
+    r = forkq__queue_enter_get(queue);
+  if (r < 0)
+    return r;
+  r = receive(queue, item, forkq__os_deadline(timeout_ms));
+  forkq__queue_leave_get(queue);
+  return r;
+}
+
+int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  int r = get(queue, item, timeout_ms);
+  return r < 0 ? r : forkq__item_unpack(item);
+}
+
+int forkq_queue_get_packed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  return get(queue, item, timeout_ms);
+}
+
+int forkq_queue_get_nowait(forkq_queue_t *queue, forkq_item_t *item) {
+  return forkq_queue_get(queue, item, 0);
+}
+
+static int get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                    int timeout_ms, size_t *ret_got) {
+  for (size_t i = 0; i < count; i++)
+    forkq__item_clear(&items[i]);
+  int r = forkq__queue_begin_call(queue, timeout_ms);
+  if (r == 0)
+    r = forkq__queue_enter_get(queue);
+  if (r < 0)
+    return r;
+  size_t n = 0;
+  if (count > 0)
+    r = receive(queue, &items[0], forkq__os_deadline(timeout_ms));
+  if (count > 0 && r == 0) {
+    (void)forkq__channel_receive_more(&queue->channel, items + 1, count - 1, &n);
+    n++;
+  }
+  forkq__queue_leave_get(queue);
+  if (r == 0)
+    *ret_got = n;
+  return r;
+}
+
+int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                         int timeout_ms, size_t *ret_got) {
+  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
+    return FORKQ_ENULL;
+  int r = get_many(queue, items, count, timeout_ms, ret_got);
+  if (r < 0)
+    return r;
+  for (size_t i = 0; i < *ret_got; i++) {
+    int unpacked = forkq__item_unpack(&items[i]);
+    r = unpacked < 0 ? unpacked : r;
+  }
+  return r;
+}
+
+int forkq_queue_get_many_packed(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                                int timeout_ms, size_t *ret_got) {
+  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
+    return FORKQ_ENULL;
+  return get_many(queue, items, count, timeout_ms, ret_got);
+}

@@ -1,0 +1,356 @@
+#include "queue/queue_impl.h"
+
+#include "base/heap.h"
+#include "base/log.h"
+#include "base/os.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+static void feeder_lost(void *arg, int error, const void *data, size_t size) {
+  forkq_queue_t *queue = arg;
+  if (queue->on_feeder_error != NULL)
+    queue->on_feeder_error(queue, error, data, size, queue->on_feeder_error_arg);
+  else
+    forkq__log(FORKQ_LOG_ERROR, "lost an item of %zu bytes: %s", size,
+               forkq_strerror(error));
+}
+
+/* The channel is this process's no more. With the feeder's mutex. */
+static void feeder_finished(void *arg) {
+  forkq__queue_close_descriptors(arg);
+}
+
+static void no_descriptors(struct forkq__channel *channel) {
+  channel->read_fd = channel->write_fd = channel->event_fd = -1;
+  channel->spill.fd = -1;
+}
+
+static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
+  forkq_queue_t *queue = forkq__calloc(sizeof *queue);
+  if (queue == NULL)
+    return NULL;
+  struct forkq__channel *channel = &queue->channel;
+  no_descriptors(channel);
+  queue->slots.event_fd = -1;
+  queue->poll_set = -1;
+  forkq__account_init(&channel->account);
+  queue->direct_write = !options->no_direct_write;
+  queue->feeder.max_bytes = options->outbox_max_bytes;
+  queue->on_feeder_error = options->on_feeder_error;
+  queue->on_feeder_error_arg = options->on_feeder_error_arg;
+  return queue;
+}
+
+static void feeder_looks(void *arg) {
+  forkq__queue_take_over(arg);
+}
+
+/* Ties the parts together, once the segment and the descriptors are there. */
+static int start(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  struct forkq__channel *channel = &queue->channel;
+  channel->shared = &segment->channel;
+  channel->account.ledger = &segment->ledger;
+  channel->spill.offset = (int64_t)sizeof *segment;
+  channel->max_message = (uint32_t)segment->max_message;
+  channel->joinable = segment->joinable != 0;
+  channel->pipe_identity = segment->pipe_identity;
+  channel->process_bit = forkq__os_process_bit();
+  int capacity = forkq__os_pipe_capacity(channel->write_fd);
+  channel->pipe_packets = capacity > 0 ? forkq__channel_packets_in(capacity) : 0;
+  channel->spill.identity = channel->account.liveness.identity;
+  channel->account.liveness.memory_fd = channel->spill.fd;
+  channel->account.liveness.base = segment;
+  channel->account.liveness.joinable = channel->joinable;
+  queue->feeder.channel = channel;
+  queue->slots.shared = &segment->slots;
+  queue->slots.account = &channel->account;
+  queue->feeder.slots = &queue->slots;
+  queue->feeder.lost = feeder_lost;
+  queue->feeder.finished = feeder_finished;
+  queue->feeder.look = feeder_looks;
+  queue->feeder.arg = queue;
+  int r = forkq__os_identity(channel->event_fd, &channel->event_identity);
+  if (r == 0)
+    r = forkq__feeder_init(&queue->feeder);
+  if (r == 0)
+    forkq__life_begin(&queue->life, &forkq__queue_life_ops);
+  return r;
+}
+
+/* As the segment keeps it: so that 0 is none. */
+static uint64_t kept_id(int event_id) {
+  return event_id < 0 ? 0 : (uint64_t)event_id + 1;
+}
+
+static int make_descriptors(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  int pipe[2];
+  int r = forkq__os_packet_pipe(pipe);
+  if (r < 0)
+    return r;
+  channel->read_fd = pipe[0];
+  channel->write_fd = pipe[1];
+  channel->event_fd = forkq__os_event_create();
+  if (channel->event_fd < 0)
+    return channel->event_fd;
+  queue->slots.event_fd = forkq__os_event_create();
+  if (queue->slots.event_fd < 0)
+    return queue->slots.event_fd;
+  queue->segment->event_id = kept_id(forkq__os_event_id(channel->event_fd));
+  queue->segment->room_id = kept_id(forkq__os_event_id(queue->slots.event_fd));
+  r = forkq__os_identity(channel->read_fd, &queue->segment->pipe_identity);
+  return r < 0
+             ? r
+             : forkq__os_identity(channel->spill.fd, &channel->account.liveness.identity);
+}
+
+/* With the registry held, as adopt. */
+static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
+  int r = forkq__segment_create(&queue->segment, &queue->channel.spill.fd);
+  if (r < 0)
+    return r;
+  struct forkq__segment *segment = queue->segment;
+  segment->slots.maxsize = options->maxsize > 0 ? options->maxsize : 0;
+  segment->max_message = options->max_message;
+  if (segment->max_message == 0)
+    segment->max_message = FORKQ_MESSAGE_MAX;
+  segment->joinable = options->joinable != 0;
+  segment->pid_namespace = forkq__os_pid_namespace();
+  r = forkq__lock_check();
+  if (r == 0)
+    r = make_descriptors(queue);
+  return r < 0 ? r : start(queue);
+}
+
+/* Of a queue that was not made after all, and whose descriptors nobody else knows. */
+static void close_new(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  const int fds[] = { channel->read_fd, channel->write_fd, channel->event_fd,
+                      queue->slots.event_fd, channel->spill.fd };
+  for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+    if (fds[i] >= 0)
+      forkq__os_close(fds[i]);
+  no_descriptors(channel);
+  queue->slots.event_fd = -1;
+}
+
+/* The oldest options end after maxsize. */
+static const size_t oldest_options = offsetof(forkq_queue_options_t, max_message);
+
+/* Whether a struct of options, of this version or of one before it, can have this size. */
+static bool is_size_of_options(size_t size) {
+  return size >= oldest_options && size <= sizeof(forkq_queue_options_t) &&
+         size % _Alignof(forkq_queue_options_t) == 0;
+}
+
+/* Copies the caller's options, NULL or as long as their `size` says. A field that they do not
+ * have is its default. */
+static int read_options(const forkq_queue_options_t *given,
+                        forkq_queue_options_t *ret_options) {
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  if (given != NULL) {
+    if (!is_size_of_options(given->size))
+      return FORKQ_ERANGE;
+    memcpy(&options, given, given->size);
+  }
+  if (options.max_message > FORKQ_MESSAGE_MAX)
+    return FORKQ_ERANGE;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  *ret_options = options;
+  return 0;
+}
+
+int forkq_queue_create_with(forkq_queue_t **ret_queue,
+                            const forkq_queue_options_t *given) {
+  forkq_queue_options_t options;
+  if (ret_queue == NULL || given == NULL)
+    return FORKQ_ENULL;
+  int r = read_options(given, &options);
+  if (r < 0)
+    return r;
+  forkq_queue_t *queue = new_queue(&options);
+  if (queue == NULL)
+    return -ENOMEM;
+  r = forkq__life_hold();
+  if (r == 0) {
+    r = create(queue, &options);
+    if (r < 0)
+      close_new(queue);
+    queue->arrived = forkq__life_forks();
+    forkq__life_let_go();
+  }
+  if (r < 0)
+    forkq__queue_free(queue);
+  else
+    *ret_queue = queue;
+  return r;
+}
+
+int forkq_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  options.maxsize = maxsize;
+  return forkq_queue_create_with(ret_queue, &options);
+}
+
+int forkq_joinable_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  options.maxsize = maxsize;
+  options.joinable = 1;
+  return forkq_queue_create_with(ret_queue, &options);
+}
+
+/* ---- the queue of another program -------------------------------------------------------- */
+
+static bool is_same(const struct forkq__life *life, const void *identity) {
+  return life->ops == &forkq__queue_life_ops &&
+         forkq__queue_of(life)->channel.account.liveness.identity ==
+             *(const uint64_t *)identity;
+}
+
+/* Whether the five are open, not one of them twice, and each of the kind that stands there. */
+static int check_kinds(const int fds[FORKQ_HANDOVER_FDS]) {
+  static const int access[] = { FORKQ__READS, FORKQ__WRITES, FORKQ__BOTH, FORKQ__BOTH,
+                                FORKQ__BOTH };
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
+    for (int k = 0; k < i; k++)
+      if (fds[k] == fds[i])
+        return FORKQ_EHANDOVER;
+    int r = forkq__os_access(fds[i]);
+    if (r < 0 && r != -EINVAL)
+      return r;
+    if (r != access[i])
+      return FORKQ_EHANDOVER;
+  }
+  /* To raise an event is to write: what has another use must not be taken for one. */
+  bool events = forkq__os_is_anonymous(fds[2]) && forkq__os_is_anonymous(fds[3]);
+  return events ? 0 : FORKQ_EHANDOVER;
+}
+
+static int adopt_segment(forkq_queue_t *queue, int fd) {
+  uint64_t *identity = &queue->channel.account.liveness.identity;
+  int r = forkq__os_identity(fd, identity);
+  /* A process puts in one order, from one outbox. */
+  if (r == 0 && forkq__life_any(is_same, identity))
+    return FORKQ_ETWICE;
+  return r < 0 ? r : forkq__segment_open(&queue->segment, fd);
+}
+
+static bool is_its_pipe(const struct forkq__segment *segment, int read_fd, int write_fd) {
+  uint64_t read_end, write_end;
+  return forkq__os_identity(read_fd, &read_end) == 0 &&
+         forkq__os_identity(write_fd, &write_end) == 0 && read_end == write_end &&
+         read_end == segment->pipe_identity;
+}
+
+/* Whether a descriptor can be the event with that number. Where the creator found one, so does
+ * this process, or it is no event; unless there is no /proc here. */
+static bool may_be_event(int id, uint64_t kept) {
+  bool unknown = kept == 0 || (id < 0 && id != -ENODATA);
+  return unknown || kept_id(id) == kept;
+}
+
+static bool may_be_its_events(const struct forkq__segment *segment, int event_fd,
+                              int room_fd) {
+  int event = forkq__os_event_id(event_fd), room = forkq__os_event_id(room_fd);
+  bool same = event >= 0 && event == room;
+  return !same && may_be_event(event, segment->event_id) &&
+         may_be_event(room, segment->room_id);
+}
+
+static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
+  struct forkq__channel *channel = &queue->channel;
+  if (!is_its_pipe(queue->segment, fds[0], fds[1]) ||
+      !may_be_its_events(queue->segment, fds[2], fds[3]))
+    return FORKQ_EHANDOVER;
+  channel->read_fd = fds[0];
+  channel->write_fd = fds[1];
+  channel->event_fd = fds[2];
+  queue->slots.event_fd = fds[3];
+  channel->spill.fd = fds[4];
+  return 0;
+}
+
+/* Whether this process is in the PID namespace of the one that made the queue, as far as both are
+ * known. */
+static int check_namespace(const forkq_queue_t *queue) {
+  uint64_t here = forkq__os_pid_namespace();
+  bool same = here != 0 && here == queue->segment->pid_namespace;
+  return same ? 0 : FORKQ_ENAMESPACE;
+}
+
+/* Those of the first `count` that survived exec do so again. */
+static void leave_to_exec(const int *fds, const bool *survived, int count) {
+  for (int i = 0; i < count; i++)
+    if (survived[i])
+      (void)forkq__os_inheritable(fds[i], true);
+}
+
+/* None survives exec from now on; on failure they are as they were. */
+static int keep_from_exec(const int fds[FORKQ_HANDOVER_FDS],
+                          bool ret_survived[FORKQ_HANDOVER_FDS]) {
+  for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {
+    int r = forkq__os_is_inheritable(fds[i]);
+    ret_survived[i] = r > 0;
+    if (r > 0)
+      r = forkq__os_inheritable(fds[i], false);
+    if (r < 0) {
+      leave_to_exec(fds, ret_survived, i);
+      return r;
+    }
+  }
+  return 0;
+}
+
+static int adopt(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_FDS]) {
+  bool survived[FORKQ_HANDOVER_FDS] = { false };
+  int r = check_kinds(fds);
+  if (r == 0)
+    r = adopt_segment(queue, fds[4]);
+  if (r == 0)
+    r = check_namespace(queue);
+  if (r == 0)
+    r = forkq__lock_check();
+  if (r == 0)
+    r = adopt_descriptors(queue, fds);
+  if (r == 0)
+    r = keep_from_exec(fds, survived);
+  if (r < 0)
+    return r;
+  r = start(queue);
+  if (r < 0)
+    leave_to_exec(fds, survived, FORKQ_HANDOVER_FDS);
+  return r;
+}
+
+int forkq__queue_adopt_allowed(const forkq_queue_options_t *options) {
+  forkq_queue_options_t read;
+  return read_options(options, &read);
+}
+
+int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
+                       const forkq_queue_options_t *given) {
+  forkq_queue_options_t options;
+  int r = read_options(given, &options);
+  if (r < 0)
+    return r;
+  forkq_queue_t *queue = new_queue(&options);
+  if (queue == NULL)
+    return -ENOMEM;
+  r = forkq__life_hold();
+  if (r == 0) {
+    r = adopt(queue, fds);
+    queue->arrived = forkq__life_forks();
+    forkq__life_let_go();
+  }
+  if (r < 0) {
+    no_descriptors(&queue->channel);
+    forkq__queue_free(queue);
+    return r;
+  }
+  *ret_queue = queue;
+  return 0;
+}

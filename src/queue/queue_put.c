@@ -1,0 +1,450 @@
+#include "queue/queue_impl.h"
+
+#include "base/look.h"
+#include "base/os.h"
+#include "codec/serializer.h"
+#include "pipe/reap.h"
+
+#include <pthread.h>
+
+/* A putter that is kept waiting looks for slots of the dead after the first of these, and then
+ * ever more rarely, down to the last, or of many one for all. A wake-up can die with whom it woke,
+ * so each looks for free slots as well. */
+#define FIRST_LOOK_MS 5
+#define LAST_LOOK_MS 100
+
+/* The small messages of a batch that are packed before other threads have the mutex, in bytes. */
+#define RUN_BYTES (256 * 1024)
+
+bool forkq__queue_reap(forkq_queue_t *queue) {
+  if (queue->channel.spill.fd < 0)
+    return false;
+  bool taken = forkq__channel_settle_reads(&queue->channel);
+  if (!forkq__reap(&queue->channel) && !taken)
+    return false;
+  forkq__slots_freed(&queue->slots);
+  return true;
+}
+
+static bool is_shut(forkq_queue_t *queue) {
+  return atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN;
+}
+
+/* A slot of a queue that is not shut down: 0, FORKQ__NOTHING while there is none, or
+ * FORKQ_ESHUTDOWN. A getter or joiner that saw the shutdown may have gone without this slot's
+ * item, if it was taken after it. */
+static int take_slot(forkq_queue_t *queue) {
+  if (!forkq__slots_try_take(&queue->slots))
+    return FORKQ__NOTHING;
+  /* model: put_shut */
+  if (!is_shut(queue))
+    return 0;
+  forkq__feeder_withdraw(&queue->feeder);
+  return FORKQ_ESHUTDOWN;
+}
+
+/* The same, after a look for slots of the dead if need be. The feeder runs. */
+static int try_next_slot(forkq_queue_t *queue, bool reap) {
+  /* model: put_open */
+  if (is_shut(queue))
+    return FORKQ_ESHUTDOWN;
+  if (forkq__feeder_full(&queue->feeder))
+    return FORKQ__NOTHING;
+  int r = take_slot(queue);
+  if (r == FORKQ__NOTHING && reap && forkq__queue_reap(queue))
+    r = take_slot(queue);
+  return r;
+}
+
+/* Whether the process can put: 0, FORKQ__NOTHING if that is to be tried again, or why not. */
+static int open_for_put(forkq_queue_t *queue) {
+  if (forkq__feeder_runs(&queue->feeder))
+    return 0;
+  int r = queue->simple ? forkq__feeder_open(&queue->feeder)
+                        : forkq__feeder_start(&queue->feeder);
+  /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock. */
+  return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
+}
+
+static int try_slot(forkq_queue_t *queue, bool reap) {
+  int r = open_for_put(queue);
+  return r < 0 ? r : try_next_slot(queue, reap);
+}
+
+struct put_wait {
+  forkq_queue_t *queue;
+  struct forkq__look look;
+  bool reap;
+};
+
+static void end_wait(struct put_wait *wait) {
+  bool crowd = forkq__look_end(&wait->look);
+  /* Others may have been passed over for this wake-up. */
+  if (crowd || !forkq__slots_full(&wait->queue->slots))
+    forkq__slots_freed(&wait->queue->slots);
+}
+
+/* A thread that is cancelled in its wait has put nothing. */
+static void cancel_wait(void *arg) {
+  end_wait(arg);
+  forkq__source_drop_draft();
+}
+
+/* Waits for what a put lacks. */
+static void wait_for_change(struct put_wait *wait, int64_t deadline) {
+  forkq_queue_t *queue = wait->queue;
+  int64_t until = forkq__look_until(&wait->look, deadline);
+  pthread_cleanup_push(cancel_wait, wait);
+  forkq__os_cancellation_point(NULL, NULL);
+  if (forkq__feeder_full(&queue->feeder))
+    forkq__feeder_wait_room(&queue->feeder, until);
+  else
+    forkq__slots_wait(&queue->slots, until);
+  pthread_cleanup_pop(0);
+  wait->reap = forkq__look_due(&wait->look);
+}
+
+/* Takes the mutex. */
+static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
+  int r = forkq__feeder_lock(&queue->feeder, deadline);
+  return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_FULL : r;
+}
+
+/* Takes the mutex and a slot; neither if it fails. FORKQ__NOTHING: it is to be tried again. */
+static int try_lock_with_slot(forkq_queue_t *queue, int64_t deadline, bool reap) {
+  int r = lock_to_put(queue, deadline);
+  if (r < 0)
+    return r;
+  r = try_slot(queue, reap);
+  if (r != 0)
+    forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
+  struct forkq__look look = forkq__look_begin(&queue->segment->slots.look, FORKQ__SEATS,
+                                              FIRST_LOOK_MS, LAST_LOOK_MS);
+  struct put_wait wait = { .queue = queue, .look = look };
+  int r;
+  do {
+    wait_for_change(&wait, deadline);
+    r = try_lock_with_slot(queue, deadline, wait.reap);
+  } while (r == FORKQ__NOTHING && forkq__os_now() < deadline);
+  end_wait(&wait);
+  return r == FORKQ__NOTHING ? FORKQ_TIMEDOUT : r;
+}
+
+/* The same, and waits for the slot, without the mutex. */
+static int lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
+  int r = try_lock_with_slot(queue, deadline, true);
+  if (r != FORKQ__NOTHING)
+    return r;
+  return deadline == FORKQ__NOWAIT ? FORKQ_FULL : wait_for_slot(queue, deadline);
+}
+
+static void add_to(_Atomic uint64_t *counter, uint64_t count) {
+  atomic_store_explicit(counter, atomic_load(counter) + count, memory_order_release);
+}
+
+void forkq__queue_note_repeated(forkq_queue_t *queue, uint64_t items, uint64_t bytes) {
+  struct forkq__cell *cell = forkq__account_cell(&queue->channel.account);
+  add_to(&cell->repeated, items);
+  add_to(&cell->repeated_bytes, bytes);
+}
+
+/* What is packed while other threads wait for the mutex is one frame at most. */
+static uint32_t limit_in_place(const forkq_queue_t *queue) {
+  uint32_t most = queue->channel.max_message;
+  return most < FORKQ__FRAME_MAX ? most : FORKQ__FRAME_MAX;
+}
+
+/* With the mutex, and a slot, which is given back if it fails. FORKQ_ETOOBIG: it may be for here
+ * alone, and then it has another slot later. */
+static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source) {
+  struct forkq__outbox *outbox = &queue->feeder.outbox;
+  int r = forkq__outbox_begin(outbox, limit_in_place(queue));
+  if (r == 0)
+    r = forkq__queue_pack(outbox, source);
+  if (r < 0) {
+    forkq__outbox_rollback(outbox);
+    if (r == FORKQ_ETOOBIG)
+      forkq__queue_note_repeated(queue, 1, 0);
+    forkq__feeder_withdraw(&queue->feeder);
+    return r;
+  }
+  forkq__feeder_commit(&queue->feeder);
+  return 0;
+}
+
+static bool is_full(forkq_queue_t *queue) {
+  return forkq__feeder_full(&queue->feeder) || forkq__slots_full(&queue->slots);
+}
+
+/* Looks for slots of the dead before it says that the queue is full. */
+static int check_room_now(forkq_queue_t *queue) {
+  if (!is_full(queue))
+    return 0;
+  int r = lock_to_put(queue, FORKQ__NOWAIT);
+  if (r < 0)
+    return r;
+  forkq__queue_reap(queue);
+  forkq__feeder_unlock(&queue->feeder);
+  return is_full(queue) ? FORKQ_FULL : 0;
+}
+
+/* Why a message need not be packed, as it could not be put; or 0. */
+static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *source,
+                              int64_t deadline) {
+  if (atomic_load(&queue->channel.closed))
+    return FORKQ_ECLOSED;
+  if (is_shut(queue))
+    return FORKQ_ESHUTDOWN;
+  if (source->size > queue->channel.max_message)
+    return FORKQ_ETOOBIG;
+  return deadline == FORKQ__NOWAIT ? check_room_now(queue) : 0;
+}
+
+/* Packets that the draft will need, as far as that is known. */
+static uint32_t packets_of(forkq_queue_t *queue, const struct forkq__source *source) {
+  return source->data == NULL ? queue->drafted_packets
+                              : (uint32_t)(source->size / FORKQ__FRAME_MAX) + 1;
+}
+
+/* One the thread has. */
+static int lend_packets(forkq_queue_t *queue, struct forkq__outbox *draft, uint32_t count,
+                        int64_t deadline) {
+  if (count <= 1)
+    return 0;
+  int r = lock_to_put(queue, deadline);
+  if (r < 0)
+    return r;
+  forkq__outbox_lend(&queue->feeder.outbox, draft, count);
+  forkq__feeder_unlock(&queue->feeder);
+  return 0;
+}
+
+/* Packs the message while nobody has to wait: the program's function may take its time, or leave by
+ * longjmp, and a large message takes as long as it takes. */
+static int write_draft(forkq_queue_t *queue, const struct forkq__source *source,
+                       struct forkq__outbox *draft, int64_t deadline) {
+  int r = check_before_draft(queue, source, deadline);
+  if (r == 0)
+    r = lend_packets(queue, draft, packets_of(queue, source), deadline);
+  if (r == 0)
+    r = forkq__outbox_begin(draft, queue->channel.max_message);
+  if (r < 0)
+    return r;
+  r = forkq__queue_pack(draft, source);
+  if (r == 0)
+    forkq__outbox_commit(draft);
+  return r;
+}
+
+/* With the mutex and a slot. */
+static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
+                        const struct forkq__source *source) {
+  if (source->data == NULL)
+    queue->drafted_packets = draft->open.size / FORKQ__FRAME_MAX + 1;
+  forkq__feeder_adopt(&queue->feeder, draft);
+}
+
+/* The slot is gone with the cell if the queue was closed meanwhile. */
+static void take_back(forkq_queue_t *queue) {
+  if (queue->channel.account.cell != FORKQ__NO_CELL)
+    forkq__feeder_withdraw(&queue->feeder);
+  forkq__source_drop_draft();
+}
+
+static void cancel_before_turn(void *arg) {
+  forkq_queue_t *queue = arg;
+  take_back(queue);
+  forkq__feeder_unlock(&queue->feeder);
+}
+
+/* Sends the draft before it returns, when it is the thread's turn. */
+static int put_through(forkq_queue_t *queue, struct forkq__outbox *draft,
+                       const struct forkq__source *source) {
+  struct forkq__feeder *feeder = &queue->feeder;
+  forkq__feeder_await_turn(feeder, cancel_before_turn, queue);
+  if (feeder->closing || atomic_load(&feeder->abandoned)) {
+    take_back(queue);
+    return FORKQ_ECLOSED;
+  }
+  adopt_draft(queue, draft, source);
+  return forkq__feeder_put_through(feeder);
+}
+
+static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
+                       int64_t deadline) {
+  struct forkq__outbox *draft = forkq__source_draft();
+  int r = write_draft(queue, source, draft, deadline);
+  if (r == FORKQ_EPACKING)
+    return r; /* it is another's by now */
+  if (r == 0)
+    r = lock_with_slot(queue, deadline);
+  if (r < 0) {
+    forkq__source_drop_draft();
+    return r;
+  }
+  if (queue->simple) {
+    r = put_through(queue, draft, source);
+  } else {
+    adopt_draft(queue, draft, source);
+    forkq__feeder_push(&queue->feeder, queue->direct_write);
+  }
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+static bool to_be_drafted(const forkq_queue_t *queue,
+                          const struct forkq__source *source) {
+  return source->pack != NULL || source->size > FORKQ__FRAME_MAX || queue->simple;
+}
+
+/* FORKQ_ETOOBIG: an object that is too large for it. */
+static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
+                      int64_t deadline) {
+  int r = lock_with_slot(queue, deadline);
+  if (r < 0)
+    return r;
+  r = put_in_place(queue, source);
+  if (r == 0)
+    forkq__feeder_push(&queue->feeder, queue->direct_write);
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
+                     int timeout_ms) {
+  int r = forkq__queue_begin_call(queue, timeout_ms);
+  if (r < 0)
+    return r;
+  int64_t deadline = forkq__os_deadline(timeout_ms);
+  r = to_be_drafted(queue, source) ? FORKQ_ETOOBIG : put_locked(queue, source, deadline);
+  return r == FORKQ_ETOOBIG ? put_drafted(queue, source, deadline) : r;
+}
+
+int forkq_queue_put(forkq_queue_t *queue, const msgpack_object *object, int timeout_ms) {
+  if (queue == NULL || object == NULL)
+    return FORKQ_ENULL;
+  struct forkq__source source = { .object = object };
+  return forkq__queue_put(queue, &source, timeout_ms);
+}
+
+int forkq_queue_put_nowait(forkq_queue_t *queue, const msgpack_object *object) {
+  return forkq_queue_put(queue, object, 0);
+}
+
+int forkq_queue_put_packed(forkq_queue_t *queue, const void *data, size_t size,
+                           int timeout_ms) {
+  if (queue == NULL || data == NULL)
+    return FORKQ_ENULL;
+  int r = forkq__scan(data, size, NULL);
+  if (r < 0)
+    return r;
+  struct forkq__source source = { .data = data, .size = size };
+  return forkq__queue_put(queue, &source, timeout_ms);
+}
+
+int forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack_fn, void *arg,
+                         int timeout_ms) {
+  if (queue == NULL || pack_fn == NULL)
+    return FORKQ_ENULL;
+  struct forkq__source source = { .pack = pack_fn, .arg = arg };
+  return forkq__queue_put(queue, &source, timeout_ms);
+}
+
+/* What a batch is of: one of the two. */
+struct batch {
+  const msgpack_object *objects;
+  const forkq_bytes_t *messages;
+  size_t count;
+};
+
+/* Number `n` of a batch: 0, or why it cannot be put. */
+static int source_in_batch(const struct batch *batch, size_t n,
+                           struct forkq__source *ret_source) {
+  *ret_source = (struct forkq__source){ 0 };
+  if (batch->objects != NULL) {
+    ret_source->object = &batch->objects[n];
+    return 0;
+  }
+  if (batch->messages == NULL || batch->messages[n].data == NULL)
+    return FORKQ_ENULL;
+  ret_source->data = batch->messages[n].data;
+  ret_source->size = batch->messages[n].size;
+  return forkq__scan(ret_source->data, batch->messages[n].size, NULL);
+}
+
+/* Puts the small messages from number *n on, of which `source` is the first, and counts them: up to
+ * a large one, or as many as other threads can wait for. Returns why it ended before. */
+static int put_run(forkq_queue_t *queue, const struct batch *batch,
+                   struct forkq__source *source, int64_t deadline, size_t *n) {
+  uint64_t bytes = 0;
+  int r = lock_with_slot(queue, deadline);
+  if (r < 0)
+    return r;
+  while ((r = put_in_place(queue, source)) == 0) {
+    bytes += queue->feeder.outbox.open.size;
+    if (++*n == batch->count || bytes >= RUN_BYTES ||
+        (r = source_in_batch(batch, *n, source)) < 0 || to_be_drafted(queue, source) ||
+        (r = try_next_slot(queue, true)) < 0)
+      break;
+  }
+  forkq__feeder_push(&queue->feeder, queue->direct_write);
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+/* Returns why it ended before the last. */
+static int put_batch(forkq_queue_t *queue, const struct batch *batch, int64_t deadline,
+                     size_t *n) {
+  int r = 0;
+  while (r == 0 && *n < batch->count) {
+    struct forkq__source source;
+    r = source_in_batch(batch, *n, &source);
+    if (r < 0)
+      break;
+    r = FORKQ_ETOOBIG;
+    if (!to_be_drafted(queue, &source))
+      r = put_run(queue, batch, &source, deadline, n);
+    if (*n > 0)
+      deadline = FORKQ__NOWAIT; /* only the first is waited for */
+    if (r == FORKQ_ETOOBIG) {
+      r = source_in_batch(batch, *n, &source);
+      if (r == 0)
+        r = put_drafted(queue, &source, deadline);
+      *n += r == 0;
+    }
+    deadline = FORKQ__NOWAIT;
+  }
+  return r;
+}
+
+static int put_many(forkq_queue_t *queue, const struct batch *batch, int timeout_ms,
+                    size_t *ret_put) {
+  size_t n = 0;
+  int r = forkq__queue_begin_call(queue, timeout_ms);
+  if (r == 0)
+    r = put_batch(queue, batch, forkq__os_deadline(timeout_ms), &n);
+  if (n == 0 && r < 0)
+    return r;
+  *ret_put = n;
+  return 0;
+}
+
+int forkq_queue_put_many(forkq_queue_t *queue, const msgpack_object *objects,
+                         size_t count, int timeout_ms, size_t *ret_put) {
+  if (queue == NULL || (objects == NULL && count > 0) || ret_put == NULL)
+    return FORKQ_ENULL;
+  struct batch batch = { .objects = objects, .count = count };
+  return put_many(queue, &batch, timeout_ms, ret_put);
+}
+
+int forkq_queue_put_many_packed(forkq_queue_t *queue, const forkq_bytes_t *messages,
+                                size_t count, int timeout_ms, size_t *ret_put) {
+  if (queue == NULL || (messages == NULL && count > 0) || ret_put == NULL)
+    return FORKQ_ENULL;
+  struct batch batch = { .messages = messages, .count = count };
+  return put_many(queue, &batch, timeout_ms, ret_put);
+}

@@ -1,0 +1,132 @@
+/* What is put, and packing it. */
+#define _GNU_SOURCE
+#include "queue/queue_impl.h"
+
+#include "codec/serializer.h"
+
+#include <pthread.h>
+#include <unwind.h>
+
+/* A packing function of the program's runs on this thread, and writes into this draft. It may use
+ * no queue meanwhile.
+ *
+ * A function that returns, is cancelled or throws a C++ exception ends that. One that leaves by
+ * longjmp does not, and is noticed by the next call on the thread.
+ *
+ * That call may be wrong: it takes a function for gone that is beyond a frame without unwind tables,
+ * or waits on another stack of the program's. So each function has a number, and one whose draft
+ * went to another writes no more. */
+_Thread_local bool forkq__packing FORKQ__TLS;
+static _Thread_local struct forkq__outbox draft FORKQ__TLS;
+static _Thread_local unsigned drafted_for FORKQ__TLS; /* the number of the last */
+
+static pthread_key_t draft_key;
+static pthread_once_t draft_once = PTHREAD_ONCE_INIT;
+static bool has_draft_key;
+
+static void free_draft(void *outbox) {
+  forkq__outbox_fini(outbox);
+}
+
+static void make_draft_key(void) {
+  has_draft_key = pthread_key_create(&draft_key, free_draft) == 0;
+}
+
+/* A packet stays with the thread from draft to draft, until it ends. */
+struct forkq__outbox *forkq__source_draft(void) {
+  if (draft.spare == NULL) {
+    pthread_once(&draft_once, make_draft_key);
+    if (has_draft_key)
+      (void)pthread_setspecific(draft_key, &draft);
+  }
+  return &draft;
+}
+
+void forkq__source_drop_draft(void) {
+  forkq__outbox_fini(&draft);
+}
+
+/* For a function that does not return. */
+static void end_packing(void *number) {
+  if (*(const unsigned *)number != drafted_for)
+    return;
+  forkq__packing = false;
+  forkq__source_drop_draft();
+}
+
+static int write_to_draft(void *number, const char *data, size_t size) {
+  if (*(const unsigned *)number != drafted_for)
+    return -1;
+  return forkq__outbox_append(&draft, data, size);
+}
+
+static __attribute__((noinline)) int run_function(const struct forkq__source *source) {
+  unsigned number = ++drafted_for;
+  msgpack_packer packer;
+  int r;
+  msgpack_packer_init(&packer, &number, write_to_draft);
+  forkq__packing = true;
+  pthread_cleanup_push(end_packing, &number);
+  r = source->pack(&packer, source->arg);
+  pthread_cleanup_pop(0);
+  if (number != drafted_for)
+    return FORKQ_EPACKING;
+  forkq__packing = false;
+  return r != 0 ? FORKQ_EPACK : 0;
+}
+
+static _Unwind_Reason_Code is_run_function(struct _Unwind_Context *frame, void *arg) {
+  bool *found = arg;
+  *found = _Unwind_GetRegionStart(frame) == (uintptr_t)run_function;
+  return *found ? _URC_NORMAL_STOP : _URC_NO_REASON;
+}
+
+/* Whether a call of run_function is still on the stack. */
+bool forkq__still_packing(void) {
+  bool found = false;
+  _Unwind_Backtrace(is_run_function, &found);
+  if (!found) {
+    end_packing(&drafted_for);
+    drafted_for++;
+  }
+  return found;
+}
+
+int forkq__source_write(const struct forkq__source *source, void *sink,
+                        msgpack_packer_write write) {
+  if (source->pack != NULL)
+    return run_function(source);
+  if (source->data != NULL)
+    return write(sink, source->data, source->size);
+  msgpack_packer packer;
+  msgpack_packer_init(&packer, sink, write);
+  return forkq__pack(&packer, source->object);
+}
+
+static int write_to_outbox(void *outbox, const char *data, size_t size) {
+  return forkq__outbox_append(outbox, data, size);
+}
+
+static int scan_piece(void *scan, const void *data, size_t size) {
+  return forkq__scan_feed(scan, data, size);
+}
+
+/* Whether what the packing function wrote is one object. */
+static int check_packed(struct forkq__outbox *outbox) {
+  struct forkq__scan scan;
+  const uint8_t *whole = forkq__outbox_whole(outbox);
+  if (whole != NULL)
+    return forkq__scan(whole, outbox->open.size, NULL);
+  forkq__scan_begin(&scan);
+  int r = forkq__outbox_visit(outbox, scan_piece, &scan);
+  return r != 0 ? r : forkq__scan_end(&scan);
+}
+
+int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *source) {
+  int r = forkq__source_write(source, outbox, write_to_outbox);
+  if (r == FORKQ_EPACKING)
+    return r;
+  if (outbox->open.error != 0)
+    return outbox->open.error;
+  return r == 0 && source->pack != NULL ? check_packed(outbox) : r;
+}

@@ -1,0 +1,97 @@
+#include "queue/queue_impl.h"
+
+#include "base/os.h"
+
+/* Before numbers are told, the dead are taken out of them. */
+static void reap_unlocked(forkq_queue_t *queue) {
+  if (forkq__queue_check(queue) < 0 ||
+      forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+    return;
+  forkq__queue_reap(queue);
+  forkq__feeder_unlock(&queue->feeder);
+}
+
+int64_t forkq_queue_qsize(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  reap_unlocked(queue);
+  int64_t size = (int64_t)forkq__ledger_size(&queue->segment->ledger);
+  int64_t maxsize = queue->segment->slots.maxsize;
+  return maxsize > 0 && size > maxsize ? maxsize : size;
+}
+
+/* Where the mutex cannot be had, nobody has found out that it is over. */
+static bool finished(forkq_queue_t *queue) {
+  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+    return false;
+  bool is = queue->feeder.state == FORKQ__FEEDER_FINISHED && queue->feeder.has_run;
+  forkq__feeder_unlock(&queue->feeder);
+  return is;
+}
+
+int forkq_queue_empty(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  int r = forkq__queue_check(queue);
+  if (r < 0)
+    return r;
+  if (atomic_load(&queue->channel.closed) && finished(queue))
+    return FORKQ_ECLOSED;
+  return forkq_queue_qsize(queue) == 0;
+}
+
+int forkq_queue_full(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  if (forkq__feeder_full(&queue->feeder))
+    return 1;
+  if (!forkq__slots_full(&queue->slots))
+    return 0;
+  reap_unlocked(queue);
+  return forkq__slots_full(&queue->slots);
+}
+
+static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) {
+  uint64_t accepted = 0, bytes = 0;
+  for (uint32_t i = 0; i < atomic_load(&ledger->cells_used); i++) {
+    const struct forkq__cell *cell = &ledger->cells[i];
+    /* First, as it is accepted before it is known to be repeated. */
+    accepted -= atomic_load(&cell->repeated);
+    bytes -= atomic_load(&cell->repeated_bytes);
+    accepted += atomic_load(&cell->accepted);
+    bytes += atomic_load(&cell->accepted_bytes);
+  }
+  stats->put_items = accepted;
+  stats->put_bytes = bytes;
+}
+
+static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
+  struct forkq__account *account = &queue->channel.account;
+  if (account->cell == FORKQ__NO_CELL)
+    return;
+  struct forkq__cell *cell = forkq__account_cell(account);
+  uint64_t sent_bytes = atomic_load(&cell->sent_bytes);
+  stats->outbox_items = forkq__account_held(account);
+  stats->outbox_bytes =
+      stats->outbox_items > 0 ? atomic_load(&cell->accepted_bytes) - sent_bytes : 0;
+}
+
+int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
+  if (queue == NULL || stats == NULL)
+    return FORKQ_ENULL;
+  if (stats->size != sizeof *stats)
+    return FORKQ_ERANGE;
+  struct forkq__segment *segment = queue->segment;
+  struct forkq__ledger *ledger = &segment->ledger;
+  *stats = (forkq_queue_stats_t){ .size = sizeof *stats };
+  reap_unlocked(queue);
+  add_cells(ledger, stats);
+  add_own(queue, stats);
+  stats->got_items = atomic_load(&ledger->taken);
+  stats->got_bytes = atomic_load(&segment->channel.bytes_taken);
+  stats->put_waits = atomic_load(&segment->slots.waits);
+  stats->get_waits = atomic_load(&segment->channel.getter_waits);
+  stats->recoveries = atomic_load(&ledger->recoveries);
+  stats->lost_items = forkq__ledger_lost(ledger);
+  return 0;
+}

@@ -1,0 +1,119 @@
+#include "queue/queue_impl.h"
+
+#include "base/look.h"
+#include "base/os.h"
+
+#include <limits.h>
+#include <pthread.h>
+
+/* Who joins looks after a while, and then ever more rarely, whether processes died at their
+ * tasks: their death wakes nobody. */
+#define FIRST_LOOK_MS 5
+#define LAST_LOOK_MS 100
+
+void forkq__queue_wake_joiners(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  if (atomic_load(&segment->joiners) == 0)
+    return;
+  atomic_fetch_add(&segment->joined_event, 1);
+  forkq__os_futex_wake(&segment->joined_event, INT_MAX);
+}
+
+int forkq_queue_task_done(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  if (!queue->channel.joinable)
+    return FORKQ_ENOTJOINABLE;
+  int r = forkq__queue_check(queue);
+  if (r < 0)
+    return r;
+  struct forkq__segment *segment = queue->segment;
+  r = forkq__account_task_done(&queue->channel.account);
+  if (r == 0 && atomic_load(&segment->joiners) > 0 &&
+      forkq__ledger_unfinished(&segment->ledger) == 0)
+    forkq__queue_wake_joiners(queue);
+  return r;
+}
+
+/* Where the mutex cannot be had, the next look does it. */
+static void reap(forkq_queue_t *queue) {
+  struct forkq__segment *segment = queue->segment;
+  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+    return;
+  forkq__queue_reap(queue);
+  /* Who dropped the items may have died at it. */
+  if (atomic_load(&segment->channel.shutdown) == FORKQ__DROPPED &&
+      queue->channel.read_fd >= 0)
+    forkq__channel_drain(&queue->channel);
+  forkq__feeder_unlock(&queue->feeder);
+}
+
+struct join_wait {
+  struct forkq__segment *segment;
+  struct forkq__look look;
+};
+
+static void leave_join(void *arg) {
+  struct join_wait *wait = arg;
+  struct forkq__segment *segment = wait->segment;
+  atomic_fetch_sub(&segment->joiners, 1);
+  if (forkq__look_end(&wait->look))
+    forkq__os_futex_wake(&segment->joined_event, 1);
+}
+
+static int wait_in_join(forkq_queue_t *queue, struct forkq__look *look,
+                        int64_t deadline) {
+  struct forkq__segment *segment = queue->segment;
+  bool look_now = true;
+  for (;;) {
+    uint32_t event = atomic_load(&segment->joined_event);
+    if (forkq__ledger_unfinished(&segment->ledger) == 0)
+      return 0;
+    if (look_now)
+      reap(queue);
+    if (look_now && forkq__ledger_unfinished(&segment->ledger) == 0)
+      return 0;
+    if (forkq__os_now() >= deadline)
+      return FORKQ_TIMEDOUT;
+    (void)forkq__os_futex_wait_cancellable(&segment->joined_event, event,
+                                           forkq__look_until(look, deadline),
+                                           FORKQ__ANY_BITS);
+    look_now = forkq__look_due(look);
+  }
+}
+
+static int wait_all_done(forkq_queue_t *queue, int64_t deadline) {
+  struct forkq__segment *segment = queue->segment;
+  struct join_wait wait = { .segment = segment };
+  int r;
+  if (forkq__ledger_unfinished(&segment->ledger) == 0)
+    return 0;
+  wait.look =
+      forkq__look_begin(&segment->join_look, FORKQ__SEATS, FIRST_LOOK_MS, LAST_LOOK_MS);
+  atomic_fetch_add(&segment->joiners, 1);
+  pthread_cleanup_push(leave_join, &wait);
+  r = wait_in_join(queue, &wait.look, deadline);
+  pthread_cleanup_pop(1);
+  return r;
+}
+
+int forkq_queue_join(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_abandoned) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  if (timeout_ms < -1)
+    return FORKQ_ETIMEOUT;
+  if (!queue->channel.joinable)
+    return FORKQ_ENOTJOINABLE;
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = wait_all_done(queue, forkq__os_deadline(timeout_ms));
+  if (r < 0)
+    return r;
+  uint64_t abandoned = atomic_load(&queue->segment->ledger.abandoned);
+  uint64_t seen = atomic_exchange(&queue->abandoned_seen, abandoned);
+  if (abandoned <= seen)
+    return 0;
+  if (ret_abandoned != NULL)
+    *ret_abandoned = abandoned - seen;
+  return FORKQ_EABANDONED;
+}

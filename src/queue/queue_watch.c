@@ -1,0 +1,145 @@
+/* A queue that is watched along with other things, instead of waited on: by forkq_wait, by the
+ * program's own loop through a descriptor, by libuv's. */
+#include "queue/queue_impl.h"
+
+#include "base/os.h"
+
+int forkq__queue_watch_begin(forkq_queue_t *queue) {
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = forkq__queue_enter_get(queue);
+  if (r < 0)
+    return r;
+  forkq__channel_watch_begin(&queue->channel);
+  if (queue->channel.account.cell != FORKQ__NO_CELL)
+    forkq__queue_send_own(queue, FORKQ__FOREVER);
+  return 0;
+}
+
+void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]) {
+  bool shutting = forkq__channel_shutting(&queue->channel);
+  fds[0] = queue->channel.read_fd;
+  fds[1] = shutting ? -1 : queue->channel.event_fd;
+}
+
+int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event) {
+  if (atomic_load(&queue->channel.closed))
+    return FORKQ_ECLOSED;
+  return forkq__channel_watch_look(&queue->channel, saw_event);
+}
+
+void forkq__queue_watch_end(forkq_queue_t *queue) {
+  forkq__channel_watch_end(&queue->channel);
+  forkq__queue_leave_get(queue);
+}
+
+/* Pipe and event in one descriptor. With the feeder's mutex, which keeps both open. */
+static int poll_set(forkq_queue_t *queue) {
+  const struct forkq__channel *channel = &queue->channel;
+  if (channel->read_fd < 0)
+    return FORKQ_ECLOSED;
+  if (queue->poll_set < 0) {
+    const int fds[] = { channel->read_fd, channel->event_fd };
+    int r = forkq__os_poll_set_create(fds, 2);
+    if (r < 0)
+      return r;
+    queue->poll_set = r;
+  }
+  return queue->poll_set;
+}
+
+int forkq__queue_watch_items(forkq_queue_t *queue) {
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  r = queue->channel.read_fd < 0 ? FORKQ_ECLOSED : 0;
+  if (r == 0)
+    forkq__channel_watch_begin(&queue->channel);
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+static void begin_observing(forkq_queue_t *queue) {
+  if (queue->observed)
+    return;
+  queue->observed = true;
+  forkq__channel_watch_begin(&queue->channel);
+}
+
+void forkq__queue_end_observing(forkq_queue_t *queue) {
+  if (!queue->observed)
+    return;
+  queue->observed = false;
+  forkq__channel_watch_end(&queue->channel);
+}
+
+void forkq__queue_observing_forked(forkq_queue_t *queue) {
+  bool was = queue->observed;
+  queue->observed = false; /* that was counted for the parent */
+  if (was && queue->channel.read_fd >= 0)
+    begin_observing(queue);
+}
+
+int forkq_queue_fileno(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  r = poll_set(queue);
+  if (r >= 0)
+    begin_observing(queue);
+  forkq__feeder_unlock(&queue->feeder);
+  return r;
+}
+
+int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
+                                   int *ret_room_fd) {
+  int r = forkq__queue_check(queue);
+  if (r == 0)
+    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  r = poll_set(queue);
+  int items = r < 0 ? r : forkq__os_duplicate(r);
+  int room = items < 0 ? items : forkq__os_duplicate(queue->slots.event_fd);
+  forkq__feeder_unlock(&queue->feeder);
+  if (room < 0) {
+    if (items >= 0)
+      forkq__os_close(items);
+    return room;
+  }
+  *ret_items_fd = items;
+  *ret_room_fd = room;
+  return 0;
+}
+
+/* These two come from the thread of a loop. In a fork handler of the program's it may have the
+ * mutex already, and so it may go on. */
+void forkq__queue_follow(forkq_queue_t *queue, struct forkq__follower *follower) {
+  bool locked = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER) == 0;
+  follower->next = queue->followers;
+  queue->followers = follower;
+  if (locked)
+    forkq__feeder_unlock(&queue->feeder);
+}
+
+void forkq__queue_unfollow(forkq_queue_t *queue, struct forkq__follower *follower) {
+  bool locked = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER) == 0;
+  struct forkq__follower **at = &queue->followers;
+  while (*at != NULL && *at != follower)
+    at = &(*at)->next;
+  if (*at != NULL)
+    *at = follower->next;
+  if (locked)
+    forkq__feeder_unlock(&queue->feeder);
+}
+
+void forkq__queue_tell_followers(forkq_queue_t *queue) {
+  for (struct forkq__follower *f = queue->followers; f != NULL; f = f->next)
+    f->closed(f);
+}

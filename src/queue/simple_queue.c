@@ -1,0 +1,58 @@
+#include <forkq/simple_queue.h>
+
+#include "queue/queue_impl.h"
+
+/* A simple queue is a queue whose puts go through; the type exists for its users only. */
+static forkq_queue_t *as_queue(forkq_simple_queue_t *queue) {
+  return (forkq_queue_t *)queue;
+}
+
+int forkq_simple_queue_create(forkq_simple_queue_t **ret_queue) {
+  forkq_queue_t *queue;
+  if (ret_queue == NULL)
+    return FORKQ_ENULL;
+  int r = forkq_queue_create(&queue, 0);
+  if (r < 0)
+    return r;
+  queue->simple = true;
+  *ret_queue = (forkq_simple_queue_t *)queue;
+  return 0;
+}
+
+int forkq_simple_queue_put(forkq_simple_queue_t *queue, const msgpack_object *object) {
+  return forkq_queue_put(as_queue(queue), object, -1);
+}
+
+int forkq_simple_queue_put_packed(forkq_simple_queue_t *queue, const void *data,
+                                  size_t size) {
+  return forkq_queue_put_packed(as_queue(queue), data, size, -1);
+}
+
+int forkq_simple_queue_put_with(forkq_simple_queue_t *queue, forkq_pack_fn pack,
+                                void *arg) {
+  return forkq_queue_put_with(as_queue(queue), pack, arg, -1);
+}
+
+int forkq_simple_queue_get(forkq_simple_queue_t *queue, forkq_item_t *item) {
+  return forkq_queue_get(as_queue(queue), item, -1);
+}
+
+int forkq_simple_queue_get_packed(forkq_simple_queue_t *queue, forkq_item_t *item) {
+  return forkq_queue_get_packed(as_queue(queue), item, -1);
+}
+
+int forkq_simple_queue_empty(forkq_simple_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  if (atomic_load(&as_queue(queue)->channel.closed))
+    return FORKQ_ECLOSED;
+  return forkq_queue_empty(as_queue(queue));
+}
+
+int forkq_simple_queue_close(forkq_simple_queue_t *queue) {
+  return forkq_queue_close(as_queue(queue));
+}
+
+void forkq_simple_queue_destroy(forkq_simple_queue_t *queue) {
+  forkq_queue_destroy(as_queue(queue));
+}

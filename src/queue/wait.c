@@ -1,0 +1,216 @@
+#include <forkq/wait.h>
+
+#include "base/heap.h"
+#include "base/os.h"
+#include "codec/serializer.h"
+#include "queue/queue_impl.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* Up to this many entries are waited for without allocating. */
+#define FEW 32
+
+/* Entries at most: their table fits in an int's worth of places. The system's own limit, the
+ * descriptors that a process may have, is far below. */
+#define ENTRIES_MAX (INT32_MAX / 4)
+
+/* After a shutdown a queue is looked at this often, see channel_sleep.c. */
+#define SHUTDOWN_LOOK_MS 20
+
+/* An entry has a descriptor at its place, and a queue a second one `count` places behind. The
+ * queues among the first `begun` entries are watched.
+ *
+ * The table for finding what is listed twice has at least twice as many places as
+ * entries, and a power of two; 0 marks a free place, a descriptor stands there plus
+ * one. */
+struct watch {
+  struct pollfd *fds;
+  unsigned *places;
+  size_t place_count;
+  nfds_t polled;
+  const forkq_wait_entry_t *entries;
+  size_t begun;
+  void *memory; /* what was allocated for fds and places, or NULL */
+  struct pollfd few_fds[2 * FEW];
+  unsigned few_places[2 * FEW];
+};
+
+static int watch_init(struct watch *watch, const forkq_wait_entry_t *entries,
+                      size_t count) {
+  watch->entries = entries;
+  watch->begun = 0;
+  watch->memory = NULL;
+  watch->fds = watch->few_fds;
+  watch->places = watch->few_places;
+  watch->place_count = 2 * FEW;
+  if (count > FEW) {
+    if (count > ENTRIES_MAX)
+      return -EINVAL;
+    while (watch->place_count < 2 * count)
+      watch->place_count *= 2;
+    const uint64_t fds_size = 2 * (uint64_t)count * sizeof *watch->fds;
+    const uint64_t size = fds_size + watch->place_count * sizeof *watch->places;
+    watch->memory = size <= FORKQ__MEMORY_MAX ? forkq__malloc((size_t)size) : NULL;
+    if (watch->memory == NULL)
+      return -ENOMEM;
+    watch->fds = watch->memory;
+    watch->places = (unsigned *)(void *)((char *)watch->memory + fds_size);
+  }
+  memset(watch->places, 0, watch->place_count * sizeof *watch->places);
+  return 0;
+}
+
+/* Whether the descriptor is new here; it is not from then on. */
+static bool watch_is_new(struct watch *watch, int fd) {
+  const unsigned mark = (unsigned)fd + 1;
+  const size_t mask = watch->place_count - 1;
+  size_t place = mark & mask;
+  while (watch->places[place] != 0) {
+    if (watch->places[place] == mark)
+      return false;
+    place = (place + 1) & mask;
+  }
+  watch->places[place] = mark;
+  return true;
+}
+
+static int descriptor_of(const forkq_wait_entry_t *entry) {
+  switch (entry->kind) {
+  case FORKQ_WAIT_CONNECTION:
+    return forkq_connection_fileno(entry->on.connection);
+  case FORKQ_WAIT_FD:
+    return entry->on.fd >= 0 ? entry->on.fd : -EBADF;
+  case FORKQ_WAIT_QUEUE:
+    return entry->on.queue->channel.read_fd;
+  default:
+    return -EINVAL;
+  }
+}
+
+static bool is_queue(const forkq_wait_entry_t *entry) {
+  return entry->kind == FORKQ_WAIT_QUEUE;
+}
+
+/* What a wait has in hand, however it ends: by a return, or with its thread (pthread_cancel(3)). */
+static void watch_fini(struct watch *watch) {
+  for (size_t i = 0; i < watch->begun; i++)
+    if (is_queue(&watch->entries[i]))
+      forkq__queue_watch_end(watch->entries[i].on.queue);
+  forkq__free(watch->memory);
+}
+
+/* From here to the end of the wait no queue closes its descriptors. */
+static int begin_queues(struct watch *watch, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    forkq_queue_t *queue = watch->entries[i].on.queue;
+    int r = 0;
+    if (is_queue(&watch->entries[i]))
+      r = queue == NULL ? FORKQ_ENULL : forkq__queue_watch_begin(queue);
+    if (r < 0)
+      return r;
+    watch->begun = i + 1;
+  }
+  return 0;
+}
+
+static int watch_add(struct watch *watch, const forkq_wait_entry_t *entries,
+                     size_t count) {
+  watch->polled = (nfds_t)count;
+  for (size_t i = 0; i < count; i++) {
+    int fd = descriptor_of(&entries[i]);
+    if (fd < 0)
+      return fd;
+    if (!watch_is_new(watch, fd))
+      return FORKQ_ETWICE;
+    watch->fds[i] = (struct pollfd){ .fd = fd, .events = POLLIN };
+    watch->fds[count + i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+    if (is_queue(&entries[i]))
+      watch->polled = 2 * (nfds_t)count;
+  }
+  return 0;
+}
+
+/* How many queues are ready, with `ready` of each set; or FORKQ_ECLOSED. */
+static int look_at_queues(struct watch *watch, forkq_wait_entry_t *entries,
+                          size_t count) {
+  int ready = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (!is_queue(&entries[i]))
+      continue;
+    struct pollfd *event = &watch->fds[count + i];
+    int r = forkq__queue_watch_look(entries[i].on.queue, event->revents != 0);
+    if (r < 0)
+      return r;
+    entries[i].ready = r;
+    ready += r;
+  }
+  return ready;
+}
+
+/* The deadline of one poll: after a shutdown nobody may say that the last item is gone. */
+static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *entries,
+                              size_t count, int64_t deadline) {
+  for (size_t i = 0; i < count; i++) {
+    int fds[2];
+    if (!is_queue(&entries[i]))
+      continue;
+    forkq__queue_watch_fds(entries[i].on.queue, fds);
+    watch->fds[count + i].fd = fds[1];
+    if (fds[1] < 0)
+      deadline = forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS);
+  }
+  return deadline;
+}
+
+/* poll(2) reports ends and errors unasked; all of them are ready. */
+static int mark_ready(const struct watch *watch, forkq_wait_entry_t *entries,
+                      size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (watch->fds[i].revents & POLLNVAL)
+      return -EBADF;
+  int ready = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (!is_queue(&entries[i]))
+      entries[i].ready = watch->fds[i].revents != 0;
+    ready += entries[i].ready;
+  }
+  return ready;
+}
+
+static int wait_for_any(struct watch *watch, forkq_wait_entry_t *entries, size_t count,
+                        int64_t deadline) {
+  for (;;) {
+    int ready = look_at_queues(watch, entries, count);
+    if (ready < 0)
+      return ready;
+    int64_t until =
+        ready > 0 ? FORKQ__NOWAIT : prepare_queues(watch, entries, count, deadline);
+    /* model: wait_poll */
+    int r = forkq__os_poll_cancellable(watch->fds, watch->polled, until, NULL, NULL);
+    if (r >= 0 && ready == 0 && r > 0)
+      r = look_at_queues(watch, entries, count);
+    if (r >= 0)
+      r = mark_ready(watch, entries, count);
+    if (r != 0 || (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline))
+      return r;
+  }
+}
+
+int forkq_wait(forkq_wait_entry_t *entries, size_t count, int timeout_ms) {
+  if (entries == NULL && count > 0)
+    return FORKQ_ENULL;
+  if (timeout_ms < -1)
+    return FORKQ_ETIMEOUT;
+  const int64_t deadline = forkq__os_deadline(timeout_ms);
+  __attribute__((cleanup(watch_fini))) struct watch watch;
+  int r = watch_init(&watch, entries, count);
+  if (r == 0)
+    r = begin_queues(&watch, count);
+  if (r == 0)
+    r = watch_add(&watch, entries, count);
+  if (r == 0)
+    r = wait_for_any(&watch, entries, count, deadline);
+  return r;
+}

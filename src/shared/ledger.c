@@ -1,0 +1,308 @@
+#include "shared/ledger.h"
+
+#include "base/log.h"
+#include "base/os.h"
+
+#include <forkq/base.h>
+#include <unistd.h>
+
+/* Who holds the lock does so for microseconds, unless it is stopped. Nobody waits longer for
+ * it than this: a caller has locks of its process, for which others wait, or a deadline. */
+#define MOMENT_MS 100
+
+/* Counters that change while they are summed up are read again, this often. */
+#define READINGS_MAX 16
+
+/* After the death of an owner of the lock: the sums are made anew from their parts. */
+static void repair(void *arg) {
+  struct forkq__ledger *ledger = arg;
+  uint64_t returned = 0, done = FORKQ__LOAD(ledger->others.done), abandoned = 0;
+  atomic_fetch_add(&ledger->recoveries, 1);
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
+    returned += FORKQ__LOAD(ledger->cells[i].returned);
+    done += FORKQ__LOAD(ledger->cells[i].done);
+    abandoned += FORKQ__LOAD(ledger->cells[i].abandoned);
+  }
+  /* model: repair_returned */
+  FORKQ__STORE(ledger->returned, returned);
+  /* model: repair_done */
+  FORKQ__STORE(ledger->done, done);
+  /* model: repair_abandoned */
+  FORKQ__STORE(ledger->abandoned, abandoned);
+}
+
+int forkq__ledger_lock(struct forkq__ledger *ledger) {
+  return forkq__lock_acquire(&ledger->lock,
+                             forkq__os_deadline_within(FORKQ__FOREVER, MOMENT_MS), repair,
+                             ledger);
+}
+
+void forkq__ledger_unlock(struct forkq__ledger *ledger) {
+  forkq__lock_release(&ledger->lock);
+}
+
+int forkq__ledger_init(struct forkq__ledger *ledger) {
+  return forkq__lock_init(&ledger->lock);
+}
+
+static void add(_Atomic uint64_t *part, _Atomic uint64_t *sum, uint64_t count) {
+  /* model: add_part */
+  FORKQ__STORE(*part, FORKQ__LOAD(*part) + count);
+  /* model: add_sum */
+  FORKQ__STORE(*sum, FORKQ__LOAD(*sum) + count);
+}
+
+static uint64_t held(struct forkq__cell *cell) {
+  uint64_t gone = FORKQ__LOAD(cell->sent) + FORKQ__LOAD(cell->returned);
+  uint64_t accepted = FORKQ__LOAD(cell->accepted);
+  return accepted > gone ? accepted - gone : 0;
+}
+
+/* Tasks that a process got and has not done. Of those that others did for it nobody knows: so
+ * not more than there are unfinished. */
+static uint64_t at_work_on(struct forkq__cell *cell) {
+  uint64_t done = FORKQ__LOAD(cell->done) + FORKQ__LOAD(cell->abandoned);
+  uint64_t got = FORKQ__LOAD(cell->got);
+  return got > done ? got - done : 0;
+}
+
+static void abandon(struct forkq__ledger *ledger, struct forkq__cell *cell) {
+  uint64_t count = at_work_on(cell);
+  uint64_t unfinished = forkq__ledger_unfinished(ledger);
+  if (count > 0)
+    add(&cell->abandoned, &ledger->abandoned, count < unfinished ? count : unfinished);
+  /* What others did for it is off its account, too, before the next owner's begins. */
+  /* model: abandon_got */
+  FORKQ__STORE(cell->got, FORKQ__LOAD(cell->done) + FORKQ__LOAD(cell->abandoned));
+}
+
+/* Counted as not lost first: a process that dies in between has given back what the next reaper
+ * gives back for it. */
+void forkq__ledger_give_back(struct forkq__ledger *ledger, uint32_t index,
+                             uint64_t count) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  FORKQ__STORE(cell->withdrawn, FORKQ__LOAD(cell->withdrawn) + count);
+  add(&cell->returned, &ledger->returned, count);
+}
+
+bool forkq__ledger_finish_write(struct forkq__cell *cell, enum forkq__verdict verdict) {
+  if (FORKQ__LOAD(cell->pending_seq) == 0)
+    return true;
+  if (verdict == FORKQ__SENT) {
+    /* model: settle_sent */
+    FORKQ__STORE(cell->sent, FORKQ__LOAD(cell->pending_sent));
+    /* model: settle_wire */
+    FORKQ__STORE(cell->sent_wire, FORKQ__LOAD(cell->pending_wire));
+  }
+  if (verdict != FORKQ__UNKNOWN)
+    /* model: settle_pending */
+    FORKQ__STORE(cell->pending_seq, 0);
+  return verdict != FORKQ__UNKNOWN;
+}
+
+/* Taken it is if the shared word says so, or did before somebody else's take. */
+void forkq__ledger_finish_take(struct forkq__ledger *ledger, uint32_t index) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  /* model: finish_take_look */
+  uint64_t word = FORKQ__LOAD(ledger->word);
+  uint64_t count = FORKQ__LOAD(cell->try_count);
+  if (count == 0)
+    return;
+  bool taken = FORKQ__LOAD(cell->confirmed) == count ||
+               word == (count << FORKQ__CELL_BITS | (index + 1));
+  /* model: finish_take_accepted */
+  FORKQ__STORE(cell->accepted, FORKQ__LOAD(cell->try_base) + (taken ? 1 : 0));
+  /* model: finish_take_over */
+  FORKQ__STORE(cell->try_count, 0);
+}
+
+enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
+                                                  uint32_t index, bool tasks_live) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  if (tasks_live && at_work_on(cell) > 0)
+    return FORKQ__CELL_TASKS;
+  abandon(ledger, cell);
+  return FORKQ__CELL_FREE;
+}
+
+void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
+                          struct forkq__findings found) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  if (FORKQ__LOAD(cell->state) == FORKQ__CELL_USED)
+    atomic_fetch_add(&ledger->recoveries, 1);
+  forkq__ledger_finish_take(ledger, index);
+  bool known = forkq__ledger_finish_write(cell, found.packet);
+  uint64_t in_doubt =
+      known ? 0 : FORKQ__LOAD(cell->pending_sent) - FORKQ__LOAD(cell->sent);
+  uint64_t lost = held(cell) - in_doubt;
+  if (lost > 0) {
+    add(&cell->returned, &ledger->returned, lost);
+    forkq__log(FORKQ_LOG_WARNING, "lost %llu items of a process that died",
+               (unsigned long long)lost);
+  }
+  bool settled = known && found.reads_settled;
+  /* model: settle_state */
+  FORKQ__STORE(cell->state,
+               settled ? forkq__ledger_settle_tasks(ledger, index, found.tasks_live)
+                       : FORKQ__CELL_DEAD);
+}
+
+bool forkq__ledger_has_account(struct forkq__cell *cell) {
+  return held(cell) > 0 || at_work_on(cell) > 0 || FORKQ__LOAD(cell->try_count) != 0 ||
+         FORKQ__LOAD(cell->state) == FORKQ__CELL_DEAD;
+}
+
+bool forkq__ledger_at_work(struct forkq__cell *cell) {
+  return at_work_on(cell) > 0;
+}
+
+bool forkq__ledger_in_doubt(struct forkq__ledger *ledger) {
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++)
+    if (FORKQ__LOAD(ledger->cells[i].state) == FORKQ__CELL_DEAD)
+      return true;
+  return false;
+}
+
+/* ---- what a dead process leaves to a child of its ---------------------------------------- */
+
+/* Of the messages that the heir has, those that the dead process has not sent. What it held and
+ * somebody has given back is lost: so it is not more than it held. */
+uint64_t forkq__ledger_left_of(struct forkq__ledger *ledger,
+                               const struct forkq__estate *estate) {
+  struct forkq__cell *cell = &ledger->cells[estate->cell];
+  int64_t unsent = (int64_t)(estate->due - FORKQ__LOAD(cell->sent));
+  uint64_t holds = held(cell);
+  if (unsent <= 0)
+    return 0;
+  return (uint64_t)unsent < holds ? (uint64_t)unsent : holds;
+}
+
+/* A reap that has found the process dead has given back what it held but what is in doubt. */
+bool forkq__ledger_is_open(struct forkq__ledger *ledger,
+                           const struct forkq__estate *estate) {
+  struct forkq__cell *cell = &ledger->cells[estate->cell];
+  return forkq__ledger_owns(ledger, estate->cell, estate->owner) &&
+         FORKQ__LOAD(cell->returned) == estate->returned &&
+         forkq__ledger_left_of(ledger, estate) > 0;
+}
+
+/* ---- owners ------------------------------------------------------------------------------ */
+
+void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  FORKQ__STORE(cell->sent_bytes,
+               FORKQ__LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
+  /* Counts that have run over the end of the word are compared by their difference: so this, too,
+   * begins where the count is, and not at 0. */
+  FORKQ__STORE(cell->confirmed, FORKQ__LOAD(ledger->word) >> FORKQ__CELL_BITS);
+  FORKQ__STORE(cell->pid, (uint32_t)getpid());
+  /* model: claim_owners */
+  FORKQ__STORE(cell->owners, FORKQ__LOAD(cell->owners) + 1);
+  /* model: claim_used */
+  FORKQ__STORE(cell->state, FORKQ__CELL_USED);
+  if (index >= FORKQ__LOAD(ledger->cells_used))
+    /* model: claim_cells_used */
+    FORKQ__STORE(ledger->cells_used, index + 1);
+}
+
+void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
+                                 bool tasks_live) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  forkq__ledger_give_back(ledger, index, held(cell));
+  /* model: close_state */
+  FORKQ__STORE(cell->state, forkq__ledger_settle_tasks(ledger, index, tasks_live));
+}
+
+/* ---- tasks ------------------------------------------------------------------------------- */
+
+/* The cell that these tasks are booked in, if any of them is not done. */
+static struct forkq__cell *cell_of_tasks(struct forkq__ledger *ledger,
+                                         const struct forkq__tasks *tasks) {
+  if (tasks->cell >= FORKQ__LOAD(ledger->cells_used))
+    return NULL;
+  struct forkq__cell *cell = &ledger->cells[tasks->cell];
+  bool same = FORKQ__LOAD(cell->owners) == tasks->owner &&
+              FORKQ__LOAD(cell->state) != FORKQ__CELL_FREE;
+  return same && at_work_on(cell) > 0 ? cell : NULL;
+}
+
+bool forkq__ledger_has_tasks(struct forkq__ledger *ledger,
+                             const struct forkq__tasks *tasks) {
+  return cell_of_tasks(ledger, tasks) != NULL;
+}
+
+static struct forkq__cell *to_be_booked_in(struct forkq__ledger *ledger,
+                                           const struct forkq__tasks *own,
+                                           const struct forkq__tasks *inherited) {
+  struct forkq__cell *cell = cell_of_tasks(ledger, own);
+  if (cell == NULL)
+    cell = cell_of_tasks(ledger, inherited);
+  return cell != NULL ? cell : &ledger->others;
+}
+
+int forkq__ledger_task_done(struct forkq__ledger *ledger, const struct forkq__tasks *own,
+                            const struct forkq__tasks *inherited) {
+  int r = forkq__lock_acquire(&ledger->lock, FORKQ__FOREVER, repair, ledger);
+  if (r < 0)
+    return r;
+  if (forkq__ledger_unfinished(ledger) == 0)
+    r = FORKQ_ETASKDONE;
+  else
+    add(&to_be_booked_in(ledger, own, inherited)->done, &ledger->done, 1);
+  forkq__lock_release(&ledger->lock);
+  return r;
+}
+
+/* ---- sums -------------------------------------------------------------------------------- */
+
+static uint64_t accepted_by_all(struct forkq__ledger *ledger) {
+  uint64_t accepted = 0;
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++)
+    accepted += FORKQ__LOAD_IN_ORDER(ledger->cells[i].accepted);
+  return accepted;
+}
+
+/* The counters change while they are read. What is gone is read before what was accepted, so
+ * that an item which comes and goes meanwhile counts as there; and all is read again while
+ * that happens, a few times. */
+static uint64_t accepted_less(struct forkq__ledger *ledger,
+                              uint64_t (*gone)(struct forkq__ledger *ledger)) {
+  uint64_t before, accepted;
+  int tries = 0;
+  do {
+    before = gone(ledger);
+    accepted = accepted_by_all(ledger);
+  } while (gone(ledger) != before && ++tries < READINGS_MAX);
+  return accepted > before ? accepted - before : 0;
+}
+
+static uint64_t finished(struct forkq__ledger *ledger) {
+  return FORKQ__LOAD(ledger->returned) + FORKQ__LOAD(ledger->done) +
+         FORKQ__LOAD(ledger->abandoned) + FORKQ__LOAD(ledger->dropped);
+}
+
+static uint64_t left(struct forkq__ledger *ledger) {
+  return FORKQ__LOAD(ledger->taken) + FORKQ__LOAD(ledger->returned);
+}
+
+uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger) {
+  return accepted_less(ledger, finished);
+}
+
+uint64_t forkq__ledger_size(struct forkq__ledger *ledger) {
+  return accepted_less(ledger, left);
+}
+
+uint64_t forkq__ledger_held(struct forkq__ledger *ledger, uint32_t cell) {
+  return held(&ledger->cells[cell]);
+}
+
+uint64_t forkq__ledger_lost(struct forkq__ledger *ledger) {
+  uint64_t lost = 0;
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
+    uint64_t returned = FORKQ__LOAD(ledger->cells[i].returned);
+    uint64_t withdrawn = FORKQ__LOAD(ledger->cells[i].withdrawn);
+    lost += returned > withdrawn ? returned - withdrawn : 0;
+  }
+  return lost;
+}

@@ -1,0 +1,154 @@
+#include "shared/segment.h"
+
+#include "base/os.h"
+#include "shared/ledger.h"
+
+#include <forkq/base.h>
+#include <forkq/item.h>
+#include <gnu/libc-version.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+void forkq__segment_unmap(struct forkq__segment *segment) {
+  forkq__os_memory_unmap(segment, sizeof *segment);
+}
+
+/* A lock of the kind that the segment has, as this C library makes it. */
+static int draw_new_lock(unsigned char image[FORKQ__LOCK_IMAGE]) {
+  struct forkq__lock lock;
+  _Static_assert(sizeof lock.mutex <= FORKQ__LOCK_IMAGE, "it fits");
+  memset(&lock, 0, sizeof lock);
+  int r = forkq__lock_init(&lock);
+  if (r < 0)
+    return r;
+  memcpy(image, &lock.mutex, sizeof lock.mutex);
+  pthread_mutex_destroy(&lock.mutex);
+  return 0;
+}
+
+/* That of this program. */
+static int describe(struct forkq__abi *abi) {
+  memset(abi, 0, sizeof *abi);
+  snprintf(abi->libc, sizeof abi->libc, "glibc %s", gnu_get_libc_version());
+  abi->long_size = sizeof(long);
+  abi->lock_size = sizeof(pthread_mutex_t);
+  abi->lock_alignment = alignof(pthread_mutex_t);
+  return draw_new_lock(abi->new_lock);
+}
+
+int forkq__segment_init_channel(struct forkq__channel_shared *channel) {
+  int r = forkq__lock_init(&channel->write_lock);
+  if (r == 0)
+    r = forkq__lock_init(&channel->read_lock);
+  if (r == 0)
+    r = forkq__lock_init(&channel->turn);
+  return r;
+}
+
+static int init(struct forkq__segment *segment) {
+  int r = forkq__segment_init_channel(&segment->channel);
+  if (r == 0)
+    r = forkq__ledger_init(&segment->ledger);
+  if (r == 0)
+    r = describe(&segment->head.abi);
+  segment->head.layout = FORKQ__SEGMENT_LAYOUT;
+  segment->head.size = sizeof *segment;
+  if (r == 0)
+    atomic_store(&segment->head.magic, FORKQ__SEGMENT_MAGIC);
+  return r;
+}
+
+static int check(const struct forkq__segment_head *head) {
+  struct forkq__abi abi;
+  if (atomic_load(&head->magic) != FORKQ__SEGMENT_MAGIC)
+    return FORKQ_EHANDOVER;
+  if (head->layout != FORKQ__SEGMENT_LAYOUT ||
+      head->size != sizeof(struct forkq__segment))
+    return FORKQ_EVERSION;
+  int r = describe(&abi);
+  if (r < 0)
+    return r;
+  return memcmp(&abi, &head->abi, sizeof abi) == 0 ? 0 : FORKQ_EVERSION;
+}
+
+/* What says which cell somebody meant is an index of a cell. */
+static bool cells_in_bounds(const struct forkq__segment *segment) {
+  uint64_t word = FORKQ__LOAD(segment->ledger.word);
+  uint64_t last = word & ((UINT64_C(1) << FORKQ__CELL_BITS) - 1); /* a cell + 1 */
+  uint32_t taker = FORKQ__LOAD(segment->channel.taker); /* the same, or nobody */
+  return FORKQ__LOAD(segment->ledger.cells_used) <= FORKQ__CELLS_MAX &&
+         (word == 0 || (last > 0 && last <= FORKQ__CELLS_MAX)) &&
+         (taker <= FORKQ__CELLS_MAX || taker == FORKQ__NO_CELL);
+}
+
+static bool limits_in_bounds(const struct forkq__segment *segment) {
+  uint64_t kept = FORKQ__LOAD(segment->channel.partial.mark) >> 32;
+  return segment->max_message > 0 && segment->max_message <= FORKQ_MESSAGE_MAX &&
+         segment->slots.maxsize >= 0 && segment->joinable <= 1 &&
+         kept <= FORKQ_MESSAGE_MAX;
+}
+
+/* A reader may be loading the next packet meanwhile: then `offset` or `read_seq` changes. */
+static bool packet_in_bounds(const struct forkq__segment *segment) {
+  const struct forkq__channel_shared *channel = &segment->channel;
+  uint64_t seq = FORKQ__LOAD(channel->read_seq);
+  uint32_t offset = FORKQ__LOAD(channel->offset);
+  return offset == 0 ||
+         (offset <= FORKQ__PACKET_END && channel->packet.length <= FORKQ__PACKET_END &&
+          channel->packet.cell < FORKQ__CELLS_MAX) ||
+         offset != FORKQ__LOAD(channel->offset) || seq != FORKQ__LOAD(channel->read_seq);
+}
+
+/* Damaged memory is refused where it would lead out of the segment. This is for mishaps: a
+ * process that has the memory can write to it later as well, and is trusted not to. */
+static bool in_bounds(const struct forkq__segment *segment) {
+  return cells_in_bounds(segment) && limits_in_bounds(segment) &&
+         packet_in_bounds(segment);
+}
+
+int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
+  void *memory;
+  /* The identity comes before the size: that of another version differs. */
+  struct forkq__segment_head head;
+  if (forkq__os_memory_read(fd, &head, sizeof head, 0) < 0)
+    return FORKQ_EHANDOVER;
+  int r = check(&head);
+  if (r == 0)
+    r = forkq__os_memory_check(fd, sizeof(struct forkq__segment));
+  if (r < 0)
+    return r;
+  r = forkq__os_memory_map(fd, sizeof(struct forkq__segment), &memory);
+  if (r < 0)
+    return r;
+  if (!in_bounds(memory)) {
+    forkq__segment_unmap(memory);
+    return FORKQ_EHANDOVER;
+  }
+  *ret_segment = memory;
+  return 0;
+}
+
+int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd) {
+  void *memory;
+  int fd =
+      forkq__os_memory_create("forkq", sizeof(struct forkq__segment), FORKQ_MESSAGE_MAX);
+  if (fd < 0)
+    return fd;
+  int r = forkq__os_memory_back(fd, 0, offsetof(struct forkq__segment, ledger.cells));
+  if (r == 0)
+    r = forkq__os_memory_map(fd, sizeof(struct forkq__segment), &memory);
+  if (r != 0)
+    goto err_close;
+  r = init(memory);
+  if (r < 0)
+    goto err_unmap;
+  *ret_segment = memory;
+  *ret_fd = fd;
+  return 0;
+err_unmap:
+  forkq__segment_unmap(memory);
+err_close:
+  forkq__os_close(fd);
+  return r;
+}

@@ -1,0 +1,189 @@
+#include "shared/slots.h"
+
+#include "base/os.h"
+
+#include <limits.h>
+#include <pthread.h>
+
+/* With a limit, the number of items ever accepted stands in one shared word beside the cell
+ * that accepted the last one: count << FORKQ__CELL_BITS | (cell + 1). A take is one
+ * compare-and-swap on it, then `accepted` of the taker's own cell grows. A taker may die
+ * between the two. So it says before what count it tries for, and whoever overwrites the word
+ * first writes into the cell that the word names that its take did happen (`confirmed`): then
+ * the heirs know. */
+_Static_assert(FORKQ__CELLS_MAX < 1 << FORKQ__CELL_BITS, "a cell + 1 fits");
+#define CELL_MASK ((UINT64_C(1) << FORKQ__CELL_BITS) - 1)
+
+/* Getters store `taken`, then look for waiters (slots_freed); putters say that they wait, then
+ * look at `taken` (slots_wait). So that one of them sees the other, there is a fence between
+ * the getter's two, and the putter's are sequentially consistent. */
+static uint64_t items_gone(struct forkq__ledger *ledger) {
+  return atomic_load(&ledger->taken) + atomic_load(&ledger->returned);
+}
+
+/* a - b, of counts that may have run over the end of what the word holds. */
+static int64_t difference(uint64_t a, uint64_t b) {
+  return (int64_t)((a - b) << FORKQ__CELL_BITS) >> FORKQ__CELL_BITS;
+}
+
+static bool room(const struct forkq__slots *slots, uint64_t count) {
+  /* Signed: `gone` may be newer than `count`. */
+  return difference(count, slots->gone) < slots->shared->maxsize;
+}
+
+static void confirm(struct forkq__ledger *ledger, uint64_t word) {
+  uint64_t count = word >> FORKQ__CELL_BITS;
+  _Atomic uint64_t *confirmed = &ledger->cells[(word & CELL_MASK) - 1].confirmed;
+  uint64_t old = atomic_load(confirmed);
+  /* model: take_confirm */
+  while (difference(old, count) < 0 &&
+         !atomic_compare_exchange_weak(confirmed, &old, count))
+    ;
+}
+
+void forkq__slots_begin(struct forkq__slots *slots) {
+  slots->gone = items_gone(slots->account->ledger);
+}
+
+/* `anyhow`: also one that there is not. */
+static bool take_limited(struct forkq__slots *slots, bool anyhow) {
+  struct forkq__ledger *ledger = slots->account->ledger;
+  uint32_t index = slots->account->cell;
+  struct forkq__cell *cell = &ledger->cells[index];
+  uint64_t base = atomic_load_explicit(&cell->accepted, memory_order_relaxed);
+  /* model: take_try_base */
+  atomic_store_explicit(&cell->try_base, base, memory_order_release);
+  /* model: take_word */
+  uint64_t word = atomic_load(&ledger->word);
+  uint64_t next;
+  do {
+    uint64_t count = word >> FORKQ__CELL_BITS;
+    if (!anyhow && !room(slots, count)) {
+      /* model: take_gone */
+      slots->gone = items_gone(ledger);
+      if (!room(slots, count)) {
+        /* model: take_none */
+        atomic_store_explicit(&cell->try_count, 0, memory_order_release);
+        return false;
+      }
+    }
+    if (word != 0 && (word & CELL_MASK) != index + 1)
+      confirm(ledger, word);
+    /* model: take_try_count */
+    atomic_store_explicit(&cell->try_count, count + 1, memory_order_release);
+    next = (count + 1) << FORKQ__CELL_BITS | (index + 1);
+    /* model: take_swap */
+  } while (!atomic_compare_exchange_weak(&ledger->word, &word, next));
+  /* model: take_accepted */
+  atomic_store(&cell->accepted, base + 1);
+  /* model: take_over */
+  atomic_store_explicit(&cell->try_count, 0, memory_order_release);
+  return true;
+}
+
+static bool take_unlimited(struct forkq__slots *slots) {
+  _Atomic uint64_t *accepted = &forkq__account_cell(slots->account)->accepted;
+  uint64_t base = atomic_load_explicit(accepted, memory_order_relaxed);
+  atomic_store(accepted, base + 1);
+  return true;
+}
+
+bool forkq__slots_try_take(struct forkq__slots *slots) {
+  return slots->shared->maxsize > 0 ? take_limited(slots, false) : take_unlimited(slots);
+}
+
+void forkq__slots_take_over(struct forkq__slots *slots) {
+  if (slots->shared->maxsize > 0)
+    (void)take_limited(slots, true);
+  else
+    (void)take_unlimited(slots);
+}
+
+bool forkq__slots_full(struct forkq__slots *slots) {
+  if (slots->shared->maxsize <= 0)
+    return false;
+  struct forkq__ledger *ledger = slots->account->ledger;
+  uint64_t gone = items_gone(ledger);
+  uint64_t count = atomic_load(&ledger->word) >> FORKQ__CELL_BITS;
+  return difference(count, gone) >= slots->shared->maxsize;
+}
+
+/* Awake: whatever wake-up was on its way, here or to somebody who died, is over. A thread that was
+ * cancelled may have been woken for a slot that it does not take. */
+static void leave_wait(void *arg) {
+  struct forkq__slots_shared *slots = arg;
+  /* model: wait_over */
+  atomic_store(&slots->waking, 0);
+  /* model: wait_leaves */
+  atomic_fetch_sub(&slots->waiters, 1);
+}
+
+void forkq__slots_wait(struct forkq__slots *slots, int64_t deadline) {
+  struct forkq__slots_shared *shared = slots->shared;
+  /* model: wait_event */
+  uint32_t event = atomic_load(&shared->event);
+  /* model: wait_waiters */
+  atomic_fetch_add(&shared->waiters, 1);
+  pthread_cleanup_push(leave_wait, shared);
+  atomic_fetch_add(&shared->waits, 1);
+  /* model: wait_awake */
+  atomic_store(&shared->waking, 0);
+  if (forkq__slots_full(slots))
+    /* model: wait_sleep */
+    (void)forkq__os_futex_wait_cancellable(&shared->event, event, deadline,
+                                           FORKQ__ANY_BITS);
+  pthread_cleanup_pop(1);
+}
+
+void forkq__slots_tell_watchers(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  if (atomic_load(&shared->watchers) > 0)
+    forkq__os_event_raise(slots->event_fd);
+}
+
+void forkq__slots_freed(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  if (shared->maxsize <= 0)
+    return;
+  atomic_thread_fence(memory_order_seq_cst);
+  /* model: freed_waiters */
+  if (FORKQ__LOAD(shared->waiters) == 0 ||
+      /* model: freed_waking */
+      atomic_exchange(&shared->waking, 1) != 0)
+    return;
+  /* model: freed_event */
+  atomic_fetch_add(&shared->event, 1);
+  /* model: freed_wake */
+  forkq__os_futex_wake(&shared->event, 1);
+  forkq__slots_tell_watchers(slots);
+}
+
+void forkq__slots_wake_all(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  atomic_fetch_add(&shared->event, 1);
+  forkq__os_futex_wake(&shared->event, INT_MAX);
+  forkq__slots_tell_watchers(slots);
+}
+
+/* As in wait: whatever wake-up was on its way is over. */
+void forkq__slots_watch_begin(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  atomic_fetch_add(&shared->watchers, 1);
+  atomic_fetch_add(&shared->waiters, 1);
+  atomic_fetch_add(&shared->waits, 1);
+  atomic_store(&shared->waking, 0);
+}
+
+/* The event is lowered before the look: what comes free after it raises it again. */
+void forkq__slots_watch_woken(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  forkq__os_event_lower(slots->event_fd);
+  atomic_store(&shared->waking, 0);
+}
+
+void forkq__slots_watch_end(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  atomic_store(&shared->waking, 0);
+  atomic_fetch_sub(&shared->waiters, 1);
+  atomic_fetch_sub(&shared->watchers, 1);
+}
