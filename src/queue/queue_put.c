@@ -16,6 +16,34 @@
 /* The small messages of a batch that are packed before other threads have the mutex, in bytes. */
 #define RUN_BYTES (256 * 1024)
 
+static int write_to_outbox(void *outbox, const char *data, size_t size) {
+  return forkq__outbox_append(outbox, data, size);
+}
+
+static int scan_piece(void *scan, const void *data, size_t size) {
+  return forkq__scan_feed(scan, data, size);
+}
+
+/* Whether what the packing function wrote is one object. */
+static int check_packed(struct forkq__outbox *outbox) {
+  struct forkq__scan scan;
+  const uint8_t *whole = forkq__outbox_whole(outbox);
+  if (whole != NULL)
+    return forkq__scan(whole, outbox->open.size, NULL);
+  forkq__scan_begin(&scan);
+  int r = forkq__outbox_visit(outbox, scan_piece, &scan);
+  return r != 0 ? r : forkq__scan_end(&scan);
+}
+
+int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *source) {
+  int r = forkq__source_write(source, outbox, write_to_outbox);
+  if (r == FORKQ_EPACKING)
+    return r;
+  if (outbox->open.error != 0)
+    return outbox->open.error;
+  return r == 0 && source->pack != NULL ? check_packed(outbox) : r;
+}
+
 bool forkq__queue_reap(forkq_queue_t *queue) {
   if (queue->channel.spill.fd < 0)
     return false;

@@ -102,31 +102,3 @@ int forkq__source_write(const struct forkq__source *source, void *sink,
   msgpack_packer_init(&packer, sink, write);
   return forkq__pack(&packer, source->object);
 }
-
-static int write_to_outbox(void *outbox, const char *data, size_t size) {
-  return forkq__outbox_append(outbox, data, size);
-}
-
-static int scan_piece(void *scan, const void *data, size_t size) {
-  return forkq__scan_feed(scan, data, size);
-}
-
-/* Whether what the packing function wrote is one object. */
-static int check_packed(struct forkq__outbox *outbox) {
-  struct forkq__scan scan;
-  const uint8_t *whole = forkq__outbox_whole(outbox);
-  if (whole != NULL)
-    return forkq__scan(whole, outbox->open.size, NULL);
-  forkq__scan_begin(&scan);
-  int r = forkq__outbox_visit(outbox, scan_piece, &scan);
-  return r != 0 ? r : forkq__scan_end(&scan);
-}
-
-int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *source) {
-  int r = forkq__source_write(source, outbox, write_to_outbox);
-  if (r == FORKQ_EPACKING)
-    return r;
-  if (outbox->open.error != 0)
-    return outbox->open.error;
-  return r == 0 && source->pack != NULL ? check_packed(outbox) : r;
-}
