@@ -22,9 +22,10 @@ static void feeder_finished(void *arg) {
   forkq__queue_close_descriptors(arg);
 }
 
-static void no_descriptors(struct forkq__channel *channel) {
-  channel->read_fd = channel->write_fd = channel->event_fd = -1;
-  channel->spill.fd = -1;
+static void no_descriptors(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  channel->read_fd = channel->write_fd = channel->event_fd = channel->spill.fd = -1;
+  queue->slots.event_fd = -1;
 }
 
 static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
@@ -32,8 +33,7 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   if (queue == NULL)
     return NULL;
   struct forkq__channel *channel = &queue->channel;
-  no_descriptors(channel);
-  queue->slots.event_fd = -1;
+  no_descriptors(queue);
   queue->poll_set = -1;
   forkq__account_init(&channel->account);
   queue->direct_write = !options->no_direct_write;
@@ -133,8 +133,7 @@ static void close_new(forkq_queue_t *queue) {
   for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
     if (fds[i] >= 0)
       forkq__os_close(fds[i]);
-  no_descriptors(channel);
-  queue->slots.event_fd = -1;
+  no_descriptors(queue);
 }
 
 /* The oldest options end after maxsize. */
@@ -347,7 +346,7 @@ int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_F
     forkq__life_let_go();
   }
   if (r < 0) {
-    no_descriptors(&queue->channel);
+    no_descriptors(queue);
     forkq__queue_free(queue);
     return r;
   }
