@@ -1,8 +1,8 @@
 /* Putting: forkq_queue_put and its variants.
  *
  * A small message is packed into the outbox after its slot was taken, with the feeder's mutex. A
- * large message, and that of a packing function, is packed into a draft of the thread before that,
- * without the mutex.
+ * large message, that of a packing function, and each of a simple queue are packed into a draft of
+ * the thread before that, without the mutex.
  *
  * A put looks at the shutdown, takes its slot, and looks again. A getter looks at the shutdown, and
  * then at the number of items. So either the put sees the shutdown and gives its slot back, or the
