@@ -1,3 +1,5 @@
+/* The life of a connection: opening and closing it, its state, and waiting until its descriptor is
+ * ready. */
 #include "connection/connection_impl.h"
 
 #include "base/heap.h"
@@ -99,7 +101,8 @@ int forkq__connection_check_receive(const forkq_connection_t *connection) {
   return connection->readable ? 0 : FORKQ_EWRITEONLY;
 }
 
-/* Stacks grow downwards: what a frame calls lies below it. */
+/* Whether a longjmp(3) has left the packing function. Stacks grow downwards: what a frame calls has
+ * lower frames. */
 static bool was_left(const struct forkq__packing *packing, const void *frame) {
   const void *const places[] = { packing->frame, frame };
   return pthread_equal(packing->thread, pthread_self()) &&

@@ -1,9 +1,11 @@
+/* Sending and receiving a descriptor over a connection, as CPython does: one byte, with the
+ * descriptor beside it. */
 #include "base/os.h"
 #include "connection/connection_impl.h"
 
 #include <errno.h>
 
-/* What goes with one descriptor, by CPython's convention: their number. */
+/* The byte that goes with one descriptor: by CPython's convention the number of descriptors. */
 #define ONE_FD 1
 
 int forkq_connection_send_fd(forkq_connection_t *connection, int fd) {
@@ -13,7 +15,7 @@ int forkq_connection_send_fd(forkq_connection_t *connection, int fd) {
   if (r < 0)
     return r;
   forkq__connection_cancellation_point();
-  /* The thread may be cancelled while it waits: so it waits in a poll, not in the sending. */
+  /* The thread may be cancelled while it waits, so it waits in poll, not in the send. */
   bool wait = forkq__os_has_threads() && forkq__os_socket_full(connection->fd);
   ssize_t n = wait ? -EAGAIN : forkq__os_fd_send(connection->fd, ONE_FD, fd);
   while (n == -EAGAIN) {
@@ -24,7 +26,8 @@ int forkq_connection_send_fd(forkq_connection_t *connection, int fd) {
   return n < 0 ? (int)n : 0;
 }
 
-/* What a byte that was received, and what came beside it, amount to. */
+/* Judges a received byte and the descriptor beside it (-1: none). `lost`: another one came, or did
+ * not fit in the process's table. Returns 0, -EMFILE, FORKQ_ENOFD or FORKQ_EBADFRAME. */
 static int judge(unsigned char byte, int fd, bool lost) {
   if (fd < 0)
     return lost ? -EMFILE : FORKQ_ENOFD;
@@ -43,7 +46,7 @@ int forkq_connection_recv_fd(forkq_connection_t *connection, int *ret_fd) {
   unsigned char byte = 0;
   int fd = -1;
   bool lost = false;
-  bool wait = forkq__os_has_threads() && connection->socket; /* as above */
+  bool wait = forkq__os_has_threads() && connection->socket; /* as in send_fd */
   ssize_t n = wait ? -EAGAIN : forkq__os_fd_receive(connection->fd, &byte, &fd, &lost);
   while (n == -EAGAIN) {
     n = forkq__connection_wait_cancellably(connection, POLLIN);

@@ -1,3 +1,4 @@
+/* Headers of messages: big-endian numbers of four or eight bytes. */
 #include "connection/connection_frame.h"
 
 #include <forkq/base.h>

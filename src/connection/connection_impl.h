@@ -1,5 +1,6 @@
-/* The insides of a connection, for the files that make it up: connection.c its life,
- * connection_send.c, connection_recv.c and connection_fd.c what it does. */
+/* The private parts of a connection, for the files that implement it. connection.c opens, closes
+ * and polls a connection. connection_send.c, connection_recv.c and connection_fd.c send and
+ * receive. */
 #ifndef FORKQ_CONNECTION_IMPL_H
 #define FORKQ_CONNECTION_IMPL_H
 
@@ -10,20 +11,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The message that is being received. Between calls there is a part of it only after a receive
- * that found no memory or would not wait: the next one goes on with it. */
+/* The message that is being received. A part of it stays here between calls only after a receive
+ * that found no memory, or that did not wait. The next receive continues with it. */
 struct forkq__incoming {
-  size_t *budget;     /* it is not waited for, and no more bytes than these are read */
-  size_t header_have; /* bytes of `header` */
+  size_t *budget;     /* not NULL: never wait, and read at most so many bytes */
+  size_t header_have; /* bytes of `header` that have come */
   unsigned char header[FORKQ__FRAME_LONG];
-  bool begun;      /* its header was read, whole */
-  size_t size;     /* of the message, by its header */
-  size_t received; /* bytes of it */
-  char *memory;    /* where they are between calls, `capacity` bytes; NULL: none kept */
+  bool begun;      /* all of its header was read */
+  size_t size;     /* of the message, from its header */
+  size_t received; /* bytes of the message that have come */
+  char *memory;    /* holds them between calls, `capacity` bytes; NULL: none kept */
   size_t capacity;
 };
 
-/* The object that is being packed, behind room for a header. */
+/* The object that is being packed, after room for a header. */
 struct forkq__outgoing {
   char *memory;
   size_t size;
@@ -31,56 +32,61 @@ struct forkq__outgoing {
   int error; /* why the last write of the packer failed, or 0 */
 };
 
-/* A call of the caller's packing function: the stack frame that makes it, or NULL, and whose that
- * is. A longjmp(3) out of the function leaves it here. */
+/* A running call of the program's packing function: the stack frame that made it, or NULL, and the
+ * thread of that frame. A longjmp(3) out of the function leaves the frame set. */
 struct forkq__packing {
   const void *frame;
   pthread_t thread;
 };
 
-/* Sending touches `out`, `send_error` and `packing`, receiving `in` and `readable`;
- * either may go on in a thread of its own. */
+/* Sending uses `out`, `send_error` and `packing`. Receiving uses `in` and `readable`. One thread
+ * may send while another one receives. */
 struct forkq_connection {
   int fd; /* -1: closed */
   bool socket;
   bool pipe;
   bool readable;
   bool writable;
-  int send_error; /* of a send that left part of a message in the stream, or 0 */
+  int send_error; /* of a send that left a part of a message in the stream, or 0 */
   struct forkq__packing packing;
   struct forkq__outgoing out;
   struct forkq__incoming in;
 };
 
-/* 0, or why the connection cannot be used to receive or to send just now. `frame`: of the public
- * function that asks. */
+/* Whether the connection can receive, or send, now. `frame` is the stack frame of the public
+ * function that calls check_send. check_receive returns 0, FORKQ_ECLOSED or FORKQ_EWRITEONLY.
+ * check_send returns 0, FORKQ_ECLOSED, FORKQ_EREADONLY, FORKQ_EPACKING, or `send_error`. */
 int forkq__connection_check_receive(const forkq_connection_t *connection);
 int forkq__connection_check_send(forkq_connection_t *connection, const void *frame);
 
-/* Whether that function was called from inside the packing function. */
+/* Whether the public function with this frame was called from inside the packing function. */
 bool forkq__connection_packing(forkq_connection_t *connection, const void *frame);
 
-/* Receives a message's bytes as far as they are there, but at most *budget, from which they are
- * taken: -EAGAIN if that is not all of it. */
+/* Receives the bytes of a message that have come, but at most *budget, and subtracts their number
+ * from *budget. Never waits. Returns the results of forkq_connection_recv_bytes, and -EAGAIN if a
+ * part of the message is missing. */
 int forkq__connection_recv_soon(forkq_connection_t *connection, forkq_item_t *item,
                                 size_t maxlength, size_t *budget);
 
-/* What a received item holds is to be one object: forkq_connection_recv's errors. */
+/* Unpacks a received item, whose bytes must be one object: 0, FORKQ_EBADOBJECT, FORKQ_ETOODEEP or
+ * -ENOMEM. */
 int forkq__connection_unpack(forkq_item_t *item);
 
-/* Whether a part of a message was received. */
+/* Whether a part of a message has come. */
 static inline bool forkq__connection_in_message(const forkq_connection_t *connection) {
   return connection->in.begun || connection->in.header_have > 0;
 }
 
-/* Waits for POLLIN or POLLOUT, or for the end of either, as long as it takes. Not
- * negative, or a negative errno. cancellably: the thread may end in it (pthread_cancel(3)). */
+/* Waits without limit until POLLIN or POLLOUT, or the end of the stream, is reported. Returns a
+ * number that is not negative, or a negative errno. wait_cancellably is a cancellation point
+ * (pthread_cancel(3)). */
 int forkq__connection_wait(const forkq_connection_t *connection, short events);
 int forkq__connection_wait_cancellably(const forkq_connection_t *connection,
                                        short events);
 
-/* Ends the thread here if it was cancelled. A call does so at its beginning, and while it waits for
- * the first byte of a message, or for room for it: never with a part of one in the stream. */
+/* Ends the thread here if it was cancelled. A call uses this at its beginning. Otherwise a
+ * cancelled thread ends only while it waits for the first byte of a message, or for room for that
+ * byte: never with a part of a message in the stream. */
 void forkq__connection_cancellation_point(void);
 
 #endif

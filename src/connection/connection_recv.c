@@ -1,3 +1,9 @@
+/* Receiving a message: its header, then its bytes, into an item, a buffer or nothing.
+ *
+ * A receive that finds no memory, or must not wait, leaves the part of a message that has come in
+ * `in`, and the next receive continues with it. If the stream ends inside a message, the part is
+ * dropped. After any other error inside a message, the start of the next message is unknown, and
+ * the connection stops receiving. */
 #include "base/heap.h"
 #include "base/os.h"
 #include "codec/serializer.h"
@@ -7,24 +13,25 @@
 #include <errno.h>
 #include <string.h>
 
-/* Memory for a message of which nothing has come yet. From then on there is room for as
- * much again as has come: what a peer only announces costs nothing. */
+/* Memory for a message before its first byte has come. From then on the memory has room for as much
+ * again as has come. So a length that a peer only announces costs nothing. */
 #define FIRST_ROOM (16 * 1024)
 
-/* Bytes that nobody wants are read in pieces of this. */
+/* Bytes that the caller does not want are read in pieces of this size. */
 #define DROPPED_AT_ONCE 4096
 
 static size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
 
-/* A descriptor may be one that blocks, and other processes' too, so that it stays as it is. */
+/* Whether a read would not wait. The descriptor may be blocking, and its flags stay as they are,
+ * because other processes may have it too. */
 static bool ready(const forkq_connection_t *connection) {
   struct pollfd in = { .fd = connection->fd, .events = POLLIN };
   return forkq__os_poll(&in, 1, FORKQ__NOWAIT) != 0;
 }
 
-/* One read that does not wait: -EAGAIN if nothing is there, or it may take nothing. */
+/* One read that does not wait. -EAGAIN: nothing has come, or the budget is used up. */
 static ssize_t read_soon(forkq_connection_t *connection, void *data, size_t size) {
   size_t *budget = connection->in.budget;
   if (*budget == 0 || !ready(connection))
@@ -35,8 +42,8 @@ static ssize_t read_soon(forkq_connection_t *connection, void *data, size_t size
   return n;
 }
 
-/* The first read of a message, in which the thread may be cancelled: so it waits in a poll, not
- * in a read, whose bytes would be lost with the thread. */
+/* The first read of a message. The thread may be cancelled in it, so it waits in poll, not in a
+ * read, whose bytes would be lost with the thread. */
 static ssize_t read_first(forkq_connection_t *connection, void *data, size_t size) {
   ssize_t n = -EAGAIN;
   if (connection->socket)
@@ -51,7 +58,7 @@ static ssize_t read_first(forkq_connection_t *connection, void *data, size_t siz
   return n;
 }
 
-/* One read, of at least something. 0 is the end. */
+/* One read of at least one byte. 0: the end of the stream. */
 static ssize_t read_some(forkq_connection_t *connection, void *data, size_t size) {
   if (connection->in.budget != NULL)
     return read_soon(connection, data, size);
@@ -67,7 +74,7 @@ static ssize_t read_some(forkq_connection_t *connection, void *data, size_t size
   }
 }
 
-/* Reads on until *received is `size`. 0, FORKQ_EEOF, or what a read returned. */
+/* Reads until *received is `size`: 0, FORKQ_EEOF, or the error of a read. */
 static int read_until(forkq_connection_t *connection, void *data, size_t size,
                       size_t *received) {
   while (*received < size) {
@@ -82,10 +89,10 @@ static int read_until(forkq_connection_t *connection, void *data, size_t size,
 static void end_message(struct forkq__incoming *in) {
   char *memory = in->memory;
   *in = (struct forkq__incoming){ .begun = false };
-  forkq__free(memory); /* not before: a child that is forked meanwhile must not free it */
+  forkq__free(memory); /* last: a child that is forked meanwhile must not free it */
 }
 
-/* Nobody can say where the next message begins: no more receiving. */
+/* The start of the next message is unknown, so the connection stops receiving. */
 static int lose_place(forkq_connection_t *connection, int error) {
   end_message(&connection->in);
   if (connection->writable)
@@ -95,7 +102,7 @@ static int lose_place(forkq_connection_t *connection, int error) {
   return error;
 }
 
-/* A read failed in the middle of a message, or there is no more of it just now. */
+/* A read failed in the middle of a message. -EAGAIN: no more of it has come yet. */
 static int fail_inside(forkq_connection_t *connection, int error) {
   if (error == -EAGAIN)
     return error;
@@ -105,7 +112,7 @@ static int fail_inside(forkq_connection_t *connection, int error) {
   return FORKQ_ETORN;
 }
 
-/* Reads the length of the next message, unless a message is begun already. */
+/* Reads the header of the next message, unless a message has begun already. */
 static int begin_message(forkq_connection_t *connection) {
   struct forkq__incoming *in = &connection->in;
   if (in->budget == NULL)
@@ -131,7 +138,8 @@ static int begin_message(forkq_connection_t *connection) {
   return 0;
 }
 
-/* Lends the item the memory with what was received so far, and takes it back. */
+/* lend_memory gives the item the memory with the bytes that have come. take_memory takes it
+ * back. */
 static void lend_memory(struct forkq__incoming *in, forkq_item_t *item) {
   if (in->memory == NULL)
     return;
@@ -151,7 +159,7 @@ static void take_memory(struct forkq__incoming *in, forkq_item_t *item) {
   item->capacity_ = 0;
 }
 
-/* Receives the bytes of a begun message, all of which the item's memory grows to hold. */
+/* Receives the rest of a begun message into the item, whose memory grows to hold all of it. */
 static int receive_into_item(forkq_connection_t *connection, forkq_item_t *item) {
   struct forkq__incoming *in = &connection->in;
   lend_memory(in, item);
@@ -176,11 +184,11 @@ static int receive_into_item(forkq_connection_t *connection, forkq_item_t *item)
   return 0;
 }
 
-/* Receives the bytes of a begun message to where the caller has room for them. */
+/* Receives the rest of a begun message into the caller's buffer, which has room for it. */
 static int receive_into_buffer(forkq_connection_t *connection, char *buffer,
                                size_t *ret_size) {
   struct forkq__incoming *in = &connection->in;
-  /* Only a message of no bytes comes without a buffer: */
+  /* The caller may pass no buffer only for a message of 0 bytes: */
   if (in->received > 0)
     /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
     memcpy(buffer, in->memory, in->received);
@@ -192,7 +200,7 @@ static int receive_into_buffer(forkq_connection_t *connection, char *buffer,
   return 0;
 }
 
-/* Receives the bytes of a begun message that nobody wants. */
+/* Receives the rest of a begun message and drops it. */
 static int receive_into_nothing(forkq_connection_t *connection) {
   struct forkq__incoming *in = &connection->in;
   char dropped[DROPPED_AT_ONCE];
@@ -237,7 +245,7 @@ int forkq__connection_unpack(forkq_item_t *item) {
   int r = forkq__item_unpack(item);
   if (r != FORKQ_EBADFRAME)
     return r;
-  /* The frame is well; it is the object that is not. */
+  /* The frame is valid, but the object is not. */
   r = forkq__scan(item->data, item->size, NULL);
   return r < 0 ? r : FORKQ_EBADOBJECT;
 }

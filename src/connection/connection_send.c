@@ -1,3 +1,8 @@
+/* Sending a message: its header and its bytes, in one write where that is possible.
+ *
+ * A cancelled thread ends before the first byte of a message is written, or after the last. A send
+ * that fails after it has written a part of a message sets `send_error`: no later send may follow
+ * in the stream. */
 #include "base/heap.h"
 #include "base/os.h"
 #include "codec/serializer.h"
@@ -8,25 +13,25 @@
 #include <limits.h>
 #include <string.h>
 
-/* The packed object begins here, so that its header can be put right before it. */
+/* The packed object begins at this offset, so that its header can be written directly before it. */
 #define HEADER_ROOM FORKQ__FRAME_LONG
 
-/* More memory than this is given back after a send. */
+/* A send frees its memory at the end if it is larger than this. */
 #define KEPT_CAPACITY (64 * 1024)
 
-/* Memory for packing begins with this and is doubled. */
+/* Memory for packing begins with this size, and is doubled. */
 #define FIRST_CAPACITY 256
 
-/* Into a pipe the header of a larger message goes in a write of its own, as CPython's does:
- * then the pages of the pipe, and the reads at its other end, begin where the message does.
- * Four bytes off, the copies of 1 MiB took half as long again. */
+/* The header of a message larger than this goes into a pipe in a separate write, as in CPython.
+ * Then the pages of the pipe, and the reads at its other end, begin where the message begins. When
+ * they were four bytes off, the copies of 1 MiB took half as long again. */
 #define TOGETHER_MAX (16 * 1024)
 
-/* A smaller message is copied behind its header: to hand over two pieces takes the kernel
- * longer. */
+/* A message up to this size is copied after its header, because the kernel takes longer for two
+ * pieces. */
 #define COPIED_MAX 512
 
-/* Passes over what was written of the parts. */
+/* Skips the bytes of the parts that were written. */
 static void advance(struct iovec *parts, int count, size_t written) {
   for (int i = 0; i < count; i++) {
     size_t n = written < parts[i].iov_len ? written : parts[i].iov_len;
@@ -42,7 +47,7 @@ static ssize_t write_now(forkq_connection_t *connection, const struct iovec *par
                             : forkq__os_stream_write(connection->fd, parts, count);
 }
 
-/* One write, once there is room for at least some of it. */
+/* One write of at least one byte. Waits for room. */
 static ssize_t write_some(forkq_connection_t *connection, const struct iovec *parts,
                           int count) {
   for (;;) {
@@ -55,11 +60,11 @@ static ssize_t write_some(forkq_connection_t *connection, const struct iovec *pa
   }
 }
 
-/* What a write is of a message. */
+/* The part of a message that a write sends. */
 enum part { WHOLE, BEGINNING, REST };
 
-/* The first write of a message, in which the thread may be cancelled: so it waits for room in a
- * poll, or in the write of a message that a pipe takes as a whole or not at all. */
+/* The first write of a message. The thread may be cancelled in it, so it waits for room in poll, or
+ * in the write of a message that a pipe takes completely or not at all. */
 static ssize_t write_first(forkq_connection_t *connection, const struct iovec *parts,
                            int count, bool at_once) {
   ssize_t n = -EAGAIN;
@@ -75,7 +80,6 @@ static ssize_t write_first(forkq_connection_t *connection, const struct iovec *p
   return n;
 }
 
-/* Writes all of the parts. */
 static int write_parts(forkq_connection_t *connection, struct iovec *parts, int count,
                        enum part part) {
   size_t left = 0;
@@ -98,14 +102,14 @@ static int write_parts(forkq_connection_t *connection, struct iovec *parts, int 
   return 0;
 }
 
-/* A header and its message in one piece: one system call, so that nobody sees a half of a
+/* Writes a header and its message in one piece: one system call, so that no reader sees half of a
  * small message. */
 static int write_whole(forkq_connection_t *connection, void *frame, size_t size) {
   struct iovec piece = { frame, size };
   return write_parts(connection, &piece, 1, WHOLE);
 }
 
-/* The same in two. */
+/* Writes a header and its message in two pieces. */
 static int write_two(forkq_connection_t *connection, void *header, size_t header_size,
                      const void *data, size_t size) {
   struct iovec parts[2] = { { header, header_size }, { (void *)(uintptr_t)data, size } };
@@ -125,7 +129,7 @@ static int write_message(forkq_connection_t *connection, const void *data, size_
   return write_whole(connection, frame, header_size + size);
 }
 
-/* Room for `size` more bytes of a packed object. */
+/* Makes room for `size` more bytes of a packed object: 0, FORKQ_ETOOBIG or -ENOMEM. */
 static int reserve(struct forkq__outgoing *out, size_t size) {
   if (size > HEADER_ROOM + (size_t)FORKQ_MESSAGE_MAX - out->size)
     return FORKQ_ETOOBIG;
@@ -178,8 +182,8 @@ static int end_object(forkq_connection_t *connection) {
                               : write_two(connection, begin, header_size, object, size);
 }
 
-/* However a send ends: by a return, by an exception that its packing function throws, or with its
- * thread. */
+/* Runs however a send ends: by a return, by an exception that its packing function throws, or with
+ * its thread. */
 static void fini_object(forkq_connection_t **connection) {
   struct forkq__outgoing *out = &(*connection)->out;
   (*connection)->packing.frame = NULL;
@@ -216,7 +220,8 @@ int forkq_connection_send(forkq_connection_t *connection, const msgpack_object *
   return r < 0 ? r : end_object(sending);
 }
 
-/* Not inlined: so its frame is below that of whoever calls it, and above that of what it calls. */
+/* Not inlined, so that its frame is below that of its caller, and above those of the functions that
+ * it calls. */
 static __attribute__((noinline)) int call_packing_function(forkq_connection_t *connection,
                                                            forkq_pack_fn pack,
                                                            msgpack_packer *packer,

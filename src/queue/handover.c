@@ -1,3 +1,5 @@
+/* Handing a queue over to another program: its descriptors and a text that names them, through exec
+ * or over a Unix socket. */
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
@@ -5,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* forkq:LAYOUT:READ:WRITE:EVENT:ROOM:MEMORY, the last five being descriptors. */
+/* forkq:LAYOUT:READ:WRITE:EVENT:ROOM:MEMORY. The last five are descriptors. */
 #define FORMAT "forkq:%u:%d:%d:%d:%d:%d"
 
 static void write_text(forkq_handover_t *handover) {
@@ -20,7 +22,7 @@ int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) 
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
   const struct forkq__channel *channel = &queue->channel;
-  (void)forkq__life_forks(); /* a child is put right */
+  (void)forkq__life_forks(); /* puts a forked child right */
   int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
   if (r < 0)
     return r;
@@ -53,7 +55,8 @@ static bool all_are_numbers(const int fds[FORKQ_HANDOVER_FDS]) {
   return true;
 }
 
-/* What is read must be what would have been written: no spaces, signs or leading zeros. */
+/* The text must be exactly the one that write_text would write: no spaces, signs or leading zeros,
+ * which sscanf accepts. */
 static int parse(const char *text, forkq_handover_t *ret_handover) {
   unsigned layout;
   int *fds = ret_handover->fds;
@@ -76,7 +79,8 @@ int forkq_queue_attach(forkq_queue_t **ret_queue, const char *text,
   return r < 0 ? r : forkq__queue_adopt(ret_queue, handover.fds, options);
 }
 
-/* Over a socket the descriptors travel beside the text, and have other numbers there. */
+/* Over a socket the descriptors travel beside the text. Their numbers at the receiver differ from
+ * those in the text. */
 int forkq_queue_send(forkq_queue_t *queue, int socket) {
   forkq_handover_t handover;
   int r = forkq_queue_hand_over(queue, &handover);
@@ -86,7 +90,6 @@ int forkq_queue_send(forkq_queue_t *queue, int socket) {
                             FORKQ_HANDOVER_FDS);
 }
 
-/* What was received is closed again. */
 static void drop(const int fds[FORKQ_HANDOVER_FDS]) {
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
     forkq__os_close(fds[i]);
@@ -96,7 +99,7 @@ int forkq_queue_receive(forkq_queue_t **ret_queue, int socket,
                         const forkq_queue_options_t *options) {
   if (ret_queue == NULL)
     return FORKQ_ENULL;
-  /* Before anything is taken from the socket. */
+  /* Checked before the call takes anything from the socket. */
   int r = forkq__queue_adopt_allowed(options);
   if (r < 0)
     return r;

@@ -1,3 +1,9 @@
+/* Getting: forkq_queue_get and its variants.
+ *
+ * A get first receives without sleeping. If it finds nothing, it sends this process's own unsent
+ * items and receives again. Only then does it sleep. A get counts itself in `getters` before it
+ * looks at `closed`; close sets `closed` before it waits for `getters` to be 0. So no get meets a
+ * descriptor that close has closed. */
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
@@ -6,11 +12,11 @@
 
 #include <pthread.h>
 
-/* How long a get that does not wait gives this process's own feeder. */
+/* How long a get with timeout 0 waits for this process's own feeder. */
 #define OWN_MS 100
 
-/* What the feeder has in its hands, or cannot be sent here, comes in a moment, unless the pipe
- * is full: then something is there. */
+/* Packets that the feeder is sending, or that cannot be sent here, come in a moment. If they do
+ * not, the pipe is full, and there is something to get. */
 void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
   struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
   if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
@@ -22,7 +28,8 @@ void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
     forkq__os_poll(&pipe, 1, forkq__os_deadline_within(FORKQ__FOREVER, OWN_MS));
 }
 
-/* The gets that this thread is in: none or one, but for a handler that interrupted it. */
+/* The gets that this thread is in: at most one, except in a signal handler that has interrupted a
+ * get. */
 static _Thread_local int getting FORKQ__TLS;
 
 bool forkq__queue_getting_here(void) {
@@ -49,8 +56,8 @@ static void leave_get(void *queue) {
   forkq__queue_leave_get(queue);
 }
 
-/* What is to be done before the first get of a process: with task_done, its gets are counted
- * in a cell of its own. */
+/* Prepares the first get of a process: a joinable queue counts the gets in the process's own
+ * cell. */
 static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   if (!queue->channel.joinable)
     return 0;
@@ -71,13 +78,14 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   }
 }
 
-/* Whether this process may have items that are not sent. */
+/* Whether this process may have unsent items. */
 static bool may_have_own(const forkq_queue_t *queue) {
   return queue->channel.account.cell != FORKQ__NO_CELL ||
          queue->inherited.packets != NULL;
 }
 
-/* What is there: 0, FORKQ__NOTHING, or FORKQ_ESHUTDOWN when nothing will ever be. */
+/* Receives an item that is there: 0, FORKQ__NOTHING, FORKQ_ESHUTDOWN if no item will come any more,
+ * or an error. */
 static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   int r = prepare_to_get(queue, deadline);
   if (r < 0)
@@ -106,7 +114,7 @@ int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t dead
   return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
 
-/* A thread that is cancelled while it waits has left the get. */
+/* A thread that is cancelled while it waits leaves the get. */
 static int receive_wait(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   int r;
   pthread_cleanup_push(leave_get, queue);

@@ -1,9 +1,9 @@
-/* The process-shared queue: the public object behind forkq/queue.h.
+/* The process-shared queue: the object of forkq/queue.h, and what its files share.
  *
- * queue_open.c creates it, or opens another program's; queue_put.c, queue_get.c and queue_stats.c
- * have its calls, queue_source.c packs; queue_tasks.c has task_done and join, queue_life.c shutdown
- * and close, and what fork and exit do; queue_inherit.c sends what a dead parent has not sent;
- * queue_watch.c is for a program that waits for other things as well. */
+ * queue_open.c creates a queue, or opens one of another program. queue_put.c, queue_get.c and
+ * queue_stats.c have its calls; queue_source.c packs. queue_tasks.c has task_done and join;
+ * queue_life.c has shutdown and close, and what fork and exit do. queue_inherit.c sends what a dead
+ * parent has not sent; queue_watch.c is for programs that wait for other things as well. */
 #ifndef FORKQ_QUEUE_IMPL_H
 #define FORKQ_QUEUE_IMPL_H
 
@@ -15,8 +15,8 @@
 #include <forkq/handover.h>
 #include <forkq/queue.h>
 
-/* Who wants to know that the queue is closed in this process. Called with the feeder's mutex,
- * on any thread. */
+/* A follower of a queue. `closed` is called when this process closes the queue, with the feeder's
+ * mutex, on any thread. */
 struct forkq__follower {
   struct forkq__follower *next;
   void (*closed)(struct forkq__follower *follower);
@@ -30,47 +30,50 @@ struct forkq_queue {
   struct forkq__feeder feeder;
   forkq_feeder_error_fn on_feeder_error;
   void *on_feeder_error_arg;
-  _Atomic unsigned arrived; /* the process for which this was found out, by its forks: */
-  int refusal;              /* why it cannot use the queue, or 0 */
-  bool parted;   /* it, or one between it and the first, left its PID namespace */
-  int poll_set;  /* of pipe and event, or -1; see forkq_queue_fileno */
-  bool observed; /* the program has that descriptor */
+  _Atomic unsigned arrived; /* forkq__life_forks() when `refusal` was determined */
+  int refusal;              /* why this process cannot use the queue, or 0 */
+  bool parted;   /* this process, or an ancestor with the queue, left its PID namespace */
+  int poll_set;  /* an epoll over pipe and event, or -1; see forkq_queue_fileno */
+  bool observed; /* the program was given poll_set */
   struct forkq__follower *followers;
   bool direct_write;
   bool simple;              /* a put sends on the caller's thread; there is no feeder */
-  uint32_t drafted_packets; /* that the last packing function filled */
+  uint32_t drafted_packets; /* of the last draft of an object or a function */
   _Atomic bool join_cancelled;
-  /* Of the process that forked this one: see queue_inherit.c. With the feeder's mutex. */
+  /* Unsent items of the process that forked this one: see queue_inherit.c. With the feeder's
+   * mutex. */
   struct {
-    struct forkq__buffer *_Atomic packets; /* without the mutex */
+    struct forkq__buffer *_Atomic packets; /* read without the mutex */
     struct forkq__estate estate;
     int look_ms;
   } inherited;
-  struct forkq__estate estate; /* this process's own, before a fork */
+  struct forkq__estate estate; /* this process's own, noted before a fork */
   bool has_estate;
-  _Atomic int getters;             /* threads of this process in a get */
-  _Atomic uint64_t abandoned_seen; /* tasks that joins of this process have reported */
+  _Atomic int getters;             /* threads of this process in a get or in forkq_wait */
+  _Atomic uint64_t abandoned_seen; /* abandoned tasks that joins here have reported */
 };
 
 extern const struct forkq__life_ops forkq__queue_life_ops;
 forkq_queue_t *forkq__queue_of(const struct forkq__life *life);
 
-/* A queue on descriptors that came from elsewhere, in the order of a handover; they are its
- * own if this succeeds. */
+/* Opens a queue on descriptors that came from elsewhere, in the order of a handover. On success the
+ * queue owns them; on failure the caller keeps them, as they were. Returns and blocks as
+ * forkq_queue_attach. */
 int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
                        const forkq_queue_options_t *options);
 
-/* What it would refuse whatever the descriptors: 0, FORKQ_ERANGE or FORKQ_EPACKING. */
+/* The checks of forkq__queue_adopt that need no descriptors: 0, FORKQ_ERANGE or FORKQ_EPACKING. */
 int forkq__queue_adopt_allowed(const forkq_queue_options_t *options);
 
-/* Whether the calling thread is in a packing function of the user's: it was, and is still. */
+/* Whether the calling thread is in a packing function of the program. `forkq__packing` says that it
+ * was; forkq__still_packing says whether it still is. */
 extern _Thread_local bool forkq__packing FORKQ__TLS;
 bool forkq__still_packing(void);
 static inline bool forkq__queue_packing_here(void) {
   return forkq__packing && forkq__still_packing();
 }
 
-/* What is put: one of an object, bytes, a function. */
+/* The message of a put: one of an object, bytes, and a function. */
 struct forkq__source {
   const msgpack_object *object;
   const void *data;
@@ -79,27 +82,31 @@ struct forkq__source {
   void *arg;
 };
 
-/* Where this thread writes what it is going to put, before it has a lock of the queue's; and gives
- * up what it has written. */
+/* The calling thread's draft: the outbox into which it packs a message before it takes a lock of
+ * the queue. drop_draft discards what the thread has written. */
 struct forkq__outbox *forkq__source_draft(void);
 void forkq__source_drop_draft(void);
 
-/* Packs it with `write`, which returns other than 0 to stop, as msgpack-c wants it: 0,
- * FORKQ_EBADOBJECT or FORKQ_ETOODEEP of an object, or other than 0 if stopped. A function writes into
- * the thread's draft, in which a message is begun, and what it wrote is not checked: also
- * FORKQ_EPACK, or FORKQ_EPACKING if the draft is another's by now, and not to be touched. */
+/* Packs the message with `write`, which returns nonzero to stop, as msgpack-c demands. Returns 0;
+ * FORKQ_EBADOBJECT or FORKQ_ETOODEEP, for an object; or nonzero, if `write` has stopped it. A
+ * function writes into the thread's draft instead, in which the caller has begun a message. The
+ * function's output is not checked here. The result can then also be FORKQ_EPACK, or FORKQ_EPACKING
+ * if the function no longer has the draft. The caller must not touch the draft in that case. */
 int forkq__source_write(const struct forkq__source *source, void *sink,
                         msgpack_packer_write write);
 
-/* Packs it into the message that is begun in an outbox, for a function the thread's draft, and
- * checks it: the errors above, and those of forkq__outbox_append. */
+/* Packs the message into `outbox`, in which the caller has begun a message. For a function,
+ * `outbox` is the thread's draft, and its output is checked. Returns 0, the errors above, and those
+ * of forkq__outbox_append. */
 int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *source);
 
+/* Puts the message. Returns and blocks as forkq_queue_put_with. */
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms);
 
-/* Whether a call of a queue's can be made: 0, FORKQ_EPACKING, or why not in this process
- * (FORKQ_ENAMESPACE, FORKQ_ENOROBUST), which its first call finds out. */
+/* Whether this thread can make a call on the queue: 0, FORKQ_EPACKING, or why this process cannot
+ * use the queue (FORKQ_ENAMESPACE, FORKQ_ENOROBUST). The first call of a process determines the
+ * last two. */
 int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks);
 static inline int forkq__queue_check(forkq_queue_t *queue) {
   if (forkq__queue_packing_here())
@@ -109,59 +116,68 @@ static inline int forkq__queue_check(forkq_queue_t *queue) {
   return known ? queue->refusal : forkq__queue_find_refusal(queue, forks);
 }
 
-/* The beginning of a call that may wait: also FORKQ_ETIMEOUT. A thread that was cancelled ends before
- * it has begun: in a loop of calls that need not wait there may be no other place for it. */
+/* Begins a call that may wait: the results of forkq__queue_check, and FORKQ_ETIMEOUT. A cancelled
+ * thread ends here, before the call has begun. A loop of calls that need not wait may have no other
+ * cancellation point. */
 static inline int forkq__queue_begin_call(forkq_queue_t *queue, int timeout_ms) {
   forkq__os_cancellation_point(NULL, NULL);
   return timeout_ms < -1 ? FORKQ_ETIMEOUT : forkq__queue_check(queue);
 }
 
-/* Gets an item that is there, its bytes only: FORKQ__NOTHING if none is, or it cannot be had until
- * the deadline, because a reader is stopped or the item is still being sent; else the errors of
- * forkq_queue_get. */
+/* Gets the bytes of an item that is there: 0, FORKQ__NOTHING, or the errors of forkq_queue_get.
+ * FORKQ__NOTHING: there is no item, or the caller cannot have it until the deadline, because a
+ * reader is stopped or the item is still being sent. */
 int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline);
 
-/* A get is between these two; close waits for it. 0 or FORKQ_ECLOSED. */
+/* A thread is in a get between these two, and close waits for it. enter_get: 0 or FORKQ_ECLOSED. */
 int forkq__queue_enter_get(forkq_queue_t *queue);
 void forkq__queue_leave_get(forkq_queue_t *queue);
 
-/* Sends what this process has put, so that it finds it itself. */
+/* Sends the items that this process has put, so that its own get finds them. */
 void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline);
 
-/* Those in join look whether all is done. */
+/* Wakes the joiners, which then look whether all tasks are done. */
 void forkq__queue_wake_joiners(forkq_queue_t *queue);
 
-/* For forkq_wait. begin: 0, and the descriptors to poll, of which the second is -1 where only
- * a look now and then helps; or what a get would fail with. look: 1 or 0, or FORKQ_ECLOSED.
- * While it is watched, close waits as it does for a get. */
+/* For forkq_wait. Between begin and end, close waits as it does for a get. begin: 0, or the error
+ * that a get would return. fds: the two descriptors to poll; the second is -1 where only a look
+ * from time to time helps. look: 1 if a get would find an item or a shutdown, else 0; or
+ * FORKQ_ECLOSED. */
 int forkq__queue_watch_begin(forkq_queue_t *queue);
 void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]);
 int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event);
 void forkq__queue_watch_end(forkq_queue_t *queue);
 
-/* For forkq_queue_fileno: its end, in close, and in the child of a fork. With the feeder's
- * mutex. */
+/* For forkq_queue_fileno. end_observing ends what it began; close calls this, with the feeder's
+ * mutex. observing_forked counts the child of a fork as an observer of its own, before its first
+ * call. */
 void forkq__queue_end_observing(forkq_queue_t *queue);
 void forkq__queue_observing_forked(forkq_queue_t *queue);
 
-/* For a loop: descriptors of its own, readable when there may be an item or a slot, which it
- * closes; 0, FORKQ_ECLOSED or a negative errno. */
+/* For a loop. duplicate_watched: two new descriptors, which the loop closes. The first is readable
+ * when there may be an item, the second when there may be a slot. watch_items: until
+ * forkq__channel_watch_end, the first is readable also for items that were read ahead. Both return
+ * 0, FORKQ_ECLOSED, the errors of forkq__queue_check, or a negative errno. follow and unfollow add
+ * and remove a follower. All four take the feeder's mutex. */
 int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
                                    int *ret_room_fd);
-int forkq__queue_watch_items(forkq_queue_t *queue); /* until forkq__channel_watch_end */
+int forkq__queue_watch_items(forkq_queue_t *queue);
 void forkq__queue_follow(forkq_queue_t *queue, struct forkq__follower *follower);
 void forkq__queue_unfollow(forkq_queue_t *queue, struct forkq__follower *follower);
 
-/* With the feeder's mutex. */
+/* Calls `closed` of each follower. With the feeder's mutex. */
 void forkq__queue_tell_followers(forkq_queue_t *queue);
 
-/* Whether this thread is in a get of any queue, as when a signal handler has interrupted it. */
+/* Whether this thread is in a get of any queue, as in a signal handler that has interrupted the
+ * get. */
 bool forkq__queue_getting_here(void);
 
-/* What a parent had put and not sent. Before its fork it notes how much that is; then the child is
- * heir to it, in case that the parent does not send it. take_over: if the parent is dead, the child
- * sends it; end_looking does that for the last time. With the feeder's mutex. begin_looking has the
- * feeder do that from time to time, and is called without the mutex: false if it cannot be had. */
+/* The items that a parent had put and not sent: see queue_inherit.c. With the feeder's mutex, or in
+ * a child before its first call; begin_looking takes the mutex itself. note_estate: the parent
+ * notes, before its fork, how many items these are. inherit: the child keeps its copies of them.
+ * take_over: if the parent is dead and has not sent them, the child sends them. drop_inherited:
+ * frees the copies. begin_looking: the feeder calls take_over from time to time; false if the mutex
+ * cannot be had. end_looking: tries to take over for the last time, and then drops. */
 void forkq__queue_note_estate(forkq_queue_t *queue);
 void forkq__queue_inherit(forkq_queue_t *queue);
 void forkq__queue_take_over(forkq_queue_t *queue);
@@ -169,19 +185,20 @@ void forkq__queue_drop_inherited(forkq_queue_t *queue);
 bool forkq__queue_begin_looking(forkq_queue_t *queue);
 void forkq__queue_end_looking(forkq_queue_t *queue);
 
-/* So many of the items that this process accepts are no new ones: of another process, or of a put
- * that begins anew. With the feeder's mutex. */
+/* Notes that `items` of the items that this process accepts are not new: another process accepted
+ * them before, or their put begins anew. With the feeder's mutex. */
 void forkq__queue_note_repeated(forkq_queue_t *queue, uint64_t items, uint64_t bytes);
 
-/* Takes back what the dead held. With the feeder's mutex, which keeps the descriptors open. */
+/* Takes back what dead processes held: whether anything came back. With the feeder's mutex, which
+ * keeps the descriptors open. */
 bool forkq__queue_reap(forkq_queue_t *queue);
 
-/* Those that are still open; with the feeder's mutex, or before anybody else knows the
- * queue. The memory's stays open with task_done, until close_memory. */
+/* Closes the descriptors that are still open. With the feeder's mutex, or before another thread has
+ * the queue. In a joinable queue the descriptor of the memory stays open until close_memory. */
 void forkq__queue_close_descriptors(forkq_queue_t *queue);
 void forkq__queue_close_memory(forkq_queue_t *queue);
 
-/* The memory and descriptors of a queue that nothing runs on. */
+/* Frees the memory and closes the descriptors of a queue that no thread uses. */
 void forkq__queue_free(forkq_queue_t *queue);
 
 #endif

@@ -1,27 +1,33 @@
-/* What a parent had put and not sent when it forked. It is the parent's to send. But a parent may
- * end without sending it, as daemon(3) has it end; so the child keeps the copies that it has
- * anyway, and its feeder looks from time to time whether the parent lives. Where it finds the parent
- * dead, and what it held not given back, it sends them. */
+/* Heirs: how a child sends the items that its parent had put and not sent when it forked.
+ *
+ * It is for the parent to send them, but a parent may end before, as in daemon(3). So the child
+ * keeps its copies of the parent's packets, and its feeder looks from time to time whether the
+ * parent lives. If the parent is dead and its account is not settled, the child takes slots for the
+ * items that were not sent, copies these items into its outbox, and gives back the parent's slots,
+ * all under the ledger's lock; then it sends them. If the child dies in between, the reaper gives
+ * back the slots of both. */
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
 #include "pipe/reap.h"
 
-/* The first look after this, and then ever more rarely, down to the last. */
+/* The feeder looks after the first of these, then at intervals that double up to the last. */
 #define FIRST_LOOK_MS 10
 #define LAST_LOOK_MS 200
 
-/* So long the last try may take, at close. */
+/* How long the last try, at close, may take. */
 #define LAST_TRY_MS 300
 
-/* More packets than these no child keeps: it may never use the queue, and never free them. */
+/* A child keeps no copies if there are more packets than these: it may never use the queue, and so
+ * never free them. */
 #define PACKETS_MAX 16384
 
 void forkq__queue_note_estate(forkq_queue_t *queue) {
   queue->has_estate = forkq__feeder_estate(&queue->feeder, &queue->estate);
 }
 
-/* The pointer first: a fork without the mutex may come in between. */
+/* Clears the pointer before it frees the packets, because a fork that does not have the mutex may
+ * come in between. */
 void forkq__queue_drop_inherited(forkq_queue_t *queue) {
   forkq__outbox_free(atomic_exchange(&queue->inherited.packets, NULL));
   queue->channel.account.liveness.spared = FORKQ__NO_CELL;
@@ -46,10 +52,10 @@ static void inherit_packets(forkq_queue_t *queue, struct forkq__buffer *packets)
   queue->channel.account.liveness.spared = queue->estate.cell;
 }
 
-/* The parent may have inherited in turn, and had nothing of its own: then this child is heir to
- * that. */
+/* If the parent had inherited packets, and had no unsent packets of its own, this child is heir to
+ * the inherited ones. */
 void forkq__queue_inherit(forkq_queue_t *queue) {
-  if (!queue->feeder.forking) { /* all this may have been in the middle of a change */
+  if (!queue->feeder.forking) { /* the fork had no mutex: all may be half changed */
     queue->inherited.packets = NULL;
     queue->channel.account.liveness.spared = FORKQ__NO_CELL;
     return;
@@ -63,8 +69,8 @@ void forkq__queue_inherit(forkq_queue_t *queue) {
   inherit_packets(queue, packets);
 }
 
-/* Under the ledger's lock: slots, and then the items. What does not fit into memory is given back
- * by the caller. */
+/* Used under the ledger's lock: take_items takes the slots, and then copies the items. Its caller
+ * gives back the slots of those for which there is no memory. */
 struct heir {
   forkq_queue_t *queue;
   uint64_t taken;
@@ -85,8 +91,8 @@ static void take_items(void *arg, uint64_t count) {
   heir->copied = copied.messages;
 }
 
-/* Of a parent that is dead. 0, FORKQ__BUSY or FORKQ_TIMEDOUT if that is to be tried again, or why
- * there is nothing to be taken over. */
+/* Takes over from a dead parent: 0; FORKQ__BUSY or FORKQ_TIMEDOUT, to be tried again; or why
+ * nothing can be taken over. */
 static int take_over(forkq_queue_t *queue) {
   struct heir heir = { .queue = queue };
   int r = forkq__feeder_start(&queue->feeder);
@@ -100,9 +106,9 @@ static int take_over(forkq_queue_t *queue) {
   return 0;
 }
 
-/* 0 if this process is not to look again: the parent has sent or given back what it had, or it is
- * taken over, or it cannot be. FORKQ__NOTHING while the parent lives; FORKQ__BUSY if it is dead, but
- * the time has not come. */
+/* Looks once. 0: this process need not look again, because the parent has sent or given back its
+ * items, or this process has taken them over, or cannot. FORKQ__NOTHING: the parent lives.
+ * FORKQ__BUSY: the parent is dead, but its items cannot be taken over yet. */
 static int look(forkq_queue_t *queue) {
   struct forkq__account *account = &queue->channel.account;
   const struct forkq__estate *estate = &queue->inherited.estate;
@@ -114,7 +120,8 @@ static int look(forkq_queue_t *queue) {
   return r == FORKQ__BUSY || r == FORKQ_TIMEDOUT ? FORKQ__BUSY : 0;
 }
 
-/* Who takes a message or writes one at this moment keeps what the parent has sent from being known. */
+/* A reader or writer that has a lock of the pipe at this moment keeps this process from knowing
+ * what the parent has sent. So it tries again for a while. */
 void forkq__queue_end_looking(forkq_queue_t *queue) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, LAST_TRY_MS);
   while (queue->inherited.packets != NULL && look(queue) == FORKQ__BUSY &&

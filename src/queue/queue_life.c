@@ -1,3 +1,8 @@
+/* Shutdown, close and destruction of a queue, and what fork and exit do to it.
+ *
+ * A shutdown is announced, then stored, then the sleepers are woken. If the process dies in
+ * between, no getter stays asleep: after the announcement none sleeps for more than 20 ms. The
+ * order of close is told at close_queue; queue_get.c tells how a get and a close meet. */
 #include "queue/queue_impl.h"
 
 #include "base/heap.h"
@@ -6,15 +11,16 @@
 #include <errno.h>
 #include <pthread.h>
 
-/* How long exit waits for threads that are in a get, or in a simple queue's put, to notice. */
+/* How long exit waits until threads have left a get, or the put of a simple queue. */
 #define EXIT_GETTERS_MS 100
 
-/* How long exit waits for the feeder where a thread is in a get all the same, or exit comes in a
- * handler that interrupted a get: the feeder may wait for what that thread holds. And for its
- * mutex, which the interrupted thread may have. */
+/* How long exit waits for the feeder, if a thread stays in a get, or exit runs in a handler that
+ * interrupted a get: the feeder may wait for a lock that this thread holds. And how long exit waits
+ * for the feeder's mutex, which the interrupted thread may have. */
 #define EXIT_FEEDER_MS 1000
 
-/* The number may be another file's by now: a program may have closed all that it did not know. */
+/* The number may be another file's by now: a program may have closed all descriptors that it did
+ * not know. */
 static void close_fd(int *fd, uint64_t identity) {
   if (*fd >= 0)
     forkq__os_close_own(*fd, identity);
@@ -23,12 +29,13 @@ static void close_fd(int *fd, uint64_t identity) {
 
 static void close_reading(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
-  close_fd(&queue->poll_set, channel->event_identity); /* of one anonymous kind, too */
+  close_fd(&queue->poll_set, channel->event_identity); /* the same anonymous inode */
   close_fd(&channel->read_fd, channel->pipe_identity);
   close_fd(&channel->event_fd, channel->event_identity);
 }
 
-/* Who joins after this, or has tasks to do, needs the memory's file to see who lives. */
+/* A process that joins after this, or has tasks to do, needs the memory's file to see which
+ * processes live. */
 void forkq__queue_close_descriptors(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   close_reading(queue);
@@ -53,14 +60,14 @@ void forkq__queue_free(forkq_queue_t *queue) {
   forkq__free(queue);
 }
 
-/* Where the namespace cannot be told it is the parent's, unless that one is outside. */
+/* Where a namespace cannot be determined, this process is taken to be in its parent's, unless its
+ * parent is outside. */
 static bool is_same_namespace(const forkq_queue_t *queue) {
   uint64_t here = forkq__os_pid_namespace(), there = queue->segment->pid_namespace;
   return here != 0 && there != 0 ? here == there
                                  : !queue->parted && !forkq__os_parent_is_outside();
 }
 
-/* Why this process cannot use the queue, or 0. */
 static int find_refusal(const forkq_queue_t *queue) {
   if (queue->refusal != 0)
     return queue->refusal;
@@ -71,7 +78,7 @@ int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks) {
   queue->refusal = find_refusal(queue);
   queue->channel.process_bit = forkq__os_process_bit();
   if (queue->refusal == 0 && !forkq__queue_begin_looking(queue))
-    return 0; /* the next call does it */
+    return 0; /* the next call tries again */
   atomic_store_explicit(&queue->arrived, forks, memory_order_release);
   return queue->refusal;
 }
@@ -107,8 +114,8 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
   return r;
 }
 
-/* Threads of this process leave their gets. One of them may be the sleeper that a poke wakes,
- * or another process's may be: so it pokes until they have left. Whether they have. */
+/* Waits until the threads of this process have left their gets: whether they have. A poke wakes
+ * only the sleeper, which may be a thread of another process. So it pokes until they have left. */
 static bool see_getters_off(forkq_queue_t *queue, int64_t deadline) {
   while (atomic_load(&queue->getters) > 0 && forkq__os_now() < deadline) {
     forkq__channel_poke(&queue->channel);
@@ -118,10 +125,11 @@ static bool see_getters_off(forkq_queue_t *queue, int64_t deadline) {
   return atomic_load(&queue->getters) == 0;
 }
 
-/* First nobody of this process reads, then its reading end is closed, then the rest of the
- * outbox is sent: where no other process has the pipe, that ends with EPIPE, not in a wait
- * for a reader that cannot come. At exit threads may stay in their gets, and in a simple queue's
- * put: then what they use stays theirs, and the kernel's to give back. */
+/* The order: first the threads of this process stop reading, then close_queue closes the reading
+ * end, then the feeder sends the rest of the outbox. If no other process has the pipe, the sending
+ * then ends with EPIPE, and does not wait for a reader that cannot come. At exit, threads may stay
+ * in their gets, and in the put of a simple queue. What they use then stays open, and the kernel
+ * gives it back. */
 static int close_queue(forkq_queue_t *queue, int64_t deadline) {
   if (forkq__mutex_is_mine(&queue->feeder.mutex))
     return -EDEADLK;
@@ -132,7 +140,7 @@ static int close_queue(forkq_queue_t *queue, int64_t deadline) {
   int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
   if (r < 0)
     return r;
-  /* A put on a thread of the program's must not meet a pipe without reader: SIGPIPE. */
+  /* A put on a thread of the program must not meet a pipe without a reader: that raises SIGPIPE. */
   if (queue->simple && !forkq__feeder_stop_put_through(&queue->feeder, deadline))
     left = false;
   forkq__queue_end_observing(queue);
@@ -155,8 +163,8 @@ static void abandon_feeder(forkq_queue_t *queue) {
   forkq__feeder_unlock(&queue->feeder);
 }
 
-/* Where a thread is not to be cancelled: of an exit, or a destroy, that had ended in the middle
- * nobody could tell how far it had come. */
+/* Joins with cancellation disabled: after an exit, or a destroy, that ended in the middle, no
+ * caller could tell how far it had come. */
 static int join_to_the_end(forkq_queue_t *queue, int64_t deadline) {
   int state;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
@@ -165,7 +173,7 @@ static int join_to_the_end(forkq_queue_t *queue, int64_t deadline) {
   return r;
 }
 
-/* The last of the feeder, for a queue that is closed. */
+/* Ends the feeder of a closed queue. */
 static void end_feeder(forkq_queue_t *queue) {
   if (atomic_load(&queue->join_cancelled))
     abandon_feeder(queue);
@@ -177,7 +185,7 @@ int forkq_queue_close(forkq_queue_t *queue) {
     return FORKQ_ENULL;
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
-  (void)forkq__life_forks(); /* a child is put right */
+  (void)forkq__life_forks(); /* puts a forked child right */
   return close_queue(queue, FORKQ__FOREVER);
 }
 
@@ -217,7 +225,7 @@ void forkq_queue_destroy(forkq_queue_t *queue) {
     return;
   (void)forkq__life_forks();
   if (close_queue(queue, FORKQ__FOREVER) == -EDEADLK)
-    return; /* in a handler that has interrupted a call, which goes on with it */
+    return; /* in a handler: the interrupted call still uses the queue */
   end_feeder(queue);
   forkq__life_end(&queue->life);
   forkq__feeder_fini(&queue->feeder);
@@ -248,8 +256,8 @@ static void after_fork_parent(struct forkq__life *life) {
   forkq__feeder_unlock(feeder);
 }
 
-/* Whether the parent was at work on tasks: then one of them may be this child's. It may have closed
- * the queue before it forked, and have died since. */
+/* Whether the parent had tasks: one of them may be this child's to do. The parent may have closed
+ * the queue before it forked, and may have died since. */
 static bool parent_has_tasks(const forkq_queue_t *queue) {
   const struct forkq__tasks *tasks = &queue->channel.account.liveness.tasks;
   return tasks->fd >= 0 && forkq__ledger_has_tasks(&queue->segment->ledger, tasks);
@@ -263,7 +271,7 @@ static void after_fork_child(struct forkq__life *life) {
   forkq__feeder_forked(&queue->feeder);
   atomic_store(&queue->getters, 0);
   atomic_store(&queue->join_cancelled, false);
-  queue->followers = NULL; /* the parent's */
+  queue->followers = NULL; /* they follow the parent's queue */
   forkq__queue_observing_forked(queue);
   if (atomic_load(&queue->channel.closed)) {
     forkq__queue_drop_inherited(queue);
@@ -272,15 +280,16 @@ static void after_fork_child(struct forkq__life *life) {
   }
 }
 
-/* Whether this process has put, or taken a task, or is watched: a child that has not leaves
- * everything as it is. */
+/* Whether this process has put, or has taken a task, or observes the queue. A child that has done
+ * none of these changes nothing at exit. */
 static bool is_used(const forkq_queue_t *queue) {
   return queue->channel.account.cell != FORKQ__NO_CELL ||
          queue->feeder.state != FORKQ__FEEDER_NONE || queue->observed;
 }
 
-/* Not where exit comes in a handler that has interrupted a put; which this thread cannot tell for
- * certain while it is just about to have the mutex, or to give it up. */
+/* Whether exit can have the mutex. It cannot in a handler that has interrupted a put. The thread
+ * cannot tell this for certain if it was interrupted just when it took the mutex or gave it up, so
+ * it waits with a deadline. */
 static bool can_have_mutex(forkq_queue_t *queue) {
   int64_t deadline = forkq__os_deadline(EXIT_FEEDER_MS);
   if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
@@ -289,14 +298,14 @@ static bool can_have_mutex(forkq_queue_t *queue) {
   return true;
 }
 
-/* Exit may come in a handler that has interrupted a call. What a put has in hand then nobody can
- * end, and so nothing is sent. */
+/* Exit may come in a handler that has interrupted a call. If this is a put, nothing can complete
+ * the message that it has begun, and so nothing is sent. */
 static void at_exit(struct forkq__life *life) {
   forkq_queue_t *queue = forkq__queue_of(life);
   bool interrupted = forkq__queue_getting_here();
   if (!is_used(queue) || !can_have_mutex(queue))
     return;
-  /* Threads that sleep in a get do not keep the program from its end. */
+  /* Threads that sleep in a get do not keep the program from ending. */
   (void)close_queue(queue, forkq__os_deadline(interrupted ? 0 : EXIT_GETTERS_MS));
   if (!queue->feeder.leaving) {
     end_feeder(queue);

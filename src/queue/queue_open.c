@@ -1,3 +1,7 @@
+/* Creating a queue, and opening one of another program on the descriptors of a handover.
+ *
+ * Both keep the registry locked until the queue is registered. So a child that is forked meanwhile
+ * either has the whole queue or nothing of it. */
 #include "queue/queue_impl.h"
 
 #include "base/heap.h"
@@ -17,7 +21,7 @@ static void feeder_lost(void *arg, int error, const void *data, size_t size) {
                forkq_strerror(error));
 }
 
-/* The channel is this process's no more. With the feeder's mutex. */
+/* The feeder has let go of the channel. With the feeder's mutex. */
 static void feeder_finished(void *arg) {
   forkq__queue_close_descriptors(arg);
 }
@@ -47,7 +51,7 @@ static void feeder_looks(void *arg) {
   forkq__queue_take_over(arg);
 }
 
-/* Ties the parts together, once the segment and the descriptors are there. */
+/* Ties the parts together, after the segment and the descriptors are there. */
 static int start(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
   struct forkq__channel *channel = &queue->channel;
@@ -80,7 +84,7 @@ static int start(forkq_queue_t *queue) {
   return r;
 }
 
-/* As the segment keeps it: so that 0 is none. */
+/* The number as the segment keeps it: one more, so that 0 means none. */
 static uint64_t kept_id(int event_id) {
   return event_id < 0 ? 0 : (uint64_t)event_id + 1;
 }
@@ -107,7 +111,7 @@ static int make_descriptors(forkq_queue_t *queue) {
              : forkq__os_identity(channel->spill.fd, &channel->account.liveness.identity);
 }
 
-/* With the registry held, as adopt. */
+/* With the registry locked, as adopt. */
 static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
   int r = forkq__segment_create(&queue->segment, &queue->channel.spill.fd);
   if (r < 0)
@@ -125,7 +129,7 @@ static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
   return r < 0 ? r : start(queue);
 }
 
-/* Of a queue that was not made after all, and whose descriptors nobody else knows. */
+/* Closes the descriptors of a queue whose creation failed. No other process or thread has them. */
 static void close_new(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   const int fds[] = { channel->read_fd, channel->write_fd, channel->event_fd,
@@ -136,17 +140,16 @@ static void close_new(forkq_queue_t *queue) {
   no_descriptors(queue);
 }
 
-/* The oldest options end after maxsize. */
 static const size_t oldest_options = offsetof(forkq_queue_options_t, max_message);
 
-/* Whether a struct of options, of this version or of one before it, can have this size. */
+/* Whether options of this version, or of an earlier one, can have this size. */
 static bool is_size_of_options(size_t size) {
   return size >= oldest_options && size <= sizeof(forkq_queue_options_t) &&
          size % _Alignof(forkq_queue_options_t) == 0;
 }
 
-/* Copies the caller's options, NULL or as long as their `size` says. A field that they do not
- * have is its default. */
+/* Copies the caller's options: NULL, or as long as their `size` says. A field that they do not have
+ * gets its default. */
 static int read_options(const forkq_queue_options_t *given,
                         forkq_queue_options_t *ret_options) {
   forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
@@ -210,7 +213,8 @@ static bool is_same(const struct forkq__life *life, const void *identity) {
              *(const uint64_t *)identity;
 }
 
-/* Whether the five are open, not one of them twice, and each of the kind that stands there. */
+/* Whether the five descriptors are open and different, and each is of the kind that belongs in its
+ * place. */
 static int check_kinds(const int fds[FORKQ_HANDOVER_FDS]) {
   static const int access[] = { FORKQ__READS, FORKQ__WRITES, FORKQ__BOTH, FORKQ__BOTH,
                                 FORKQ__BOTH };
@@ -224,7 +228,8 @@ static int check_kinds(const int fds[FORKQ_HANDOVER_FDS]) {
     if (r != access[i])
       return FORKQ_EHANDOVER;
   }
-  /* To raise an event is to write: what has another use must not be taken for one. */
+  /* To raise an event is to write, so a descriptor with another use must not be taken for an
+   * event. */
   bool events = forkq__os_is_anonymous(fds[2]) && forkq__os_is_anonymous(fds[3]);
   return events ? 0 : FORKQ_EHANDOVER;
 }
@@ -232,7 +237,7 @@ static int check_kinds(const int fds[FORKQ_HANDOVER_FDS]) {
 static int adopt_segment(forkq_queue_t *queue, int fd) {
   uint64_t *identity = &queue->channel.account.liveness.identity;
   int r = forkq__os_identity(fd, identity);
-  /* A process puts in one order, from one outbox. */
+  /* A process has one outbox for a queue, because its items have one order. */
   if (r == 0 && forkq__life_any(is_same, identity))
     return FORKQ_ETWICE;
   return r < 0 ? r : forkq__segment_open(&queue->segment, fd);
@@ -245,8 +250,9 @@ static bool is_its_pipe(const struct forkq__segment *segment, int read_fd, int w
          read_end == segment->pipe_identity;
 }
 
-/* Whether a descriptor can be the event with that number. Where the creator found one, so does
- * this process, or it is no event; unless there is no /proc here. */
+/* Whether a descriptor with this event number can be the event that the creator noted as `kept`. If
+ * the creator found a number, this process finds the same number, or the descriptor is not that
+ * event; unless there is no /proc here. */
 static bool may_be_event(int id, uint64_t kept) {
   bool unknown = kept == 0 || (id < 0 && id != -ENODATA);
   return unknown || kept_id(id) == kept;
@@ -273,22 +279,22 @@ static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_
   return 0;
 }
 
-/* Whether this process is in the PID namespace of the one that made the queue, as far as both are
- * known. */
+/* Whether this process is known to be in the PID namespace of the queue's creator. If one of the
+ * two is unknown, the process is refused. */
 static int check_namespace(const forkq_queue_t *queue) {
   uint64_t here = forkq__os_pid_namespace();
   bool same = here != 0 && here == queue->segment->pid_namespace;
   return same ? 0 : FORKQ_ENAMESPACE;
 }
 
-/* Those of the first `count` that survived exec do so again. */
+/* Makes those of the first `count` that survived exec survive it again. */
 static void leave_to_exec(const int *fds, const bool *survived, int count) {
   for (int i = 0; i < count; i++)
     if (survived[i])
       (void)forkq__os_inheritable(fds[i], true);
 }
 
-/* None survives exec from now on; on failure they are as they were. */
+/* Makes all close-on-exec. On failure they are as they were. */
 static int keep_from_exec(const int fds[FORKQ_HANDOVER_FDS],
                           bool ret_survived[FORKQ_HANDOVER_FDS]) {
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++) {

@@ -1,3 +1,13 @@
+/* Putting: forkq_queue_put and its variants.
+ *
+ * A small message is packed into the outbox after its slot was taken, with the feeder's mutex. A
+ * large message, that of a packing function, and each of a simple queue are packed into a draft of
+ * the thread before that, without the mutex.
+ *
+ * A put looks at the shutdown, takes its slot, and looks again. A getter looks at the shutdown, and
+ * then at the number of items. So either the put sees the shutdown and gives its slot back, or the
+ * getter sees its item. The stores and these loads are sequentially consistent
+ * (test/model/put_shutdown.pml). */
 #include "queue/queue_impl.h"
 
 #include "base/look.h"
@@ -7,13 +17,13 @@
 
 #include <pthread.h>
 
-/* A putter that is kept waiting looks for slots of the dead after the first of these, and then
- * ever more rarely, down to the last, or of many one for all. A wake-up can die with whom it woke,
- * so each looks for free slots as well. */
+/* A waiting putter looks for slots of dead processes after the first of these, then at intervals
+ * that double up to the last; of many putters, one looks for all. A wake-up can die with the putter
+ * that it woke, so each putter also looks for free slots itself. */
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 
-/* The small messages of a batch that are packed before other threads have the mutex, in bytes. */
+/* A batch gives the mutex to other threads after it has packed so many bytes of small messages. */
 #define RUN_BYTES (256 * 1024)
 
 static int write_to_outbox(void *outbox, const char *data, size_t size) {
@@ -24,7 +34,7 @@ static int scan_piece(void *scan, const void *data, size_t size) {
   return forkq__scan_feed(scan, data, size);
 }
 
-/* Whether what the packing function wrote is one object. */
+/* Whether the packing function has written one object. */
 static int check_packed(struct forkq__outbox *outbox) {
   struct forkq__scan scan;
   const uint8_t *whole = forkq__outbox_whole(outbox);
@@ -58,9 +68,9 @@ static bool is_shut(forkq_queue_t *queue) {
   return atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN;
 }
 
-/* A slot of a queue that is not shut down: 0, FORKQ__NOTHING while there is none, or
- * FORKQ_ESHUTDOWN. A getter or joiner that saw the shutdown may have gone without this slot's
- * item, if it was taken after it. */
+/* Takes a slot of a queue that is not shut down: 0, FORKQ__NOTHING if there is none, or
+ * FORKQ_ESHUTDOWN. A getter or joiner that saw the shutdown may have gone without this slot's item,
+ * if the slot was taken after the shutdown. */
 static int take_slot(forkq_queue_t *queue) {
   if (!forkq__slots_try_take(&queue->slots))
     return FORKQ__NOTHING;
@@ -71,7 +81,8 @@ static int take_slot(forkq_queue_t *queue) {
   return FORKQ_ESHUTDOWN;
 }
 
-/* The same, after a look for slots of the dead if need be. The feeder runs. */
+/* Takes a slot, as take_slot. If there is none, `reap` has it look for slots of dead processes
+ * first. FORKQ__NOTHING also if the outbox is at its limit. The feeder runs. */
 static int try_next_slot(forkq_queue_t *queue, bool reap) {
   /* model: put_open */
   if (is_shut(queue))
@@ -84,13 +95,13 @@ static int try_next_slot(forkq_queue_t *queue, bool reap) {
   return r;
 }
 
-/* Whether the process can put: 0, FORKQ__NOTHING if that is to be tried again, or why not. */
+/* Whether the process can put: 0, FORKQ__NOTHING to try again, or why not. */
 static int open_for_put(forkq_queue_t *queue) {
   if (forkq__feeder_runs(&queue->feeder))
     return 0;
   int r = queue->simple ? forkq__feeder_open(&queue->feeder)
                         : forkq__feeder_start(&queue->feeder);
-  /* FORKQ_TIMEDOUT: somebody is stopped with the ledger's lock. */
+  /* FORKQ_TIMEDOUT: a process is stopped with the ledger's lock. */
   return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
 
@@ -107,18 +118,18 @@ struct put_wait {
 
 static void end_wait(struct put_wait *wait) {
   bool crowd = forkq__look_end(&wait->look);
-  /* Others may have been passed over for this wake-up. */
+  /* Other putters may have been left asleep because this one was being woken. */
   if (crowd || !forkq__slots_full(&wait->queue->slots))
     forkq__slots_freed(&wait->queue->slots);
 }
 
-/* A thread that is cancelled in its wait has put nothing. */
+/* A thread that is cancelled while it waits has put nothing. */
 static void cancel_wait(void *arg) {
   end_wait(arg);
   forkq__source_drop_draft();
 }
 
-/* Waits for what a put lacks. */
+/* Waits for room in the outbox, or else for a slot. */
 static void wait_for_change(struct put_wait *wait, int64_t deadline) {
   forkq_queue_t *queue = wait->queue;
   int64_t until = forkq__look_until(&wait->look, deadline);
@@ -132,13 +143,14 @@ static void wait_for_change(struct put_wait *wait, int64_t deadline) {
   wait->reap = forkq__look_due(&wait->look);
 }
 
-/* Takes the mutex. */
+/* Takes the mutex. FORKQ_FULL: with FORKQ__NOWAIT, the mutex could not be had. */
 static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
   int r = forkq__feeder_lock(&queue->feeder, deadline);
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_FULL : r;
 }
 
-/* Takes the mutex and a slot; neither if it fails. FORKQ__NOTHING: it is to be tried again. */
+/* Takes the mutex and a slot, or neither if it fails. FORKQ__NOTHING: the caller is to try
+ * again. */
 static int try_lock_with_slot(forkq_queue_t *queue, int64_t deadline, bool reap) {
   int r = lock_to_put(queue, deadline);
   if (r < 0)
@@ -162,7 +174,7 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
   return r == FORKQ__NOTHING ? FORKQ_TIMEDOUT : r;
 }
 
-/* The same, and waits for the slot, without the mutex. */
+/* Takes the mutex and a slot, or neither. Waits for the slot without the mutex. */
 static int lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
   int r = try_lock_with_slot(queue, deadline, true);
   if (r != FORKQ__NOTHING)
@@ -180,14 +192,15 @@ void forkq__queue_note_repeated(forkq_queue_t *queue, uint64_t items, uint64_t b
   add_to(&cell->repeated_bytes, bytes);
 }
 
-/* What is packed while other threads wait for the mutex is one frame at most. */
+/* A message that is packed with the mutex is one frame at most, because other threads wait for the
+ * mutex. */
 static uint32_t limit_in_place(const forkq_queue_t *queue) {
   uint32_t most = queue->channel.max_message;
   return most < FORKQ__FRAME_MAX ? most : FORKQ__FRAME_MAX;
 }
 
-/* With the mutex, and a slot, which is given back if it fails. FORKQ_ETOOBIG: it may be for here
- * alone, and then it has another slot later. */
+/* With the mutex, and a slot, which it gives back if it fails. FORKQ_ETOOBIG: the message may be
+ * too large only to be packed in place. Then it gets another slot later. */
 static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source) {
   struct forkq__outbox *outbox = &queue->feeder.outbox;
   int r = forkq__outbox_begin(outbox, limit_in_place(queue));
@@ -208,7 +221,7 @@ static bool is_full(forkq_queue_t *queue) {
   return forkq__feeder_full(&queue->feeder) || forkq__slots_full(&queue->slots);
 }
 
-/* Looks for slots of the dead before it says that the queue is full. */
+/* Looks for slots of dead processes before it returns FORKQ_FULL. */
 static int check_room_now(forkq_queue_t *queue) {
   if (!is_full(queue))
     return 0;
@@ -220,7 +233,7 @@ static int check_room_now(forkq_queue_t *queue) {
   return is_full(queue) ? FORKQ_FULL : 0;
 }
 
-/* Why a message need not be packed, as it could not be put; or 0. */
+/* Why a message need not be packed, because it could not be put; or 0. */
 static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *source,
                               int64_t deadline) {
   if (atomic_load(&queue->channel.closed))
@@ -232,13 +245,14 @@ static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *
   return deadline == FORKQ__NOWAIT ? check_room_now(queue) : 0;
 }
 
-/* Packets that the draft will need, as far as that is known. */
+/* The packets that the draft will need. For an object or a function this is a guess: as many as the
+ * last one needed. */
 static uint32_t packets_of(forkq_queue_t *queue, const struct forkq__source *source) {
   return source->data == NULL ? queue->drafted_packets
                               : (uint32_t)(source->size / FORKQ__FRAME_MAX) + 1;
 }
 
-/* One the thread has. */
+/* Lends the draft spare packets of the outbox. The thread has one of its own. */
 static int lend_packets(forkq_queue_t *queue, struct forkq__outbox *draft, uint32_t count,
                         int64_t deadline) {
   if (count <= 1)
@@ -251,8 +265,8 @@ static int lend_packets(forkq_queue_t *queue, struct forkq__outbox *draft, uint3
   return 0;
 }
 
-/* Packs the message while nobody has to wait: the program's function may take its time, or leave by
- * longjmp, and a large message takes as long as it takes. */
+/* Packs the message without a lock, so that no thread waits: a packing function may take its time,
+ * or leave by longjmp, and a large message takes long. */
 static int write_draft(forkq_queue_t *queue, const struct forkq__source *source,
                        struct forkq__outbox *draft, int64_t deadline) {
   int r = check_before_draft(queue, source, deadline);
@@ -276,7 +290,7 @@ static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
   forkq__feeder_adopt(&queue->feeder, draft);
 }
 
-/* The slot is gone with the cell if the queue was closed meanwhile. */
+/* Gives the slot back. If the queue was closed meanwhile, the slot is gone with the cell. */
 static void take_back(forkq_queue_t *queue) {
   if (queue->channel.account.cell != FORKQ__NO_CELL)
     forkq__feeder_withdraw(&queue->feeder);
@@ -289,7 +303,7 @@ static void cancel_before_turn(void *arg) {
   forkq__feeder_unlock(&queue->feeder);
 }
 
-/* Sends the draft before it returns, when it is the thread's turn. */
+/* Waits until no other thread sends, and sends the draft before it returns. */
 static int put_through(forkq_queue_t *queue, struct forkq__outbox *draft,
                        const struct forkq__source *source) {
   struct forkq__feeder *feeder = &queue->feeder;
@@ -307,7 +321,7 @@ static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
   struct forkq__outbox *draft = forkq__source_draft();
   int r = write_draft(queue, source, draft, deadline);
   if (r == FORKQ_EPACKING)
-    return r; /* it is another's by now */
+    return r; /* the function no longer has the draft */
   if (r == 0)
     r = lock_with_slot(queue, deadline);
   if (r < 0) {
@@ -329,7 +343,7 @@ static bool to_be_drafted(const forkq_queue_t *queue,
   return source->pack != NULL || source->size > FORKQ__FRAME_MAX || queue->simple;
 }
 
-/* FORKQ_ETOOBIG: an object that is too large for it. */
+/* FORKQ_ETOOBIG: the message is too large to be packed in place. */
 static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
                       int64_t deadline) {
   int r = lock_with_slot(queue, deadline);
@@ -382,14 +396,14 @@ int forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack_fn, void *arg,
   return forkq__queue_put(queue, &source, timeout_ms);
 }
 
-/* What a batch is of: one of the two. */
+/* A batch of objects or of messages. */
 struct batch {
   const msgpack_object *objects;
   const forkq_bytes_t *messages;
   size_t count;
 };
 
-/* Number `n` of a batch: 0, or why it cannot be put. */
+/* Makes the source of message `n` of a batch: 0, or why it cannot be put. */
 static int source_in_batch(const struct batch *batch, size_t n,
                            struct forkq__source *ret_source) {
   *ret_source = (struct forkq__source){ 0 };
@@ -404,8 +418,8 @@ static int source_in_batch(const struct batch *batch, size_t n,
   return forkq__scan(ret_source->data, batch->messages[n].size, NULL);
 }
 
-/* Puts the small messages from number *n on, of which `source` is the first, and counts them: up to
- * a large one, or as many as other threads can wait for. Returns why it ended before. */
+/* Puts small messages from number *n on, of which `source` is the first, and counts them in *n. It
+ * ends before a large message, or after RUN_BYTES. Returns 0, or why it ended earlier. */
 static int put_run(forkq_queue_t *queue, const struct batch *batch,
                    struct forkq__source *source, int64_t deadline, size_t *n) {
   uint64_t bytes = 0;
@@ -424,7 +438,7 @@ static int put_run(forkq_queue_t *queue, const struct batch *batch,
   return r;
 }
 
-/* Returns why it ended before the last. */
+/* Returns 0, or why it ended before the last message. */
 static int put_batch(forkq_queue_t *queue, const struct batch *batch, int64_t deadline,
                      size_t *n) {
   int r = 0;
@@ -437,7 +451,7 @@ static int put_batch(forkq_queue_t *queue, const struct batch *batch, int64_t de
     if (!to_be_drafted(queue, &source))
       r = put_run(queue, batch, &source, deadline, n);
     if (*n > 0)
-      deadline = FORKQ__NOWAIT; /* only the first is waited for */
+      deadline = FORKQ__NOWAIT; /* only the first put waits */
     if (r == FORKQ_ETOOBIG) {
       r = source_in_batch(batch, *n, &source);
       if (r == 0)

@@ -1,4 +1,5 @@
-/* What is put, and packing it. */
+/* The message of a put, and packing it: an object, bytes, or what a packing function of the program
+ * writes. */
 #define _GNU_SOURCE
 #include "queue/queue_impl.h"
 
@@ -7,18 +8,18 @@
 #include <pthread.h>
 #include <unwind.h>
 
-/* A packing function of the program's runs on this thread, and writes into this draft. It may use
- * no queue meanwhile.
+/* A packing function of the program runs on this thread, and writes into `draft`. The function may
+ * use no queue meanwhile.
  *
- * A function that returns, is cancelled or throws a C++ exception ends that. One that leaves by
- * longjmp does not, and is noticed by the next call on the thread.
+ * A function that returns, is cancelled or throws a C++ exception clears forkq__packing. A function
+ * that leaves by longjmp does not; the next call on the thread notices that (forkq__still_packing).
  *
- * That call may be wrong: it takes a function for gone that is beyond a frame without unwind tables,
- * or waits on another stack of the program's. So each function has a number, and one whose draft
- * went to another writes no more. */
+ * That call may be wrong: it does not find a function beyond a frame without unwind tables, or one
+ * that waits on another stack of the program. So each function has a number, and a function that no
+ * longer has the draft writes no more. */
 _Thread_local bool forkq__packing FORKQ__TLS;
 static _Thread_local struct forkq__outbox draft FORKQ__TLS;
-static _Thread_local unsigned drafted_for FORKQ__TLS; /* the number of the last */
+static _Thread_local unsigned drafted_for FORKQ__TLS; /* number of the last function */
 
 static pthread_key_t draft_key;
 static pthread_once_t draft_once = PTHREAD_ONCE_INIT;
@@ -32,7 +33,7 @@ static void make_draft_key(void) {
   has_draft_key = pthread_key_create(&draft_key, free_draft) == 0;
 }
 
-/* A packet stays with the thread from draft to draft, until it ends. */
+/* A packet stays with the thread from draft to draft, until the thread ends. */
 struct forkq__outbox *forkq__source_draft(void) {
   if (draft.spare == NULL) {
     pthread_once(&draft_once, make_draft_key);
@@ -81,7 +82,7 @@ static _Unwind_Reason_Code is_run_function(struct _Unwind_Context *frame, void *
   return *found ? _URC_NORMAL_STOP : _URC_NO_REASON;
 }
 
-/* Whether a call of run_function is still on the stack. */
+/* Whether a call of run_function is still on the stack. If not, this ends the packing. */
 bool forkq__still_packing(void) {
   bool found = false;
   _Unwind_Backtrace(is_run_function, &found);

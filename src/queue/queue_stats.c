@@ -1,8 +1,10 @@
+/* The numbers of a queue: qsize, empty, full and stats. They come from the ledger's counters, which
+ * are read without a lock. */
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
 
-/* Before numbers are told, the dead are taken out of them. */
+/* Takes back what dead processes held, before a number is told; not if the mutex cannot be had. */
 static void reap_unlocked(forkq_queue_t *queue) {
   if (forkq__queue_check(queue) < 0 ||
       forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
@@ -20,7 +22,7 @@ int64_t forkq_queue_qsize(forkq_queue_t *queue) {
   return maxsize > 0 && size > maxsize ? maxsize : size;
 }
 
-/* Where the mutex cannot be had, nobody has found out that it is over. */
+/* If the mutex cannot be had, the feeder counts as not finished. */
 static bool finished(forkq_queue_t *queue) {
   if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
     return false;
@@ -55,7 +57,7 @@ static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) 
   uint64_t accepted = 0, bytes = 0;
   for (uint32_t i = 0; i < atomic_load(&ledger->cells_used); i++) {
     const struct forkq__cell *cell = &ledger->cells[i];
-    /* First, as it is accepted before it is known to be repeated. */
+    /* `repeated` first: an item is counted as accepted before it is counted as repeated. */
     accepted -= atomic_load(&cell->repeated);
     bytes -= atomic_load(&cell->repeated_bytes);
     accepted += atomic_load(&cell->accepted);

@@ -1,3 +1,9 @@
+/* task_done and join.
+ *
+ * A joiner counts itself in `joiners`, and reads `joined_event`, before it looks at the unfinished
+ * tasks and sleeps. A task_done counts its task before it looks at `joiners`, and the last one
+ * changes `joined_event` and wakes. The death of a process wakes no joiner, so joiners also look
+ * from time to time. */
 #include "queue/queue_impl.h"
 
 #include "base/look.h"
@@ -6,8 +12,8 @@
 #include <limits.h>
 #include <pthread.h>
 
-/* Who joins looks after a while, and then ever more rarely, whether processes died at their
- * tasks: their death wakes nobody. */
+/* A joiner looks for processes that died at their tasks after the first of these, then at intervals
+ * that double up to the last. */
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 
@@ -35,13 +41,13 @@ int forkq_queue_task_done(forkq_queue_t *queue) {
   return r;
 }
 
-/* Where the mutex cannot be had, the next look does it. */
+/* If the mutex cannot be had, the next look tries again. */
 static void reap(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
   if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
     return;
   forkq__queue_reap(queue);
-  /* Who dropped the items may have died at it. */
+  /* The process that was dropping the items may have died. */
   if (atomic_load(&segment->channel.shutdown) == FORKQ__DROPPED &&
       queue->channel.read_fd >= 0)
     forkq__channel_drain(&queue->channel);

@@ -1,5 +1,5 @@
-/* A queue that is watched along with other things, instead of waited on: by forkq_wait, by the
- * program's own loop through a descriptor, by libuv's. */
+/* Watching a queue along with other things, instead of sleeping in a get: for forkq_wait, for a
+ * loop of the program through a descriptor, and for libuv's loop. */
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
@@ -33,7 +33,8 @@ void forkq__queue_watch_end(forkq_queue_t *queue) {
   forkq__queue_leave_get(queue);
 }
 
-/* Pipe and event in one descriptor. With the feeder's mutex, which keeps both open. */
+/* Pipe and event in one descriptor, which the first call makes. With the feeder's mutex, which
+ * keeps both open. */
 static int poll_set(forkq_queue_t *queue) {
   const struct forkq__channel *channel = &queue->channel;
   if (channel->read_fd < 0)
@@ -118,8 +119,8 @@ int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
   return 0;
 }
 
-/* These two come from the thread of a loop. In a fork handler of the program's it may have the
- * mutex already, and so it may go on. */
+/* The thread of a loop calls these two. In a fork handler of the program it may have the mutex
+ * already. Then it may go on without taking it. */
 void forkq__queue_follow(forkq_queue_t *queue, struct forkq__follower *follower) {
   bool locked = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER) == 0;
   follower->next = queue->followers;

@@ -1,8 +1,9 @@
+/* Simple queues. A simple queue is a forkq_queue whose puts send on the caller's thread. Its type
+ * exists only in the public header. */
 #include <forkq/simple_queue.h>
 
 #include "queue/queue_impl.h"
 
-/* A simple queue is a queue whose puts go through; the type exists for its users only. */
 static forkq_queue_t *as_queue(forkq_simple_queue_t *queue) {
   return (forkq_queue_t *)queue;
 }

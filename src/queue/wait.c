@@ -1,3 +1,5 @@
+/* forkq_wait: waiting for connections, descriptors and queues with one poll(2). A queue has two
+ * descriptors in it, its pipe and its event. */
 #include <forkq/wait.h>
 
 #include "base/heap.h"
@@ -9,22 +11,22 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Up to this many entries are waited for without allocating. */
+/* For up to this many entries forkq_wait does not allocate. */
 #define FEW 32
 
-/* Entries at most: their table fits in an int's worth of places. The system's own limit, the
+/* The most entries: the places of their table fit in an int. The system's own limit, the
  * descriptors that a process may have, is far below. */
 #define ENTRIES_MAX (INT32_MAX / 4)
 
-/* After a shutdown a queue is looked at this often, see channel_sleep.c. */
+/* After a shutdown forkq_wait looks at a queue this often: see channel_sleep.c. */
 #define SHUTDOWN_LOOK_MS 20
 
-/* An entry has a descriptor at its place, and a queue a second one `count` places behind. The
- * queues among the first `begun` entries are watched.
+/* Entry i has its descriptor at fds[i]. A queue has a second one at fds[count + i]. The queues
+ * among the first `begun` entries are watched.
  *
- * The table for finding what is listed twice has at least twice as many places as
- * entries, and a power of two; 0 marks a free place, a descriptor stands there plus
- * one. */
+ * `places` is a hash table that finds a descriptor which is listed twice. The number of places is a
+ * power of two, and at least twice the number of entries. 0 marks a free place; a descriptor is
+ * stored plus one. */
 struct watch {
   struct pollfd *fds;
   unsigned *places;
@@ -62,7 +64,7 @@ static int watch_init(struct watch *watch, const forkq_wait_entry_t *entries,
   return 0;
 }
 
-/* Whether the descriptor is new here; it is not from then on. */
+/* Adds the descriptor to the table: whether it was not there yet. */
 static bool watch_is_new(struct watch *watch, int fd) {
   const unsigned mark = (unsigned)fd + 1;
   const size_t mask = watch->place_count - 1;
@@ -93,7 +95,7 @@ static bool is_queue(const forkq_wait_entry_t *entry) {
   return entry->kind == FORKQ_WAIT_QUEUE;
 }
 
-/* What a wait has in hand, however it ends: by a return, or with its thread (pthread_cancel(3)). */
+/* Frees what a wait has, however it ends: by a return, or with its thread (pthread_cancel(3)). */
 static void watch_fini(struct watch *watch) {
   for (size_t i = 0; i < watch->begun; i++)
     if (is_queue(&watch->entries[i]))
@@ -101,7 +103,7 @@ static void watch_fini(struct watch *watch) {
   forkq__free(watch->memory);
 }
 
-/* From here to the end of the wait no queue closes its descriptors. */
+/* From here to watch_fini, no queue closes its descriptors. */
 static int begin_queues(struct watch *watch, size_t count) {
   for (size_t i = 0; i < count; i++) {
     forkq_queue_t *queue = watch->entries[i].on.queue;
@@ -132,7 +134,7 @@ static int watch_add(struct watch *watch, const forkq_wait_entry_t *entries,
   return 0;
 }
 
-/* How many queues are ready, with `ready` of each set; or FORKQ_ECLOSED. */
+/* Sets `ready` of each queue. Returns how many are ready, or FORKQ_ECLOSED. */
 static int look_at_queues(struct watch *watch, forkq_wait_entry_t *entries,
                           size_t count) {
   int ready = 0;
@@ -149,7 +151,8 @@ static int look_at_queues(struct watch *watch, forkq_wait_entry_t *entries,
   return ready;
 }
 
-/* The deadline of one poll: after a shutdown nobody may say that the last item is gone. */
+/* Sets the events to poll, and returns the deadline of one poll. After a shutdown it is soon,
+ * because there may be no wake-up when the last item is gone. */
 static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *entries,
                               size_t count, int64_t deadline) {
   for (size_t i = 0; i < count; i++) {
@@ -164,7 +167,7 @@ static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *ent
   return deadline;
 }
 
-/* poll(2) reports ends and errors unasked; all of them are ready. */
+/* poll(2) reports ends and errors without being asked. Entries with these are ready, too. */
 static int mark_ready(const struct watch *watch, forkq_wait_entry_t *entries,
                       size_t count) {
   for (size_t i = 0; i < count; i++)
