@@ -1,3 +1,11 @@
+/* Sending packets: on the feeder's thread, on a putter's thread without waiting (push), or on
+ * a putter's thread that waits (put_through).
+ *
+ * Only one thread of a process sends at a time. `in_flight` has the packets that a thread
+ * sends without the mutex; while there are any, no other thread of the process sends, because
+ * its packets would overtake them. All packets of a large message are written under one hold
+ * of the write lock. The feeder gives back the slots of messages that it gives up. If the
+ * ledger lock cannot be had, these slots stay in `owed`, for the next call. */
 #include "feeder/feeder.h"
 
 #include "base/heap.h"
@@ -9,20 +17,20 @@
 #include <limits.h>
 #include <string.h>
 
-/* Who waits for the write lock looks up this often to see itself abandoned. */
+/* A thread that waits for the write lock checks this often whether its feeder is abandoned. */
 #define LOOK_MS 500
 
-/* The thread ends when it had nothing to do for so long. To start one costs some 50 us. */
+/* The thread ends after it has had nothing to do for so long. To start one costs some 50 us. */
 #define IDLE_MS 1000
 
-/* Bytes of its stack, where the limit for stacks (RLIMIT_STACK) may be anything. A function of the
- * program's may run on it (on_feeder_error). */
+/* The size of its stack, because the limit for stacks (RLIMIT_STACK) may be anything. A
+ * function of the program's may run on it (on_feeder_error). */
 #define STACK_SIZE ((size_t)256 * 1024)
 
-/* A thread that waits looks this often whether it was cancelled. */
+/* A thread that waits checks this often whether it was cancelled. */
 #define CANCEL_MS 100
 
-/* Puts that come less often than this are rare. */
+/* Puts are rare if they come less often than this. */
 #define RARE_NS INT64_C(2000)
 
 int forkq__feeder_init(struct forkq__feeder *feeder) {
@@ -52,8 +60,8 @@ void forkq__feeder_unlock(struct forkq__feeder *feeder) {
   forkq__mutex_unlock(&feeder->mutex);
 }
 
-/* Nobody but a thread that does not come back keeps the mutex: the thread of the feeder, and who is
- * in a call, wait for it as long as it takes. */
+/* Takes the mutex again. Only a thread that does not come back keeps the mutex for long; so
+ * the feeder's thread, and a thread in a call, wait for it as long as it takes. */
 static void relock(struct forkq__feeder *feeder) {
   (void)forkq__mutex_lock(&feeder->mutex, FORKQ__FOREVER);
 }
@@ -62,7 +70,7 @@ static void wait_done(struct forkq__feeder *feeder, int64_t deadline) {
   forkq__mutex_wait(&feeder->mutex, &feeder->done, deadline);
 }
 
-/* ---- the bytes that are put, and those that are unsent ------------------------------------ */
+/* ---- counting the bytes put and the bytes unsent ------------------------------------------ */
 
 bool forkq__feeder_full(struct forkq__feeder *feeder) {
   return feeder->max_bytes > 0 && atomic_load(&feeder->bytes) >= feeder->max_bytes;
@@ -92,8 +100,8 @@ struct forkq__copied forkq__feeder_copy(struct forkq__feeder *feeder,
   return copied;
 }
 
-/* Who waits says so before it looks, and who makes room does so before it looks for waiters:
- * one of them sees the other. */
+/* A putter counts itself as waiting before it looks for room. The feeder makes room before it
+ * looks for waiting putters. So one of them sees the other. */
 static void leave_wait(void *arg) {
   struct forkq__feeder *feeder = arg;
   atomic_fetch_sub(&feeder->room_waiters, 1);
@@ -118,7 +126,7 @@ void forkq__feeder_wake_putters(struct forkq__feeder *feeder) {
   forkq__slots_tell_watchers(feeder->slots);
 }
 
-/* The messages in the packets from `first` to `last` are unsent no more. */
+/* The messages in the packets from `first` to `last` do not count as unsent any more. */
 static void release_bytes(struct forkq__feeder *feeder, const struct forkq__buffer *first,
                           const struct forkq__buffer *last) {
   if (feeder->max_bytes == 0)
@@ -133,8 +141,8 @@ static void release_bytes(struct forkq__feeder *feeder, const struct forkq__buff
 
 /* ---- items that could not be sent -------------------------------------------------------- */
 
-/* Slots of items that will not be sent. What cannot be given back now, because somebody was
- * stopped with the ledger's lock, is with the next. */
+/* Gives back the slots of items that will not be sent. If the ledger lock cannot be had,
+ * because its owner was stopped, the next call gives them back. */
 static void give_back(struct forkq__feeder *feeder, uint64_t items) {
   struct forkq__channel *channel = feeder->channel;
   uint64_t owed = atomic_exchange(&feeder->owed, 0) + items;
@@ -158,7 +166,7 @@ void forkq__feeder_lose(struct forkq__feeder *feeder, uint64_t items) {
   give_back(feeder, items);
 }
 
-/* Puts a fragmented message together again; NULL without memory for it. */
+/* Joins the fragments of a message; NULL if there is no memory. */
 static char *join_fragments(const struct forkq__buffer *first, uint32_t total) {
   char *data = forkq__malloc(total);
   size_t have = 0;
@@ -216,9 +224,9 @@ static bool dropped(struct forkq__feeder *feeder) {
   return atomic_load(&feeder->channel->shared->shutdown) == FORKQ__DROPPED;
 }
 
-/* After an immediate shutdown nothing is left in the pipe. Whoever wrote looks whether there
- * was one, so that what slipped in behind its draining goes, too. With the mutex, which
- * keeps the reading end open, if it is. */
+/* After an immediate shutdown nothing may stay in the pipe. A writer checks after its write
+ * whether there was one, so that packets that it wrote after the draining are dropped, too.
+ * The caller holds the mutex, which keeps the reading end open, if it is open. */
 static void drain_if_dropped(struct forkq__feeder *feeder) {
   if (dropped(feeder) && feeder->channel->read_fd >= 0) {
     forkq__channel_drain(feeder->channel);
@@ -226,7 +234,7 @@ static void drain_if_dropped(struct forkq__feeder *feeder) {
   }
 }
 
-/* Gives items back that were put and that an immediate shutdown drops. */
+/* Gives back the items of packets that an immediate shutdown drops. */
 static void throw_away(struct forkq__feeder *feeder, struct forkq__buffer *list) {
   uint64_t items = 0;
   for (struct forkq__buffer *b = list; b != NULL; b = b->next) {
@@ -236,13 +244,13 @@ static void throw_away(struct forkq__feeder *feeder, struct forkq__buffer *list)
   give_back(feeder, items);
 }
 
-/* Nothing more is to be sent. */
+/* Whether nothing more is to be sent. */
 static bool stopped(struct forkq__feeder *feeder) {
   return atomic_load(&feeder->abandoned) || dropped(feeder);
 }
 
-/* A thread that waits in put_through. If it is cancelled there its message is not put; of one that
- * has begun to be sent, readers drop the beginning. */
+/* A thread that waits in put_through. If it is cancelled there, its message is not put. If a
+ * part of the message was sent, readers drop that part. */
 struct through {
   struct forkq__feeder *feeder;
   struct forkq__buffer *list;
@@ -265,15 +273,16 @@ static void cancel_through(void *arg) {
   forkq__feeder_unlock(through->feeder);
 }
 
-/* Whether the process may write: its descriptor is the pipe still, and nobody has taken it for dead
- * because it has closed what shows that it lives. */
+/* Whether the process may write: 0 or -EBADF. It may not if its descriptor is not the pipe any
+ * more, or if it was taken for dead because it closed the descriptor that shows that it lives. */
 static int check_pipe(struct forkq__feeder *feeder) {
   bool may = forkq__channel_is_pipe(feeder->channel, feeder->channel->write_fd) &&
              forkq__account_owns(&feeder->channel->account);
   return may ? 0 : -EBADF;
 }
 
-/* 0, FORKQ__STOPPED when nothing more is to be sent, FORKQ_EBROKEN, or -EBADF. */
+/* Takes the write lock. Returns 0, FORKQ__STOPPED when nothing more is to be sent,
+ * FORKQ_EBROKEN, or -EBADF. */
 static int lock_write(struct forkq__feeder *feeder, struct through *through) {
   int r;
   do {
@@ -290,8 +299,8 @@ static int lock_write(struct forkq__feeder *feeder, struct through *through) {
   return r;
 }
 
-/* The same of who has the lock, and may have waited with it for long; it is given up if the result is
- * not 0. */
+/* The checks of lock_write, for a thread that has the write lock and may have waited with it
+ * for long. If the result is not 0, it gives the lock up. */
 static int check_with_lock(struct forkq__feeder *feeder) {
   int r = stopped(feeder) ? FORKQ__STOPPED : check_pipe(feeder);
   if (r != 0)
@@ -299,7 +308,7 @@ static int check_with_lock(struct forkq__feeder *feeder) {
   return r;
 }
 
-/* Waits for room in the pipe. The thread of the feeder is nobody's to cancel. */
+/* Waits for room in the pipe. No thread cancels the feeder's thread. */
 static void wait_room(struct forkq__feeder *feeder, struct through *through,
                       bool has_lock) {
   struct forkq__channel *channel = feeder->channel;
@@ -311,9 +320,9 @@ static void wait_room(struct forkq__feeder *feeder, struct through *through,
   forkq__channel_wait_room(channel, feeder->stop_fd, cancel_through, through);
 }
 
-/* Writes the packets from `first` to `last`, with nothing of anybody else's between. The
- * write lock is the caller's; while the pipe is full it is free for others, but not in the
- * middle of a message. On failure it is given up. */
+/* Writes the packets from `first` to `last`, with no packets of another sender between. The
+ * caller has the write lock. While the pipe is full, the lock is free for others, but not in
+ * the middle of a message. After a failure the lock is given up. */
 static int send_run(struct forkq__feeder *feeder, struct forkq__buffer *first,
                     struct forkq__buffer *last, struct through *through) {
   struct forkq__channel *channel = feeder->channel;
@@ -363,7 +372,7 @@ static void send_all(struct forkq__feeder *feeder, struct forkq__buffer *list) {
     throw_away(feeder, b);
 }
 
-/* Until nothing is on its way; whether that is so by the deadline. */
+/* Waits until no packets are in flight. Returns whether none are by the deadline. */
 static bool await_landing(struct forkq__feeder *feeder, int64_t deadline) {
   while (feeder->in_flight != NULL && forkq__os_now() < deadline)
     wait_done(feeder, deadline);
@@ -392,10 +401,10 @@ int forkq__feeder_put_through(struct forkq__feeder *feeder) {
   return r == FORKQ__STOPPED ? FORKQ_ECLOSED : r;
 }
 
-/* Writes the messages that begin in packet `first`, without waiting: their last packet, or NULL
- * when that is the thread's to do. A large message is begun only where it fits into the pipe, as
- * the write lock cannot be passed on to the thread in the middle of it. Should it not fit after
- * all, the thread begins anew. */
+/* Writes the messages that begin in packet `first`, without waiting. Returns their last
+ * packet, or NULL if the thread must send them. A large message is begun only if it fits into
+ * the pipe, because the write lock cannot be passed on to the thread in the middle of the
+ * message. If the message does not fit after all, the thread begins it anew. */
 static struct forkq__buffer *send_here(struct forkq__feeder *feeder,
                                        struct forkq__buffer *first) {
   struct forkq__channel *channel = feeder->channel;
@@ -420,13 +429,13 @@ static struct forkq__buffer *send_here(struct forkq__feeder *feeder,
 static void send_until(struct forkq__feeder *feeder, const struct forkq__buffer *end) {
   struct forkq__outbox *outbox = &feeder->outbox;
   struct forkq__channel *channel = feeder->channel;
-  /* Behind packets in flight these would overtake them. Without a reading end of its own, the
-   * process could meet a SIGPIPE here; the feeder blocks it. */
+  /* These packets would overtake packets in flight. Without a reading end of its own, the
+   * process could get a SIGPIPE here; the feeder's thread blocks the signal. */
   if (outbox->head == NULL || feeder->in_flight != NULL || channel->read_fd < 0 ||
       forkq__channel_try_lock_write(channel) != 0)
     return;
   if (check_pipe(feeder) < 0)
-    feeder->failed = -EBADF; /* the thread says so of each item */
+    feeder->failed = -EBADF; /* the thread reports it for each item */
   for (struct forkq__buffer *last; feeder->failed == 0 && outbox->head != end &&
                                    (last = send_here(feeder, outbox->head)) != NULL;) {
     release_bytes(feeder, outbox->head, last);
@@ -440,20 +449,20 @@ void forkq__feeder_send_now(struct forkq__feeder *feeder) {
   send_until(feeder, NULL);
 }
 
-/* Full packets go out while they are in this processor's cache, and the feeder sleeps on. It
- * gets to work when the pipe is full, and then on all that comes. */
+/* Sends full packets while they are in this processor's cache, and the feeder sleeps on. The
+ * feeder starts to work when the pipe is full, and then sends all that come. */
 static void send_full(struct forkq__feeder *feeder) {
   struct forkq__outbox *outbox = &feeder->outbox;
   if (!feeder->idle || outbox->head == outbox->tail)
     return;
   bool all_full =
-      outbox->tail->packet.flags & FORKQ__FRAGMENT; /* nothing is added to it */
+      outbox->tail->packet.flags & FORKQ__FRAGMENT; /* no message is added to it */
   send_until(feeder, all_full ? NULL : outbox->tail);
 }
 
 /* Whether puts have become rare since the last that found the feeder idle. To write one packet
- * costs less than to wake a thread that does; but for one that feeds a stream of messages there
- * is a packet full of them by the time it has woken up. */
+ * costs less than to wake the thread for it. But in a stream of messages a packet is full by
+ * the time the thread has woken up. */
 static bool puts_are_rare(struct forkq__feeder *feeder) {
   int64_t now = forkq__os_now();
   bool rare = now - feeder->found_idle >= feeder->pushes * RARE_NS;
@@ -520,7 +529,7 @@ static void retire(struct forkq__feeder *feeder) {
   forkq__mutex_wake(&feeder->done);
 }
 
-/* With the mutex, which a thread that has ended does not need any more. */
+/* The caller holds the mutex; a thread that has ended does not need it any more. */
 void forkq__feeder_join_ended(struct forkq__feeder *feeder) {
   int state;
   if (!feeder->to_join || feeder->state == FORKQ__FEEDER_RUNNING)
@@ -536,7 +545,7 @@ static void look_if_due(struct forkq__feeder *feeder) {
     feeder->look(feeder->arg);
 }
 
-/* Whether there was work before the thread had been idle for too long. */
+/* Waits for work. Returns false if the thread has been idle for too long. */
 static bool wait_for_work(struct forkq__feeder *feeder) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, IDLE_MS);
   while (!has_work(feeder) &&
@@ -583,7 +592,8 @@ static void run(void *arg) {
   forkq__feeder_unlock(feeder);
 }
 
-/* A stack of that size may be too small for a program with much thread-local storage. */
+/* A stack of that size may be too small for a program with much thread-local storage. Then the
+ * default size is used. */
 static int create_with_stack(struct forkq__feeder *feeder) {
   const uv_thread_options_t options = { .flags = UV_THREAD_HAS_STACK_SIZE,
                                         .stack_size = STACK_SIZE };
@@ -593,8 +603,8 @@ static int create_with_stack(struct forkq__feeder *feeder) {
 
 /* No signal is ever delivered to the feeder: a handler of the program's runs on the program's
  * threads, and a write to a pipe without readers is an EPIPE. The mutex is kept until the
- * thread runs: what a runtime does before, a sanitizer's say, may hold locks of its own that
- * are not safe to fork. */
+ * thread runs, because until then a runtime, such as a sanitizer's, may hold locks of its own,
+ * which are not safe to fork. */
 static int create_thread(struct forkq__feeder *feeder) {
   char mask[FORKQ__SIGNAL_MASK_SIZE];
   int state;
@@ -649,7 +659,7 @@ void forkq__feeder_drop(struct forkq__feeder *feeder) {
     throw_away(feeder, list);
   forkq__outbox_recycle(&feeder->outbox, list);
   drain_if_dropped(feeder);
-  /* The thread gives up as soon as it looks, or when the draining has made room for it. */
+  /* The thread gives up at its next check, or when the draining has made room for it. */
   (void)await_landing(feeder, deadline);
 }
 
@@ -680,8 +690,8 @@ void forkq__feeder_abandon(struct forkq__feeder *feeder) {
   forkq__feeder_wake_putters(feeder);
 }
 
-/* In short waits, so that a thread which is cancelled in it does not stay. Begins and ends without
- * the mutex. */
+/* Waits in short steps, so that a cancelled thread does not stay in it. Begins and ends
+ * without the mutex. */
 static int wait_finished(struct forkq__feeder *feeder, int64_t deadline) {
   for (;;) {
     int r = forkq__feeder_lock(feeder, deadline);
@@ -740,7 +750,7 @@ struct forkq__buffer *forkq__feeder_take_unsent(struct forkq__feeder *feeder) {
   return first;
 }
 
-/* What the parent had put and not sent: the child's copies of it. */
+/* Drops the child's copies of the packets that the parent had put and not sent. */
 static void forget_packets(struct forkq__feeder *feeder) {
   if (feeder->forking)
     forkq__outbox_recycle(&feeder->outbox, forkq__feeder_take_unsent(feeder));
@@ -750,8 +760,8 @@ static void forget_packets(struct forkq__feeder *feeder) {
 }
 
 void forkq__feeder_forked(struct forkq__feeder *feeder) {
-  /* Threads of the parent may have been waiting in these, or for the mutex, and stand in
-   * their books; here nobody does. */
+  /* Threads of the parent may have been waiting for these conditions or the mutex, and are
+   * recorded in them. They do not exist in the child. */
   forkq__mutex_init(&feeder->mutex);
   feeder->work = feeder->done = (struct forkq__condition){ 0 };
   forget_packets(feeder);

@@ -1,3 +1,7 @@
+/* The deque, its spare packets, and the message that is open in it. A message begins in the
+ * tail if it is worth it, or else in a packet of its own. A message that outgrows the tail
+ * moves out of it as a whole. A message that outgrows its packet continues in the next one, as
+ * fragments. */
 #include "feeder/outbox.h"
 
 #include "base/heap.h"
@@ -6,15 +10,15 @@
 #include <forkq/base.h>
 #include <string.h>
 
-/* Packets kept for reuse: the most, and those that stay without being needed. A stream of
- * large messages needs many, again and again; what a burst has left goes by halves, each time
- * that so many packets have come back. */
+/* Packets kept for reuse: the most, and the number that stays even if unneeded. A stream of
+ * large messages needs many packets, again and again. Spares that a burst has left are freed
+ * by halves, each time that this many packets (SPARES_PERIOD) have come back. */
 #define SPARES_MAX 1024
 #define SPARES_LEAST 32
 #define SPARES_PERIOD 256
 
-/* A message is begun in the tail only where this much fits, or else most of its bytes would
- * be copied once more into a packet of its own. */
+/* A message is begun in the tail only if this many bytes fit there. Otherwise most of its
+ * bytes would be copied once more, into a packet of its own. */
 #define WORTHWHILE 64
 
 void forkq__outbox_init(struct forkq__outbox *outbox) {
@@ -29,7 +33,7 @@ void forkq__outbox_free(struct forkq__buffer *list) {
   }
 }
 
-/* A function that was to write a message may not have returned. */
+/* A function that packs a message may not have returned, so a message may be open. */
 void forkq__outbox_fini(struct forkq__outbox *outbox) {
   forkq__outbox_free(outbox->open.first);
   forkq__outbox_free(outbox->head);
@@ -56,7 +60,7 @@ static struct forkq__buffer *new_buffer(struct forkq__outbox *outbox) {
   return buffer;
 }
 
-/* Frees half of the spares that were there all the time since the last time. */
+/* Frees half of the spares that were not needed since the last call. */
 static void free_unneeded(struct forkq__outbox *outbox) {
   uint32_t unneeded = outbox->unneeded;
   for (; unneeded > SPARES_LEAST; unneeded -= 2)
@@ -136,7 +140,7 @@ static uint8_t *frame_bytes(struct forkq__buffer *buffer, uint32_t offset) {
   return buffer->packet.body + (offset - FORKQ__PACKET_HEAD);
 }
 
-/* Moves the message from the tail, where it does not fit, into a packet of its own. */
+/* Moves the message, which does not fit into the tail, into a packet of its own. */
 static void move_out_of_tail(struct forkq__outbox *outbox, struct forkq__buffer *buffer) {
   const uint8_t *bytes =
       frame_bytes(outbox->open.last, outbox->open.start + FORKQ__FRAME_HEAD);
@@ -172,7 +176,7 @@ static int grow(struct forkq__outbox *outbox) {
   return 0;
 }
 
-/* The piece goes over the end of the packet, or the message over the limit. */
+/* The piece does not fit into the packet, or the message exceeds the limit. */
 static __attribute__((noinline)) int append_beyond(struct forkq__outbox *outbox,
                                                    const void *data, size_t size) {
   if (outbox->open.error == 0 && size > outbox->open.limit - outbox->open.size)
@@ -181,7 +185,7 @@ static __attribute__((noinline)) int append_beyond(struct forkq__outbox *outbox,
     uint32_t room = FORKQ__PACKET_END - outbox->open.end;
     uint32_t n = size < room ? (uint32_t)size : room;
     if (n < size && outbox->open.first == NULL)
-      n = 0; /* it moves out of the tail, as a whole */
+      n = 0; /* the message moves out of the tail, as a whole */
     memcpy(frame_bytes(outbox->open.last, outbox->open.end), data, n);
     outbox->open.end += n;
     outbox->open.size += n;
@@ -263,7 +267,7 @@ void forkq__outbox_lend(struct forkq__outbox *outbox, struct forkq__outbox *draf
     add_spare(draft, take_spare(outbox));
 }
 
-/* Whether the draft, a small message, can be copied behind others into the last packet. */
+/* Whether the draft is a small message that fits into the last packet, after the others. */
 static bool fits_in_tail(const struct forkq__outbox *outbox,
                          const struct forkq__packet *draft) {
   return tail_has_room(outbox) && !(draft->flags & FORKQ__FRAGMENT) &&
@@ -304,7 +308,8 @@ uint64_t forkq__outbox_count(const struct forkq__buffer *list) {
   return count;
 }
 
-/* Begins a message where it is the first piece of one, and ends it where it is the last. */
+/* Copies one frame. Begins a message if the frame is the first of one, and commits it if the
+ * frame is the last. */
 static int copy_frame(struct forkq__outbox *outbox, struct forkq__frame frame, bool first,
                       bool last) {
   int r = first ? forkq__outbox_begin(outbox, UINT32_MAX) : 0;
@@ -317,7 +322,7 @@ static int copy_frame(struct forkq__outbox *outbox, struct forkq__frame frame, b
   return r;
 }
 
-/* The frames of one packet; *skip counts whole messages. */
+/* Copies the frames of one packet. *skip counts whole messages. */
 static int copy_packet(struct forkq__outbox *outbox, const struct forkq__packet *packet,
                        uint64_t *skip, struct forkq__copied *copied) {
   bool fragment = packet->flags & FORKQ__FRAGMENT;

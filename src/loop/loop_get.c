@@ -1,4 +1,4 @@
-/* Gets on a loop, and what they have in common with receives. */
+/* Gets on a loop, and the serving that they share with receives. */
 #include "loop/loop_impl.h"
 
 #include "base/os.h"
@@ -6,12 +6,12 @@
 
 #include <errno.h>
 
-/* How long a get holds up the loop where a reader or writer of another process is in the
- * middle of something: as long as that usually takes. */
+/* How long a get blocks the loop while a reader or writer of another process is in the middle
+ * of a message: as long as that usually takes. */
 #define SOON_MS 2
 
-/* If it takes longer, the handle leaves the descriptor alone for the first of these, then ever
- * longer, up to the last. */
+/* If it takes longer, the handle does not poll the descriptor for the first of these times,
+ * then ever longer, up to the last. */
 #define FIRST_PAUSE_MS 1
 #define LAST_PAUSE_MS 20
 
@@ -26,7 +26,8 @@ static bool still_readable(forkq_loop_handle_t *handle) {
   return forkq__os_poll(&items, 1, FORKQ__NOWAIT) > 0;
 }
 
-/* Nothing could be had. If the descriptor says otherwise, the loop would go round and round. */
+/* Called when no item could be had. Pauses if the descriptor is still readable, because
+ * otherwise the loop would spin. */
 static void pause_if_readable(forkq_loop_handle_t *handle) {
   if (!still_readable(handle)) {
     handle->pause_ms = 0;

@@ -1,3 +1,10 @@
+/* The life of a handle on a libuv loop: its requests, the events of the loop, opening and
+ * closing.
+ *
+ * A request waits in a list until it is served, which calls its callback at once. A request
+ * that ends in another way (a put that found room, a deadline, a cancel, the close of the
+ * queue) is decided first, and its callback comes in a later turn of the loop. In the child of
+ * a fork, the handle cancels the parent's requests and forgets the parent's registrations. */
 #include "loop/loop_impl.h"
 
 #include "base/heap.h"
@@ -11,9 +18,10 @@
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
-/* A loop belongs to whoever runs it, and while nobody does, to any thread: it may be opened in
- * one, run in a second, and go on in a third. So another thread is wrong only where one is known
- * to be inside: while it polls, which is nearly always, and while it serves this handle. */
+/* A loop belongs to the thread that runs it, and while no thread runs it, to any thread: it
+ * may be opened in one thread, run in a second, and continue in a third. So a call from
+ * another thread is wrong only while a thread is known to be inside the loop: while it polls,
+ * which is nearly always, and while it serves this handle. */
 static void set_inside(forkq_loop_handle_t *handle, uintptr_t thread) {
   atomic_store_explicit(&handle->inside, thread, memory_order_relaxed);
 }
@@ -33,7 +41,7 @@ int forkq__loop_check(const forkq_loop_handle_t *handle, const forkq_loop_req_t 
                       int timeout_ms, forkq_loop_req_cb cb) {
   if (handle == NULL || req == NULL || cb == NULL)
     return FORKQ_ENULL;
-  if (forkq__queue_packing_here()) /* its thread has the mutex that is wanted here */
+  if (forkq__queue_packing_here()) /* this thread already has the mutex that is needed */
     return FORKQ_EPACKING;
   int r = check_handle(handle);
   if (r < 0)
@@ -121,15 +129,14 @@ static void decide_all(struct forkq__loop_list *list, int status) {
     forkq__loop_decide(list->first, status);
 }
 
-/* What is registered of this handle was registered by the parent, for the parent, and so were
- * its requests made. */
+/* The parent registered this handle's watches and started its requests, for itself. */
 static void adopt_if_forked(forkq_loop_handle_t *handle) {
   if (handle->forks == forkq__life_forks())
     return;
   handle->forks = forkq__life_forks();
   handle->items_watched = handle->room_watched = handle->look_again = false;
   handle->in_poll = false;
-  set_inside(handle, 0); /* that thread stayed behind */
+  set_inside(handle, 0); /* that thread stayed in the parent */
   if (handle->queue != NULL && !handle->closing)
     forkq__queue_follow(handle->queue, &handle->follower);
   decide_all(&handle->incoming, UV_ECANCELED);
@@ -138,7 +145,7 @@ static void adopt_if_forked(forkq_loop_handle_t *handle) {
     req->status_ = UV_ECANCELED;
 }
 
-/* ---- what the loop does for the handle --------------------------------------------------- */
+/* ---- events of the loop ------------------------------------------------------------------ */
 
 static void go_on(forkq_loop_handle_t *handle);
 
@@ -202,12 +209,13 @@ static int64_t earlier(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-/* A receive that does not wait takes what is there, also where that needs another turn. */
+/* A receive that does not wait is not ended while bytes are there, even if it needs another
+ * turn to take them. */
 static bool is_spared(const forkq_loop_req_t *req, bool cut_short) {
   return cut_short && req->deadline_ == FORKQ__NOWAIT;
 }
 
-/* The earliest, in a list that is looked through only if there is one. */
+/* The earliest deadline. Goes through the list only if a request has one. */
 static int64_t next_deadline(const struct forkq__loop_list *list, bool cut_short) {
   int64_t next = FORKQ__FOREVER;
   const forkq_loop_req_t *req = list->timed > 0 ? list->first : NULL;
@@ -244,7 +252,7 @@ static void on_timer(uv_timer_t *uv) {
   int64_t now = forkq__os_now();
   begin_turn(handle);
   handle->timer_at = FORKQ__FOREVER;
-  /* Before a request's time is over it is tried once more. */
+  /* A request is tried once more before its deadline ends it. */
   bool over = next_incoming(handle) <= now;
   if (over || handle->resume_at <= now) {
     handle->resume_at = FORKQ__FOREVER;
@@ -270,7 +278,7 @@ static void closed(struct forkq__follower *follower) {
       (forkq_loop_handle_t *)((uintptr_t)follower -
                               offsetof(forkq_loop_handle_t, follower));
   (void)uv_async_send(
-      &handle->told); /* fails for a handle that closes, which is not one */
+      &handle->told); /* fails only for a closing handle, which is not followed */
 }
 
 static void set_poll(struct forkq__loop_poll *poll, bool active, uv_poll_cb cb) {
@@ -359,7 +367,7 @@ static void close_uv(forkq_loop_handle_t *handle) {
       uv_close(all[i], on_uv_closed);
 }
 
-/* A closing handle lives until all of its requests are called back. */
+/* A closing handle lives until the callbacks of all its requests have run. */
 static void go_on(forkq_loop_handle_t *handle) {
   if (handle->closing && handle->decided.first == NULL)
     close_uv(handle);
@@ -367,7 +375,7 @@ static void go_on(forkq_loop_handle_t *handle) {
     forkq__loop_arm(handle);
 }
 
-/* `data` says that it is to be closed. */
+/* `data` says that the libuv handle must be closed. */
 static int open_poll(forkq_loop_handle_t *handle, struct forkq__loop_poll *poll) {
   int r = uv_poll_init(handle->loop, &poll->uv, poll->fd);
   if (r == 0) {
@@ -377,7 +385,8 @@ static int open_poll(forkq_loop_handle_t *handle, struct forkq__loop_poll *poll)
   return r;
 }
 
-/* From here on it is seen where the loop is; that alone does not keep it alive. */
+/* From now on the handle sees when the loop polls. These two libuv handles alone do not keep
+ * the loop alive. */
 static void watch_poll(forkq_loop_handle_t *handle) {
   (void)uv_prepare_init(handle->loop, &handle->before_poll); /* none of these fails */
   (void)uv_check_init(handle->loop, &handle->after_poll);
@@ -464,7 +473,8 @@ int forkq_loop_open_connection(forkq_loop_handle_t **ret_handle, uv_loop_t *loop
   if (handle == NULL)
     return -ENOMEM;
   handle->connection = connection;
-  /* libuv would make the connection's own descriptor, and whoever shares it, not block. */
+  /* libuv would make the connection's own descriptor nonblocking, and with it that of every
+   * process that shares it. */
   handle->items.fd = forkq__os_poll_set_create(&connection->fd, 1);
   if (handle->items.fd < 0) {
     r = handle->items.fd;

@@ -1,4 +1,5 @@
-/* Puts on a loop. One that finds room puts at once; one that does not is packed and waits. */
+/* Puts on a loop. A put that finds room puts at once. A put that finds none is packed and
+ * waits. */
 #include "loop/loop_impl.h"
 
 #include "base/heap.h"
@@ -8,8 +9,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* A put that waits looks for slots of the dead after the first of these, then ever more
- * rarely. A wake-up can die with whom it woke, so it looks for free ones as well. */
+/* A waiting put looks for slots of dead processes after the first of these times, then ever
+ * more rarely, up to the last. It looks for free slots as well, because a wake-up can die with
+ * the process that it woke. */
 #define FIRST_LOOK_MS 5
 #define LAST_LOOK_MS 100
 
@@ -44,8 +46,8 @@ void forkq__loop_serve_puts(forkq_loop_handle_t *handle) {
   look_later(handle, n > 0);
 }
 
-/* Who leaves passes on what room is left: the wake-up was for one, and may have been this
- * handle's. */
+/* A handle that stops waiting passes on the room that is left, because the wake-up was for one
+ * putter, and may have been this handle's. */
 void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
   bool wanted = handle->puts.first != NULL;
   if (!wanted)
@@ -55,7 +57,7 @@ void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
   handle->room_watched = wanted;
   if (wanted) {
     forkq__slots_watch_begin(&handle->slots);
-    handle->look_again = true; /* room may have come before that */
+    handle->look_again = true; /* room may have come before this */
     handle->look_ms = 0;
     look_later(handle, true);
     return;
@@ -65,7 +67,7 @@ void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
     forkq__slots_freed(&handle->slots);
 }
 
-/* ---- packing, for later ------------------------------------------------------------------ */
+/* ---- packing a put that waits ------------------------------------------------------------ */
 
 static int copy_piece(void *arg, const void *data, size_t size) {
   char **end = arg;
@@ -83,8 +85,8 @@ static int copy_draft(forkq_loop_req_t *req, struct forkq__outbox *draft) {
   return forkq__outbox_visit(draft, copy_piece, &end);
 }
 
-/* By way of the thread's draft, which is not lost where a function of the program's does not
- * return. */
+/* Packs by way of the thread's draft, which is not lost if a function of the program's does
+ * not return. */
 static int pack(forkq_loop_req_t *req, const struct forkq__source *source,
                 uint32_t limit) {
   struct forkq__outbox *draft = forkq__source_draft();
@@ -93,7 +95,7 @@ static int pack(forkq_loop_req_t *req, const struct forkq__source *source,
     r = forkq__queue_pack(draft, source);
   if (r == 0)
     r = copy_draft(req, draft);
-  if (r != FORKQ_EPACKING) /* else it is another function's by now */
+  if (r != FORKQ_EPACKING) /* else the draft is another function's by now */
     forkq__source_drop_draft();
   return r;
 }
@@ -122,7 +124,7 @@ static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
     return -EINVAL;
   forkq__loop_begin(handle, req, FORKQ__LOOP_PUT, timeout_ms, cb);
   r = handle->puts.first == NULL ? forkq__queue_put(handle->queue, source, 0)
-                                 : FORKQ_FULL; /* others come first */
+                                 : FORKQ_FULL; /* other puts come first */
   if (r == 0)
     forkq__loop_decide(req, 0);
   else if (r == FORKQ_FULL)

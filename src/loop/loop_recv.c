@@ -1,4 +1,4 @@
-/* Receives on a loop: a message comes in as many turns as it takes. */
+/* Receives on a loop. A message comes in as many turns as it needs. */
 #include "loop/loop_impl.h"
 
 #include "base/os.h"

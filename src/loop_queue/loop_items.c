@@ -1,3 +1,5 @@
+/* The items of a loop queue, in one array that doubles when it is full: a ring for FIFO, the
+ * same ring used as a stack for LIFO, a binary heap for priorities. */
 #include "loop_queue/loop_items.h"
 
 #include "base/heap.h"
@@ -11,7 +13,7 @@
 
 typedef struct forkq_loop_queue_items_ items_t;
 
-/* Of the heap. The order of arrival keeps equal items apart, so that the heap is stable. */
+/* An entry of the heap. Equal items are ordered by their arrival, so that the heap is stable. */
 struct entry {
   void *item;
   uint64_t order;
@@ -31,8 +33,8 @@ static void *take_first(items_t *items) {
   return item;
 }
 
-/* A ring that has grown goes on where its memory ended before: what had begun again at the
- * front moves there. It has at least doubled, so there is room. */
+/* Unwraps a ring that has grown. Items that had wrapped to the front of the old memory move
+ * after its old end. The ring has at least doubled, so there is room. */
 static void unwrap(items_t *items, size_t old_capacity) {
   void **ring = items->memory_;
   size_t end = items->first_ + items->count_;

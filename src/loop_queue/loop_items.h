@@ -1,5 +1,5 @@
-/* The items of a loop queue: a ring, a stack, or a heap. Its struct is in the public header,
- * as the queue's memory is the user's. */
+/* The items of a loop queue: a ring, a stack, or a heap. The struct is in the public header,
+ * because the user provides the queue's memory. */
 #ifndef FORKQ_LOOP_ITEMS_H
 #define FORKQ_LOOP_ITEMS_H
 
@@ -8,19 +8,20 @@
 enum forkq__loop_items_kind {
   FORKQ__LOOP_ITEMS_FIFO,
   FORKQ__LOOP_ITEMS_LIFO,
-  FORKQ__LOOP_ITEMS_PRIORITY /* by compare_ */
+  FORKQ__LOOP_ITEMS_PRIORITY /* ordered by compare_ */
 };
 
-/* Makes sure of room for that many items in all. 0, or -ENOMEM with nothing changed. */
+/* Makes sure that there is room for `capacity` items in all. Returns 0, or -ENOMEM with
+ * nothing changed. */
 int forkq__loop_items_reserve(struct forkq_loop_queue_items_ *items, size_t capacity);
 
-/* Adds an item; there is room for it. */
+/* Adds an item. The caller has made sure of room. */
 void forkq__loop_items_add(struct forkq_loop_queue_items_ *items, void *item);
 
-/* Takes the item that is next; there is one. */
+/* Takes the next item. The caller has made sure that there is one. */
 void *forkq__loop_items_take(struct forkq_loop_queue_items_ *items);
 
-/* Gives back the memory, whatever is in it. */
+/* Frees the memory, whatever items are in it. */
 void forkq__loop_items_free(struct forkq_loop_queue_items_ *items);
 
 #endif

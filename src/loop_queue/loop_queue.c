@@ -1,6 +1,9 @@
-/* A queue never remembers that a request could go on: that follows from its state (see
- * can_go_on), whatever came and went in between. Each call changes the state and then makes
- * the two handles agree with it; the requests are served from the loop's idle phase. */
+/* A queue of pointers inside one libuv loop.
+ *
+ * The queue stores no mark that a request could proceed: that follows from the queue's state
+ * (see can_go_on), whatever items came and went in between. Each call changes the state, and
+ * then makes the two libuv handles agree with it (settle). The requests are served in the
+ * loop's idle phase. */
 #include "loop_queue/loop_items.h"
 
 #include <errno.h>
@@ -8,8 +11,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Callbacks in one turn of the loop: few enough for the loop's other handles, enough to make
- * the turn's own system call not count. */
+/* Callbacks in one turn of the loop: few enough for the loop's other handles, and enough that
+ * the turn's own system call costs little in comparison. */
 #define SERVED_IN_A_TURN 32
 
 typedef forkq_loop_queue_t queue_t;
@@ -56,7 +59,7 @@ static bool somebody_waits(const queue_t *queue) {
   return false;
 }
 
-/* ---- what a request comes to ------------------------------------------------------- */
+/* ---- serving a request ------------------------------------------------------------- */
 
 static bool has_room(const queue_t *queue) {
   return queue->maxsize <= 0 || queue->items_.count_ < (uint64_t)queue->maxsize;
@@ -67,7 +70,7 @@ static void add(queue_t *queue, void *item) {
   queue->unfinished_++;
 }
 
-/* The joins that were started before this moment are done. */
+/* Ends the joins that were started before this moment. */
 static void release_joiners(queue_t *queue) {
   queue->released_ = queue->tickets_;
 }
@@ -87,7 +90,7 @@ static bool can_go_on(const queue_t *queue, const req_t *req) {
   }
 }
 
-/* Of the requests that can go on the one that was started first, or NULL. */
+/* The request that was started first among those that can proceed, or NULL. */
 static req_t *next_to_serve(const queue_t *queue) {
   req_t *next = NULL;
   for (int i = 0; i < LINES; i++) {
@@ -117,7 +120,7 @@ static int finish_put(queue_t *queue, const req_t *req) {
   return 0;
 }
 
-/* Does what a request that can go on is for: its status. */
+/* Carries out a request that can proceed, and returns its status. */
 static int finish(queue_t *queue, req_t *req) {
   switch (req->line_) {
   case GETTERS:
@@ -133,8 +136,7 @@ static int finish(queue_t *queue, req_t *req) {
 
 /* ---- the loop ---------------------------------------------------------------------- */
 
-/* Which thread runs the loop, as far as it was seen. Atomic, for the other threads that it is
- * there to find. */
+/* Notes the thread that was seen to run the loop, or 0. Atomic, because other threads read it. */
 static void set_thread(queue_t *queue, uintptr_t thread) {
   __atomic_store_n(&queue->thread_, thread, __ATOMIC_RELAXED);
 }
@@ -154,13 +156,13 @@ static void close_handles(queue_t *queue) {
 
 static void on_idle(uv_idle_t *idle);
 
-/* Keeps the loop alive, and lets it sleep; sees which thread runs it. */
+/* Keeps the loop alive but lets it sleep, and notes the thread that runs it. */
 static void on_prepare(uv_prepare_t *prepare) {
   set_thread(prepare->data, (uintptr_t)uv_thread_self());
 }
 
-/* An idle handle that is active keeps the loop from sleeping: for requests that can go on.
- * Starting and stopping do not fail, and cost nothing when there is nothing to change. */
+/* An active idle handle keeps the loop from sleeping, for requests that can proceed. Starting
+ * and stopping a handle do not fail, and cost nothing when there is nothing to change. */
 static void settle(queue_t *queue) {
   if (somebody_waits(queue)) {
     uv_prepare_start(&queue->prepare_, on_prepare);
@@ -184,14 +186,14 @@ static void on_idle(uv_idle_t *idle) {
     int status = finish(queue, req);
     leave_line(queue, req);
     req->queue = NULL;
-    req->cb_(req, status); /* which may free it */
+    req->cb_(req, status); /* the callback may free the request */
   }
   settle(queue);
 }
 
-/* ---- what all calls begin with ----------------------------------------------------- */
+/* ---- checks at the start of each call ---------------------------------------------- */
 
-/* The thread first: of a queue of another thread nothing else may be read. */
+/* The thread is checked first: nothing else of another thread's queue may be read. */
 static int check_thread(const queue_t *queue) {
   uintptr_t thread = __atomic_load_n(&queue->thread_, __ATOMIC_RELAXED);
   return thread == 0 || thread == (uintptr_t)uv_thread_self() ? 0 : FORKQ_EWRONGTHREAD;
@@ -261,8 +263,8 @@ int forkq_loop_queue_init_priority(uv_loop_t *loop, queue_t *queue, int64_t maxs
 
 /* ---- put and get ------------------------------------------------------------------- */
 
-/* Makes sure that one more item fits beside those that requests are still to put: these have
- * no way to fail. */
+/* Makes sure that one more item fits, besides the items of waiting puts, because these puts
+ * have no way to fail. */
 static int reserve_one(queue_t *queue) {
   size_t most = queue->items_.count_ + queue->lines_[PUTTERS].count_ + 1;
   if (queue->maxsize > 0 && most > (uint64_t)queue->maxsize)
@@ -362,9 +364,10 @@ int forkq_loop_queue_join(queue_t *queue, req_t *req, forkq_loop_queue_cb cb) {
   return 0;
 }
 
-/* ---- the end ----------------------------------------------------------------------- */
+/* ---- shutdown and close ------------------------------------------------------------ */
 
-/* Takes all items out of the queue before anybody is told, as `dispose` may use the queue. */
+/* Takes all items out of the queue before `dispose` is called, because `dispose` may use the
+ * queue. */
 static items_t take_all(queue_t *queue) {
   items_t all = queue->items_;
   queue->items_.memory_ = NULL;
@@ -410,7 +413,7 @@ int forkq_loop_queue_close(queue_t *queue, forkq_loop_queue_close_cb cb) {
   return dispose_all(queue, dropped);
 }
 
-/* ---- what it is like --------------------------------------------------------------- */
+/* ---- the state of a queue ---------------------------------------------------------- */
 
 int64_t forkq_loop_queue_qsize(const queue_t *queue) {
   int r = check(queue);

@@ -1,3 +1,11 @@
+/* Receiving a message, under the read lock: a small one from the packet read ahead, a large
+ * one fragment by fragment.
+ *
+ * A reader copies a frame first, and then takes it (forkq__ahead_take). A reader that runs out
+ * of time in a large message keeps its part in shared memory, for the next reader (partial.h).
+ * If a reader dies with a part that was not kept, the next readers drop the remaining
+ * fragments. If it dies after it appended a fragment to a kept part and before it took the
+ * fragment, the part has that packet's number, and the next reader does not append it again. */
 #include "pipe/channel.h"
 
 #include "base/log.h"
@@ -8,15 +16,15 @@
 #include <errno.h>
 #include <string.h>
 
-/* How long a reader that has begun with a message waits for the rest before it leaves it, and
- * how often it looks meanwhile whether the sender lives. */
+/* A reader that has begun a message waits this long for the rest before it leaves the message.
+ * Meanwhile it checks this often whether the sender lives. */
 #define REST_MS 20
 #define REST_LOOK_MS 2
 
-/* Pieces of a message between two looks at the clock. */
+/* Fragments of a message between two looks at the clock. */
 #define FRAGMENTS_PER_LOOK 64
 
-/* Says that the item has to have room for so many bytes. */
+/* Asks the caller to make room for so many bytes. */
 static int ask_for_room(forkq_item_t *item, size_t size) {
   item->size = size;
   return FORKQ__GROW;
@@ -53,8 +61,8 @@ static bool continues(const struct forkq__assembly *assembly,
          size <= assembly->total - assembly->have;
 }
 
-/* Room for what has come, with what is in the pipe, or twice as much as the item has: the total is
- * the sender's word only. */
+/* Room for the bytes that have come and those in the pipe, or for twice the bytes that have
+ * come, if that is more: the total is only the sender's word. */
 static size_t room_wanted(struct forkq__channel *channel,
                           const struct forkq__assembly *assembly, uint32_t size) {
   int level = forkq__os_pipe_level(channel->read_fd);
@@ -71,13 +79,13 @@ static void append(struct forkq__assembly *assembly, forkq_item_t *item,
   assembly->seq = packet->seq;
 }
 
-/* Takes the current packet's fragment into a message that was kept. */
+/* Takes the current packet's fragment into the part that was kept. */
 static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
                      struct forkq__frame frame) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
   struct forkq__assembly kept = forkq__partial_kept(&shared->partial, packet->seq);
-  /* Equal: a reader died between its append and its consume. */
+  /* Equal if a reader died between its append and its take. */
   bool appended = kept.seq == packet->seq;
   if (!appended && !continues(&kept, packet, frame.size)) {
     struct forkq__assembly none = { 0 };
@@ -107,8 +115,8 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
   return 0;
 }
 
-/* Keeps what there is of a message for whoever reads next: 0 and it is not in hand any more, or a
- * negative errno. */
+/* Keeps the part of a message for the next reader. Returns 0, and then the assembly is not
+ * active any more, or a negative errno. */
 static int keep(struct forkq__channel *channel, struct forkq__assembly *assembly,
                 forkq_item_t *item) {
   if (assembly->active && assembly->have > 0)
@@ -119,16 +127,16 @@ static int keep(struct forkq__channel *channel, struct forkq__assembly *assembly
   return assembly->unkeepable;
 }
 
-/* Neither kept nor completed: the get that has it fails. */
+/* The part can be neither kept nor completed, so the get fails. */
 static int lose(struct forkq__assembly *assembly) {
   forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to keep a part of it");
   assembly->active = false;
   return assembly->unkeepable;
 }
 
-/* Makes room for a fragment that does not fit into the item. The program's allocator is not called with the
- * lock, as it may take any time; so what there is of the message is kept, and gone on with when
- * there is room. Only where it cannot be kept there is no other way. */
+/* Makes room for a fragment that does not fit into the item. The program's allocator may take
+ * any time, so it is not called under the lock: the reader keeps the part, and continues when
+ * the item has room. Only if the part cannot be kept is the allocator called under the lock. */
 static __attribute__((noinline)) int make_room(struct forkq__channel *channel,
                                                struct forkq__assembly *assembly,
                                                forkq_item_t *item, uint32_t size) {
@@ -138,8 +146,8 @@ static __attribute__((noinline)) int make_room(struct forkq__channel *channel,
   return forkq__item_reserve(item, room);
 }
 
-/* Takes the fragment that is the current packet: 0 when it ends the message, FORKQ__MORE
- * when more is to come or it was dropped. */
+/* Takes the fragment in the current packet. Returns 0 when it ends the message, FORKQ__MORE
+ * when more is to come or the fragment was dropped, or an error. */
 static int take_fragment(struct forkq__channel *channel, struct forkq__assembly *assembly,
                          forkq_item_t *item) {
   struct forkq__channel_shared *shared = channel->shared;
@@ -183,15 +191,16 @@ static bool sender_lives(struct forkq__channel *channel,
          forkq__account_sees_alive(&channel->account, assembly->cell);
 }
 
-/* Leaves a message, or what there is of it, for a later get: FORKQ__NOTHING, or FORKQ__MORE where it
- * could not be kept. Then the get goes on with it, whatever its deadline, while more comes. */
+/* Leaves the part of a message for a later get. Returns FORKQ__NOTHING, or FORKQ__MORE if the
+ * part could not be kept. The get then continues with it while more comes, whatever its
+ * deadline. */
 static int leave(struct forkq__channel *channel, struct forkq__assembly *assembly,
                  forkq_item_t *item) {
   return keep(channel, assembly, item) == 0 ? FORKQ__NOTHING : FORKQ__MORE;
 }
 
-/* Polls until more of a message comes, its sender dies or the deadline is over: what poll
- * returned last. */
+/* Polls until more of a message comes, its sender dies or the deadline is over. Returns the
+ * last result of poll. */
 static int poll_for_rest(struct forkq__channel *channel,
                          const struct forkq__assembly *assembly, int64_t deadline) {
   struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
@@ -205,9 +214,9 @@ static int poll_for_rest(struct forkq__channel *channel,
   }
 }
 
-/* Waits for more of a message that has begun: 0 to go on, FORKQ__NOTHING when it was left, or
- * dropped as its sender is dead. It keeps the read lock, and so it waits for no more than a
- * moment: the rest of a message comes at once, or something is amiss. */
+/* Waits for more of a message that has begun. Returns 0 to continue, FORKQ__NOTHING if it left
+ * the message, or dropped it because the sender is dead, or an error. It keeps the read lock,
+ * so it waits for a moment only: the rest of a message comes at once, or something is wrong. */
 static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly *assembly,
                          forkq_item_t *item, int64_t deadline) {
   if (assembly->unkeepable != 0)
@@ -222,7 +231,7 @@ static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly 
       return lose(assembly);
     return leave(channel, assembly, item) == FORKQ__MORE ? 0 : FORKQ__NOTHING;
   }
-  /* What it wrote before its death is there by now. */
+  /* Everything that the sender wrote before its death is in the pipe by now. */
   if (forkq__channel_pipe_readable(channel))
     return 0;
   drop_torn(channel, assembly);
@@ -234,7 +243,7 @@ bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline) {
          (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline);
 }
 
-/* With the read lock. */
+/* The caller holds the read lock. */
 static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline) {
   struct forkq__channel_shared *shared = channel->shared;
@@ -273,8 +282,8 @@ int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *
   return r;
 }
 
-/* Takes up to `count` messages of the current packet, which is of small ones, in one step. Ends
- * with FORKQ__GROW at an item without room. */
+/* Takes up to `count` messages of the current packet of small messages, in one step. Returns
+ * FORKQ__GROW when it reaches an item without room. */
 static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
                     size_t *ret_taken) {
   struct forkq__channel_shared *shared = channel->shared;
@@ -300,7 +309,7 @@ static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t 
   return r;
 }
 
-/* A large message is left for a call that can wait for its rest. */
+/* Leaves a large message for a call that can wait for its rest. */
 static int receive_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
                        size_t *ret_received) {
   struct forkq__channel_shared *shared = channel->shared;
@@ -339,7 +348,7 @@ int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *it
 void forkq__channel_drain(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   if (forkq__channel_lock_read(channel, FORKQ__NOWAIT) != 0)
-    return; /* a reader that is in a message sees the shutdown itself */
+    return; /* a reader in a message sees the shutdown itself */
   forkq__partial_drop(&shared->partial, channel->spill);
   for (;;) {
     if (forkq__ahead_unread(shared)) {

@@ -1,4 +1,11 @@
-/* Receiving as a call of the queue does: with its deadline, asleep or watching meanwhile. */
+/* Receiving with a deadline, and sleeping or watching until a message is there.
+ *
+ * A sleeper sets `asleep` before it looks at `loading` and `unread`; a reader sets `loading`
+ * before it looks at `asleep`, and raises the event before it reads. So one of them sees the
+ * other. The event is lowered with the read lock: `raised` is cleared before the event is
+ * lowered, and `shutting` is checked before and after. When the owner of the turn dies, the
+ * kernel passes the turn to the next getter, which clears `asleep` and looks at the pipe
+ * itself. */
 #include "base/look.h"
 #include "base/os.h"
 #include "codec/serializer.h"
@@ -7,8 +14,8 @@
 
 #include <pthread.h>
 
-/* Once a shutdown is announced nobody sleeps for longer than this: who announced it, or who was
- * to bring the last items, may have died. */
+/* After the announcement of a shutdown no getter sleeps longer than this, because the process
+ * that announced it, or one that was to bring the last items, may have died. */
 #define SHUTDOWN_LOOK_MS 20
 
 void forkq__channel_poke(struct forkq__channel *channel) {
@@ -23,9 +30,10 @@ bool forkq__channel_shutting(struct forkq__channel *channel) {
   return atomic_load(&channel->shared->shutting) != 0;
 }
 
-/* With the read lock, so that nobody lowers the event behind the raise because he has not seen
- * the announcement: a death between his two steps would leave it lowered, and who was asleep
- * before the announcement asleep for ever. */
+/* The event is raised with the read lock, so that no process that has not seen the
+ * announcement lowers the event after the raise. If such a process died between its two steps,
+ * the event would stay lowered, and a getter that slept before the announcement would sleep
+ * forever. */
 void forkq__channel_announce_shutdown(struct forkq__channel *channel) {
   /* model: shutdown_announce */
   atomic_store(&channel->shared->shutting, 1);
@@ -36,9 +44,9 @@ void forkq__channel_announce_shutdown(struct forkq__channel *channel) {
     forkq__channel_unlock_read(channel);
 }
 
-/* Nothing is there that the event could stand for. The order keeps the promise of `raised`. An
- * announced shutdown raises the event for good; it comes in between only where it could not
- * have the read lock, whose owner was stopped. */
+/* Lowers the event, which stands for nothing now. The order keeps the promise of `raised`. An
+ * announced shutdown raises the event for good. It can come between these steps only if it
+ * could not get the read lock, because the lock's owner was stopped. */
 static void lower_event(struct forkq__channel *channel) {
   /* model: lower_raised */
   FORKQ__STORE(channel->shared->raised, 0);
@@ -58,7 +66,7 @@ static int receive_once(struct forkq__channel *channel, forkq_item_t *item,
   if (r < 0)
     return r;
   r = forkq__channel_receive_locked(channel, item, deadline);
-  /* Who watches may have raised it himself, and would see it for ever. */
+  /* A watcher may have raised the event itself, and would see it raised forever. */
   if (r == FORKQ__NOTHING && (saw_event || FORKQ__LOAD(channel->shared->raised) ||
                               /* model: receive_watchers */
                               atomic_load(&channel->shared->watchers)))
@@ -77,8 +85,9 @@ static int receive(struct forkq__channel *channel, forkq_item_t *item, int64_t d
   return r;
 }
 
-/* No packet has been numbered behind the last one that came. A hint: it says nothing of what a
- * stranger has written, which a read finds, as it finds an event that stands for nothing. */
+/* Whether no packet was numbered after the last one that came. This is a hint: it misses bytes
+ * that another program wrote into the pipe, and an event that stands for nothing. A read finds
+ * both. */
 static bool all_came(const struct forkq__channel_shared *shared) {
   return FORKQ__LOAD(shared->unread) == 0 && FORKQ__LOAD(shared->loading) == 0 &&
          atomic_load(&shared->watchers) == 0 &&
@@ -87,7 +96,7 @@ static bool all_came(const struct forkq__channel_shared *shared) {
 
 int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline) {
-  /* Who can wait need not read in vain: before it sleeps it polls the pipe itself. */
+  /* A call that can wait does not read in vain: before it sleeps it polls the pipe. */
   if (deadline != FORKQ__NOWAIT && all_came(channel->shared))
     return FORKQ__NOTHING;
   return receive(channel, item, deadline, false);
@@ -111,8 +120,8 @@ static void repair_turn(void *arg) {
   atomic_store(&channel->shared->asleep, 0);
 }
 
-/* Sleeps until there may be something; 1 if the event was raised, 0 if not, or why it could
- * not sleep. The owner of the turn calls it. */
+/* Sleeps until there may be a message. Returns 1 if the event was raised, 0 if not, or a
+ * negative errno if it could not sleep. The caller owns the turn. */
 static int watch(struct forkq__channel *channel, int64_t deadline) {
   struct forkq__channel_shared *shared = channel->shared;
   struct pollfd fds[] = {
@@ -123,13 +132,13 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
   FORKQ__STORE(shared->hastened, 0);
   /* model: watch_asleep */
   atomic_store(&shared->asleep, 1);
-  /* A reader that did not see `asleep` is seen here. */
+  /* If a reader did not see `asleep`, its `loading` or `unread` is seen here. */
   /* model: watch_loading */
   if (atomic_load(&shared->loading) == 0 &&
       /* model: watch_unread */
       atomic_load(&shared->unread) == 0 && !atomic_load(&channel->closed)) {
     atomic_fetch_add(&shared->getter_waits, 1);
-    /* Then the event says nothing any more. */
+    /* The event then stays raised, so only the pipe is polled. */
     /* model: poll_shutting */
     if (forkq__channel_shutting(channel))
       r = poll_in_turn(channel, fds, 1,
@@ -143,9 +152,10 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
   return r < 0 ? r : fds[1].revents != 0;
 }
 
-/* Owns the turn until a message is there. The caller has found none, so it begins with a look
- * that costs no read where there still is none. After a shutdown it does not sleep in vain: the
- * turn goes from one to the next of many that end with it. */
+/* Receives a message, and sleeps until one is there. The caller owns the turn, and has found
+ * no message. So the loop begins with a look that costs no read while there is still none.
+ * After a shutdown it does not sleep in vain, so that the turn passes quickly through many
+ * getters that end with it. */
 static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline) {
   for (;;) {
@@ -163,18 +173,19 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
       return FORKQ_ESHUTDOWN;
     if (forkq__channel_over(channel, deadline))
       return atomic_load(&channel->closed) ? FORKQ_ECLOSED : FORKQ_TIMEDOUT;
-    /* It has not slept where an item is there and whoever is reading it is stopped. */
+    /* watch did not sleep, and was no cancellation point, if an item is there and its reader
+     * is stopped. */
     forkq__os_cancellation_point(leave_turn, channel);
   }
 }
 
-/* The owner of the turn may be stopped beside an item. */
+/* Looks for an item without the turn, because the owner of the turn may be stopped. */
 static int look_beside_turn(struct forkq__channel *channel, forkq_item_t *item) {
   return all_came(channel->shared) ? FORKQ__NOTHING
                                    : forkq__channel_receive(channel, item, FORKQ__NOWAIT);
 }
 
-/* Seats for those who wait for the turn and look often: see look.h. */
+/* Seats for the getters that wait for the turn and look often: see look.h. */
 #define TURN_SEATS 4
 
 struct turn_wait {
@@ -182,15 +193,15 @@ struct turn_wait {
   struct forkq__look look;
 };
 
-/* No more waiting for the turn; also where the thread is cancelled. */
+/* Ends the wait for the turn, also if the thread is cancelled. */
 static void end_look(void *arg) {
   struct turn_wait *wait = arg;
   if (forkq__look_end(&wait->look))
     forkq__lock_wake(&wait->channel->shared->turn);
 }
 
-/* Waits for the turn: 0 and it is the caller's, FORKQ__NOTHING if its time is over, what a look
- * beside it has brought, or an error. *ret_received says that the look has brought it. */
+/* Waits for the turn. Returns 0 when the caller owns it, FORKQ_TIMEDOUT, FORKQ_ECLOSED or
+ * FORKQ_EBROKEN. With *ret_received set, it returns the result of a receive without the turn. */
 static int wait_for_turn(struct turn_wait *wait, forkq_item_t *item, int64_t deadline,
                          bool *ret_received) {
   struct forkq__channel *channel = wait->channel;
@@ -250,7 +261,7 @@ void forkq__channel_watch_begin(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   /* model: begin_watchers */
   atomic_fetch_add(&shared->watchers, 1);
-  /* What was read ahead before that, or is just being read, raised nothing. */
+  /* A packet that was read ahead before, or is being read, has raised no event. */
   /* model: begin_loading */
   if (atomic_load(&shared->loading) ||
       /* model: begin_unread */
@@ -266,7 +277,8 @@ void forkq__channel_watch_end(struct forkq__channel *channel) {
 
 bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
   struct forkq__channel_shared *shared = channel->shared;
-  /* A reader is at it, or died at it; with its lock in hand that is over. */
+  /* A reader is loading a packet, or died while loading. Once this process has the read lock,
+   * the loading is over. */
   /* model: look_loading */
   if ((saw_event || atomic_load(&shared->loading)) &&
       forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0) {

@@ -1,10 +1,17 @@
-/* What became of the last packet of a process that died in its write. */
+/* The verdict on the packet that a process was writing when it died: sent, not sent, or not
+ * known.
+ *
+ * If the writer noted the write in `written_seq`, the packet is sent. Otherwise the caller
+ * takes both locks of the pipe, so that nothing moves. If a reader has read that packet or a
+ * later one, the numbers tell. Else the bytes in the pipe are compared with the bytes written
+ * less the bytes read, with and without the pending packets. */
 #include "pipe/channel.h"
 
 #include "base/os.h"
 
-/* Bytes that the pipe should hold, going by what was written and read. With both pipe locks.
- * Sums of counters that wrap around, as the counters may. */
+/* Bytes that the pipe should hold, by the counts of bytes written and read. *ret_pending: the
+ * bytes of pending packets. The caller holds both locks of the pipe. The sums wrap around, as
+ * the counters may. */
 static uint64_t expected_level(struct forkq__channel *channel, uint64_t *ret_pending) {
   struct forkq__ledger *ledger = channel->account.ledger;
   uint64_t level = 0 - FORKQ__LOAD(channel->shared->read_wire);
@@ -18,8 +25,9 @@ static uint64_t expected_level(struct forkq__channel *channel, uint64_t *ret_pen
   return level;
 }
 
-/* With both pipe locks, so that whatever is still pending anywhere is of the dead: either all
- * of that is in the pipe or nothing, else it is not known. */
+/* The caller holds both locks of the pipe, so every packet that is still pending belongs to a
+ * dead process. Either all of these packets are in the pipe or none; else the result is not
+ * known. */
 static enum forkq__verdict judge(struct forkq__channel *channel,
                                  const struct forkq__cell *cell, uint64_t seq) {
   if (FORKQ__LOAD(cell->arrived_seq) >= seq)
@@ -59,7 +67,7 @@ enum forkq__verdict forkq__channel_try_verdict(struct forkq__channel *channel,
   return verdict;
 }
 
-/* A dead owner of the read lock may have been counting what it got. */
+/* A reader may have died while it counted what it got. Taking the read lock repairs that. */
 bool forkq__channel_try_settle_reads(struct forkq__channel *channel) {
   if (forkq__channel_try_lock_read(channel) != 0)
     return false;

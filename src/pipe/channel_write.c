@@ -1,14 +1,21 @@
+/* Writing a packet, under the write lock.
+ *
+ * A writer uses up a number (`write_seq`), notes in the pending fields of its cell what its
+ * counts will be, writes the packet, notes the number in `written_seq`, and brings its counts
+ * up to date. The store of `written_seq` decides. Before it, no process knows whether a dead
+ * writer's packet was written, and the reaper needs a verdict (channel_verdict.c). After it,
+ * the reaper takes the counts from the pending fields. */
 #include "pipe/channel.h"
 
 #include "base/os.h"
 
 #include <errno.h>
 
-/* Where nothing can be polled, room in the pipe is looked for this often. */
+/* If nothing can be polled, a writer looks for room in the pipe this often. */
 #define WITHOUT_POLL_MS 10
 
 /* The write lock guards a number that only grows, and the pending fields of its owner's own
- * cell, which the ledger settles. A message left without its end is the readers' to drop. */
+ * cell, which the ledger settles. Readers drop a message that was left without its end. */
 static void repair_write(void *arg) {
   struct forkq__channel *channel = arg;
   atomic_fetch_add(&channel->account.ledger->recoveries, 1);
@@ -27,8 +34,7 @@ void forkq__channel_unlock_write(struct forkq__channel *channel) {
   forkq__lock_release(&channel->shared->write_lock);
 }
 
-/* The store of written_seq is what counts: before it nobody knows whether the packet was
- * written, after it all else can be had from the pending fields. */
+/* The store of written_seq decides: see above. */
 static void note_written(struct forkq__cell *cell, const struct forkq__packet *packet) {
   /* model: written_seq */
   FORKQ__STORE(cell->written_seq, packet->seq);
@@ -43,7 +49,7 @@ static void note_written(struct forkq__cell *cell, const struct forkq__packet *p
 int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet) {
   struct forkq__channel_shared *shared = channel->shared;
   struct forkq__cell *cell = forkq__account_cell(&channel->account);
-  /* The number is used up before the write: a number may be skipped, never used twice. */
+  /* The number is used up before the write: a number may be skipped, but never used twice. */
   uint64_t seq = FORKQ__LOAD(shared->write_seq) + 1;
   uint32_t size = forkq__packet_finish(packet, channel->account.cell, seq);
   /* model: write_seq */
@@ -68,13 +74,13 @@ bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd) {
   return forkq__os_is_file(fd, channel->pipe_identity);
 }
 
-/* Each packet takes a page of the pipe, however small it is. */
+/* Each packet takes a page of the pipe, however small the packet is. */
 uint32_t forkq__channel_packets_in(int pipe_bytes) {
   return (uint32_t)(pipe_bytes / forkq__os_page_size());
 }
 
-/* Each packet in the pipe has a number between the last that was read and the last that was
- * given, and a number without a packet only makes the room look smaller. */
+/* Each packet in the pipe has a number after the last that was read, up to the last that was
+ * given. A number without a packet only makes the room look smaller. */
 static uint64_t packets_there(const struct forkq__channel_shared *shared) {
   uint64_t read_seq = FORKQ__LOAD(shared->read_seq);
   return FORKQ__LOAD(shared->write_seq) - read_seq;
@@ -85,7 +91,7 @@ uint32_t forkq__channel_room(struct forkq__channel *channel) {
   return there < channel->pipe_packets ? channel->pipe_packets - (uint32_t)there : 0;
 }
 
-/* The last number that was given is that of the packet which found no room. */
+/* The last number that was given is that of the packet that found no room. */
 void forkq__channel_note_full(struct forkq__channel *channel) {
   uint64_t there = packets_there(channel->shared) - 1;
   if (there < channel->pipe_packets)

@@ -1,3 +1,12 @@
+/* Reading a packet ahead, and taking frames from it, under the read lock.
+ *
+ * The store of `offset` decides in both. A load sets `offset` to 0, wipes the magic, sets
+ * `loading`, and reads. If the reader dies before it has accepted the packet, the next reader
+ * accepts it if its magic and tail are there. After the accepting store of `offset`,
+ * everything else follows from the packet (repair_read). A take stores `offset` first, and
+ * then `taken` and `unread`, which follow from `offset`. With task_done, the take is noted in
+ * `take*` and `taker` before, so that the next reader can complete the count of items got
+ * (repair_take). */
 #include "pipe/read_ahead.h"
 
 #include "base/log.h"
@@ -5,15 +14,16 @@
 
 #include <errno.h>
 
-/* More empty packets in a row than a pipe holds are the end of the file. */
+/* A reader that finds more empty packets in a row than a pipe holds takes this for the end of
+ * the file. */
 #define EMPTY_PACKETS 1024
 
 static uint64_t wire_after(const struct forkq__channel_shared *shared) {
   return FORKQ__LOAD(shared->wire_base) + shared->packet.length + FORKQ__PACKET_TAIL;
 }
 
-/* Makes a packet that lies in `packet` the current one. The store of `offset` is what counts:
- * before it the packet has not come, after it all else here can be had from it again. */
+/* Makes the packet that lies in `packet` the current one. The store of `offset` decides: see
+ * above. */
 static void accept_packet(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
@@ -39,10 +49,10 @@ static bool acceptable(struct forkq__channel *channel, size_t size) {
          shared->packet.cell < FORKQ__LOAD(channel->account.ledger->cells_used) &&
          shared->packet.seq > FORKQ__LOAD(shared->read_seq) &&
          shared->packet.seq <=
-             FORKQ__LOAD(shared->write_seq); /* or it is not one of ours */
+             FORKQ__LOAD(shared->write_seq); /* else it is not one of ours */
 }
 
-/* Messages that the frames before `offset` end. */
+/* Messages that end in the frames before `offset`. */
 static uint64_t messages_before(const struct forkq__packet *packet, uint32_t offset) {
   if (packet->flags & FORKQ__FRAGMENT)
     return offset == packet->length ? forkq__packet_messages(packet) : 0;
@@ -51,7 +61,7 @@ static uint64_t messages_before(const struct forkq__packet *packet, uint32_t off
 
 #define DROPPED UINT32_MAX
 
-/* The counter of what a taker got. */
+/* The counter of the items that a taker got, or of the dropped ones. */
 static _Atomic uint64_t *got_by(struct forkq__channel *channel, uint32_t taker) {
   struct forkq__ledger *ledger = channel->account.ledger;
   return taker == DROPPED ? &ledger->dropped : &ledger->cells[taker - 1].got;
@@ -70,16 +80,17 @@ static void repair_take(struct forkq__channel *channel) {
   FORKQ__STORE(shared->taker, 0);
 }
 
-/* After the death of a reader. Its read may have brought a packet: the magic says so, which
- * was wiped before. Should the kernel have copied the packet and left it in the pipe as well,
- * its number excludes the second. What was taken from the current packet says `offset`. */
+/* Called after the death of a reader. If its read brought a packet, the magic is back, which
+ * was wiped before. If the kernel copied the packet and left it in the pipe as well, the
+ * number excludes the second copy. `offset` tells which frames were taken from the current
+ * packet. */
 static void repair_read(void *arg) {
   struct forkq__channel *channel = arg;
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
   uint32_t offset = FORKQ__LOAD(shared->offset);
   atomic_fetch_add(&channel->account.ledger->recoveries, 1);
-  /* `raised` may say 1 only where the event is raised; an event too many costs one look. */
+  /* `raised` may be 1 only while the event is raised. An event too many costs one look. */
   /* model: repair_raised */
   FORKQ__STORE(shared->raised, 0);
   repair_take(channel);
@@ -106,8 +117,8 @@ static void repair_read(void *arg) {
   FORKQ__STORE(shared->loading, 0);
 }
 
-/* A read brings nothing where a write could not copy its packet (older kernels leave an empty
- * one). It is never the end of the file: this process can write, too. */
+/* A read brings no bytes where a write could not copy its packet (older kernels leave an empty
+ * one). On the pipe this is never the end of the file, because this process can write, too. */
 static ssize_t read_packet(struct forkq__channel *channel) {
   ssize_t n = 0;
   for (int tries = 0; n == 0 && tries < EMPTY_PACKETS; tries++)
@@ -115,7 +126,7 @@ static ssize_t read_packet(struct forkq__channel *channel) {
   return n;
 }
 
-/* Whether somebody who sleeps has to be told of a packet that is read. */
+/* Whether a sleeper or watcher must be told of a packet that is read. */
 static bool to_be_told(struct forkq__channel_shared *shared) {
   /* model: told_asleep */
   return (atomic_load(&shared->asleep) ||
@@ -131,7 +142,7 @@ bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
 
 int forkq__ahead_load(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
-  /* Nobody is woken for an empty pipe. */
+  /* No getter is woken for an empty pipe. */
   /* model: load_peek */
   if (to_be_told(shared) && !forkq__channel_pipe_readable(channel))
     return FORKQ__NOTHING;
@@ -143,9 +154,9 @@ int forkq__ahead_load(struct forkq__channel *channel) {
   shared->packet.magic = 0;
   /* model: load_loading */
   atomic_store(&shared->loading, 1);
-  /* A sleeper that looked at `loading` before will not hear of this packet from the pipe,
-   * for it will have left it. It is told first: should this process die behind the read,
-   * the one that it woke finds the packet. */
+  /* A sleeper that looked at `loading` before this store does not learn of the packet from the
+   * pipe, because the packet has left it by then. So the sleeper is told before the read: if
+   * this process dies after the read, the getter that it woke finds the packet. */
   if (to_be_told(shared)) {
     /* model: load_raise */
     forkq__os_event_raise(channel->event_fd);
@@ -170,7 +181,7 @@ int forkq__ahead_load(struct forkq__channel *channel) {
   return FORKQ_EBADFRAME;
 }
 
-/* Passes over `frames` frames, the last of which ends at `next`; `messages` end in them. */
+/* Steps over `frames` frames, the last of which ends at `next`; `messages` end in them. */
 static void consume(struct forkq__channel *channel, uint32_t next, uint32_t frames,
                     uint64_t messages) {
   struct forkq__channel_shared *shared = channel->shared;
@@ -184,7 +195,7 @@ static void consume(struct forkq__channel *channel, uint32_t next, uint32_t fram
   FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - frames);
 }
 
-/* The same, and counts them as got by `taker`. */
+/* As consume, and counts the messages as got by `taker`. */
 static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t next,
                         uint32_t frames, uint64_t messages) {
   struct forkq__channel_shared *shared = channel->shared;
@@ -221,7 +232,8 @@ int forkq__channel_try_lock_read(struct forkq__channel *channel) {
   return forkq__lock_try(&channel->shared->read_lock, repair_read, channel);
 }
 
-/* Looks from time to time whether the queue is closed: who closes it waits for this. */
+/* Looks from time to time whether the queue is closed, because close waits for the threads in
+ * a get. */
 int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
   struct forkq__lock *lock = &channel->shared->read_lock;
   int r = forkq__channel_try_lock_read(channel);

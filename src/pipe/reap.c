@@ -1,11 +1,12 @@
 /* Reaping: finding processes that died, and giving back what they held.
  *
- * With the ledger's lock a reaper goes through the cells. Of each whose process is dead it finds out
- * three things: whether the packet that it was writing got into the pipe, whether what it had got is
- * counted, whether anybody may still do its tasks. Then the ledger settles the account. What cannot
- * be found out without one of the pipe's locks stays open, and the cell DEAD, until a reaper has
- * both. Under the ledger's lock these are only tried, never waited for: a large message may keep
- * them, and everybody needs the ledger. */
+ * A reaper takes the ledger lock and goes through the cells. For each dead process it finds
+ * out whether the packet that it was writing got into the pipe, whether everything that it got
+ * is counted, and whether a process may still do its tasks. Then the ledger settles the
+ * account. Some answers need a lock of the pipe. Under the ledger lock the reaper only tries
+ * these locks and never waits for them, because a large message may keep them, and every
+ * process needs the ledger. Without an answer the cell stays DEAD, until a reaper comes that
+ * has both locks of the pipe. */
 #include "pipe/reap.h"
 
 #include "base/os.h"
@@ -20,7 +21,8 @@ static enum forkq__verdict last_packet(struct forkq__channel *channel, uint32_t 
                   : forkq__channel_try_verdict(channel, index);
 }
 
-/* `has_pipe`: with both locks of the pipe; taking the read lock has settled what was got. */
+/* `has_pipe`: the caller holds both locks of the pipe. Taking the read lock has settled what
+ * the dead process got. */
 static struct forkq__findings find_out(struct forkq__channel *channel, uint32_t index,
                                        bool has_pipe) {
   struct forkq__findings found;
@@ -45,8 +47,8 @@ static void reap_cell(struct forkq__channel *channel, uint32_t index, bool has_p
     forkq__ledger_settle(account->ledger, index, find_out(channel, index, has_pipe));
 }
 
-/* With the ledger's lock: settles with all the dead, or only with those who may hold something,
- * which saves the system calls for each of the others. */
+/* Settles with all dead processes, or, without `all`, only with those that may hold something,
+ * which saves the system calls for each of the others. The caller holds the ledger lock. */
 static void reap_locked(struct forkq__channel *channel, bool has_pipe, bool all) {
   struct forkq__ledger *ledger = channel->account.ledger;
   uint64_t number = FORKQ__LOAD(ledger->reaps_begun) + 1;
@@ -58,20 +60,20 @@ static void reap_locked(struct forkq__channel *channel, bool has_pipe, bool all)
 
 static bool reap(struct forkq__channel *channel, bool has_pipe) {
   struct forkq__ledger *ledger = channel->account.ledger;
-  /* What the repair of the lock brings back counts, too. */
+  /* Slots that the repair of the lock brings back count, too. */
   uint64_t before = FORKQ__LOAD(ledger->returned);
   uint64_t begun = FORKQ__LOAD(ledger->reaps_begun);
   if (forkq__ledger_lock(ledger) != 0)
     return false;
-  /* One that has begun since then and has ended has seen all that this one would. */
+  /* A reap that has begun and ended since then has seen everything that this one would. */
   if (FORKQ__LOAD(ledger->reaps_ended) <= begun)
     reap_locked(channel, has_pipe, false);
   forkq__ledger_unlock(ledger);
   return FORKQ__LOAD(ledger->returned) != before;
 }
 
-/* Waits for the pipe's locks. Who has the ledger's waits for neither, so that lock may come
- * behind them as well as before. */
+/* Waits for the locks of the pipe. The owner of the ledger lock waits for neither, so they may
+ * be taken before the ledger lock. */
 static bool reap_in_doubt(struct forkq__channel *channel) {
   int64_t moment = forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MOMENT_MS);
   bool found = false;
@@ -121,7 +123,8 @@ static int take_over_locked(struct forkq__channel *channel,
   forkq__ledger_finish_take(ledger, index);
   uint64_t count = forkq__ledger_left_of(ledger, estate);
   if (count > 0) {
-    /* The new slots first: a death in between leaves both to be given back. */
+    /* The new slots are taken first: if this process dies in between, both the new and the old
+     * ones are given back. */
     take_over(arg, count);
     forkq__ledger_give_back(ledger, index, count);
   }

@@ -4,22 +4,30 @@
 
 #include "pipe/channel.h"
 
-/* Costs two system calls for each other process with something in its outbox; but of many that ask
- * at the same time one does it for all. Where it leaves a doubt, it waits for the pipe's locks, a
- * moment each, and reaps with them in hand. True if anything came back. */
+/* Finds dead processes and gives back what they held. Returns whether any slot came back. It
+ * costs two system calls for each other process that may hold something; when many processes
+ * call it at once, one does it for all. If it leaves a doubt, it waits for the locks of the
+ * pipe, a moment for each, and reaps again with both. */
 bool forkq__reap(struct forkq__channel *channel);
 
-/* Makes sure that this process has an account: reaps all the others', and claims a cell. With the
- * feeder's mutex. 0, FORKQ_ETOOMANY, FORKQ_EBROKEN, a negative errno, or FORKQ_TIMEDOUT when somebody
- * keeps the ledger's lock for longer than a moment. -EBADF: the process has closed the queue's
- * descriptors. */
+/* Makes sure that this process has an account: reaps all dead processes, and claims a cell.
+ * The caller holds the feeder's mutex. Returns 0, or
+ *
+ *   FORKQ_ETOOMANY  no cell is free
+ *   FORKQ_EBROKEN   the ledger lock is damaged
+ *   FORKQ_TIMEDOUT  a process kept the ledger lock for longer than a moment
+ *   -EBADF          this process has closed the queue's descriptors
+ *
+ * or another negative errno. */
 int forkq__reap_and_claim(struct forkq__channel *channel);
 
-/* Of a dead process, of which the caller has the items. `take_over` is called, with the ledger's
- * lock, with the number of those that it has not sent, and takes slots for them; then its account is
- * settled. 0; FORKQ__NOTHING if there is nothing to be taken over, now and ever; FORKQ__BUSY if it
- * lives, or what it has sent is not known, or the lock cannot be had: then it is to be tried
- * again. */
+/* Takes over the items of a dead process, of which the caller has copies. Calls `take_over`,
+ * under the ledger lock, with the number of items that the dead process has not sent; it takes
+ * slots for them. Then settles the dead process's account. Returns 0, or
+ *
+ *   FORKQ__NOTHING  there is nothing to take over, now and forever
+ *   FORKQ__BUSY     the process lives, or the verdict on its last packet is not known, or the
+ *                   ledger lock cannot be had: the caller tries again later */
 int forkq__reap_take_over(struct forkq__channel *channel,
                           const struct forkq__estate *estate,
                           void (*take_over)(void *arg, uint64_t count), void *arg);
