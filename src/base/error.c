@@ -1,3 +1,4 @@
+/* Error codes as texts and as names. FORKQ_ERROR_MAP (forkq/base.h) has forkq's own codes. */
 #define _GNU_SOURCE
 #include <forkq/base.h>
 
@@ -11,7 +12,7 @@ const char *forkq_version(void) {
       FORKQ_VERSION_PATCH);
 }
 
-/* INT_MIN has no positive, and is no errno either way. */
+/* -INT_MIN would overflow. INT_MAX is no errno either. */
 static int positive(int error) {
   return error == INT_MIN ? INT_MAX : error < 0 ? -error : error;
 }

@@ -1,3 +1,4 @@
+/* The allocator hook: the program's functions, or those of the C library. */
 #include "base/heap.h"
 
 #include <forkq/base.h>

@@ -1,5 +1,5 @@
-/* All memory that forkq allocates comes through here, so that a program can bring its own
- * allocator and a test can let the k-th request fail. */
+/* Memory. forkq allocates everything through these functions, except the zones of msgpack-c. So
+ * a program can install its own allocator, and a test can make the k-th request fail. */
 #ifndef FORKQ_HEAP_H
 #define FORKQ_HEAP_H
 

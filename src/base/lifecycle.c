@@ -1,3 +1,4 @@
+/* The lifecycle: the fork and exit handlers, and the mark that identifies a child. */
 #define _GNU_SOURCE
 #include "base/lifecycle.h"
 
@@ -8,10 +9,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-/* How long a fork waits for locks, all together, and exit for the registry. */
+/* How long a fork waits for locks, all together. */
 #define FORK_MS 100
 
-/* How long exit waits for the registry, which another thread may have that is just forking. */
+/* How long exit waits for the registry. Another thread may hold it for a fork. */
 #define EXIT_MS 1000
 
 static struct forkq__mutex registry_lock = { .mutex = PTHREAD_MUTEX_INITIALIZER };
@@ -20,19 +21,19 @@ static struct forkq__life registry = { .next = &registry, .previous = &registry 
 static uv_once_t handlers_once = UV_ONCE_INIT;
 static bool fork_handlers, exit_handler; /* installed */
 
-/* Two words in a page that the kernel clears in a child (madvise(2), MADV_WIPEONFORK): the mark,
- * and whether a thread has begun to put the child right. Where there is no such page, our fork
- * handler alone tells a child. */
+/* Two words in a page that the kernel clears in every child (madvise(2), MADV_WIPEONFORK): the
+ * mark, and whether a thread has begun to initialize the child. Without such a page, only
+ * forkq's fork handler recognizes a child, and clears the words itself. */
 static _Atomic unsigned no_page[2] = { 1, 0 };
 _Atomic unsigned *forkq__life_mark = no_page;
-static unsigned forks = 1; /* inherited from the nearest forebear that was put right */
+static unsigned forks = 1; /* inherited from the nearest initialized ancestor */
 
-/* A fork in a handler may come in the middle of another of the same thread. Of each the lowest
- * bit says whether it has the registry. */
+/* A handler may fork while its thread is forking. Each fork has one bit, the innermost the
+ * lowest: whether that fork holds the registry. */
 static _Thread_local unsigned forks_holding;
 
-/* A fork may come at any time: the links to the next are always whole, those to the previous are
- * made anew. */
+/* Initializes the child. The fork may have come at any instruction: the `next` links are always
+ * consistent, and the `previous` links are rebuilt here. */
 static void put_right(void) {
   forkq__mutex_init(&registry_lock);
   exit_done = (struct forkq__condition){ 0 };
@@ -41,7 +42,7 @@ static void put_right(void) {
   for (struct forkq__life *l = registry.next; l != &registry; l = l->next) {
     l->previous = previous;
     previous = l;
-    l->exiting = false; /* the thread that does is not here */
+    l->exiting = false; /* the thread that ran at_exit is not in the child */
     l->ops->after_fork_child(l);
   }
   registry.previous = previous;
@@ -58,7 +59,7 @@ unsigned forkq__life_forked(void) {
   return mark;
 }
 
-/* A child that has not been put right has nothing that another fork would have to wait for. */
+/* A child that is not initialized has nothing that its own forks would have to wait for. */
 static bool hold_for_fork(int64_t deadline) {
   return atomic_load(forkq__life_mark) != 0 &&
          forkq__mutex_lock(&registry_lock, deadline) == 0;
@@ -92,7 +93,7 @@ static void after_fork_child(void) {
   (void)forkq__life_forks();
 }
 
-/* With the registry locked. */
+/* The caller holds the registry. */
 static struct forkq__life *newest_not_exited(void) {
   for (struct forkq__life *l = registry.previous; l != &registry; l = l->previous)
     if (!l->exited)
@@ -105,8 +106,9 @@ static bool hold_for_exit(void) {
                            forkq__os_deadline_within(FORKQ__FOREVER, EXIT_MS)) == 0;
 }
 
-/* The newest first, as CPython runs its finalizers. Each stays registered meanwhile: other
- * threads may still fork. A child that was never put right has used nothing. */
+/* Calls at_exit of each object, the newest first, as CPython runs its finalizers. An object
+ * stays registered during its call, because other threads may still fork. A child that was
+ * never initialized has used nothing. */
 static void at_exit(void) {
   struct forkq__life *life;
   if (atomic_load(forkq__life_mark) == 0 || !hold_for_exit())
@@ -131,7 +133,7 @@ static void make_page(void) {
   atomic_store(forkq__life_mark, forks);
 }
 
-/* Each at most once: what is installed stays. */
+/* Installs each handler at most once, because a handler stays installed. */
 static void install_handlers(void) {
   if (!fork_handlers)
     fork_handlers = pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0;
@@ -150,7 +152,7 @@ int forkq__life_hold(void) {
   int r = forkq__mutex_lock(&registry_lock, FORKQ__FOREVER);
   if (r < 0)
     return r;
-  if (!exit_handler) /* there was no memory for it; there may be now */
+  if (!exit_handler) /* there was no memory for it before; there may be now */
     install_handlers();
   if (exit_handler)
     return 0;
@@ -173,7 +175,7 @@ void forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *o
 }
 
 void forkq__life_end(struct forkq__life *life) {
-  /* In a fork handler of the program's this thread has it already. */
+  /* In a fork handler of the program, this thread already holds the registry. */
   bool locked = forkq__mutex_lock(&registry_lock, FORKQ__FOREVER) == 0;
   while (locked && life->exiting)
     forkq__mutex_wait(&registry_lock, &exit_done, FORKQ__FOREVER);

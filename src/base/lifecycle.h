@@ -1,15 +1,19 @@
-/* What must happen to every queue of a process when it forks and when it exits.
+/* The lifecycle: what happens to every queue of a process at fork and at exit.
  *
- * Objects register themselves. Before a fork all of them are locked, in the order of their
- * registration, so that the child finds each in one piece; after it the parent unlocks, and
- * the child lets each start anew. Lock order: the registry, then the objects.
+ * Each object registers itself. Before a fork, the handler locks the registry, then every
+ * object in the order of registration, so that the child finds each object consistent. After
+ * the fork, the parent unlocks them, and the child resets each object. Lock order: the
+ * registry, then the objects.
  *
- * No fork and no exit waits without an end for a lock: what cannot be had in FORK_MS, as when the
- * very thread has it that a signal handler interrupted, is done without.
+ * Neither fork nor exit waits for a lock without limit, because a signal handler may have
+ * interrupted the thread that holds it. A fork waits for FORK_MS in all and continues without
+ * the locks that it did not get. If exit does not get the registry within EXIT_MS, it skips
+ * the remaining at_exit calls.
  *
- * A child may also have been made in a way that runs no handlers: by _Fork(3) or clone(2), or it
- * is in a fork handler of the program's that comes before ours. So it is told by a mark, which
- * the kernel clears in every child, and put right by the first call that sees it. */
+ * Some children run none of forkq's handlers before their first call: children of _Fork(3) and
+ * of clone(2), and a child that makes this call in a fork handler of the program that runs
+ * before forkq's. So the kernel clears a mark in every child, and the first call that finds the
+ * mark cleared initializes the child. */
 #ifndef FORKQ_LIFECYCLE_H
 #define FORKQ_LIFECYCLE_H
 
@@ -20,14 +24,15 @@
 struct forkq__life;
 
 struct forkq__life_ops {
-  /* Locks the object, if that can be done until the deadline; and unlocks it, if it was. */
+  /* before_fork locks the object, if it can do so before the deadline. after_fork_parent
+   * unlocks it, if before_fork locked it. */
   void (*before_fork)(struct forkq__life *life, int64_t deadline);
   void (*after_fork_parent)(struct forkq__life *life);
-  /* Nothing is known of locks here: the object may have been in the middle of anything, unless
-   * before_fork was called and has locked it. */
+  /* Resets the object in the child. The state of its locks is unknown, and the object may be in
+   * the middle of any change, unless before_fork was called and locked it. */
   void (*after_fork_child)(struct forkq__life *life);
-  /* At exit() and at the return from main, once; not with the registry locked, and
-   * forkq__life_end waits for it. */
+  /* Called once, at exit() or at the return from main, without the registry. forkq__life_end
+   * waits until it has returned. */
   void (*at_exit)(struct forkq__life *life);
 };
 
@@ -36,25 +41,29 @@ struct forkq__life {
   struct forkq__life *next;
   struct forkq__life *previous;
   bool exited;  /* its at_exit was called */
-  bool exiting; /* and runs */
+  bool exiting; /* its at_exit is running */
 };
 
-/* Between hold and let_go no fork of this process happens, and the registry stays as it is:
- * what is opened meanwhile is registered before a child can inherit it. 0, -EDEADLK, or another
- * negative errno. */
+/* hold locks the registry and blocks without limit. Until let_go, the registry does not change,
+ * and a fork of this process waits, for FORK_MS at most. So the caller registers what it opens
+ * before a child inherits it. Returns 0, -EDEADLK if this thread holds the registry, or -ENOMEM
+ * if the fork and exit handlers cannot be installed. */
 int forkq__life_hold(void);
 void forkq__life_let_go(void);
 
-/* While it is held: registers an object; says whether any registered one matches. */
+/* The caller holds the registry. begin registers an object. any says whether `matches` is true
+ * for a registered object. */
 void forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *ops);
 bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void *arg),
                      const void *arg);
 
-/* While it is not held. */
+/* Removes an object. The caller does not hold the registry, except in a fork handler. Blocks
+ * while at_exit of the object runs. */
 void forkq__life_end(struct forkq__life *life);
 
-/* Which process this is: a number that grows with every fork between it and the first that used a
- * queue. In a child that has not been put right the mark is 0, and the call does that. */
+/* Identifies this process: the number of initialized processes from the first that used a queue
+ * down to this one. In a child that is not initialized the mark is 0, and the call initializes
+ * the child. */
 extern _Atomic unsigned *forkq__life_mark;
 unsigned forkq__life_forked(void);
 static inline unsigned forkq__life_forks(void) {

@@ -1,3 +1,10 @@
+/* The robust lock, and waiting for a lock that its owner keeps for long.
+ *
+ * forkq__lock_await sleeps on the mutex's word itself, because a thread of this process could
+ * not be called back from pthread_mutex_lock(3). A waiter announces the lock to the kernel,
+ * sets FUTEX_WAITERS in the word, sleeps, and then tries the lock. A waiter that is killed
+ * after it was woken leaves its announcement, and the kernel wakes the next one. A waiter that
+ * is cancelled wakes the next one itself. */
 #define _GNU_SOURCE
 #include "base/lock.h"
 
@@ -8,9 +15,9 @@
 #include <linux/futex.h>
 #include <stdbool.h>
 
-/* A wake-up can be lost with a waiter that is killed on its way, if a third thread takes the
- * lock meanwhile: the kernel then sees an owner, and the owner no waiter (seen with glibc
- * 2.36). So nobody sleeps longer than this without looking. */
+/* A wake-up can be lost: one waiter is woken and killed before it takes the lock, and a third
+ * thread takes the lock meanwhile. The kernel then sees an owner, and the owner sees no waiter
+ * (glibc 2.36). So no thread sleeps longer than this without looking at the lock. */
 #define LOOK_MS 100
 
 int forkq__lock_init(struct forkq__lock *lock) {
@@ -25,13 +32,14 @@ int forkq__lock_init(struct forkq__lock *lock) {
   return -r;
 }
 
-/* A robust mutex's word has the owner's thread, and whether somebody waits: the kernel reads it so
- * when the owner dies (Documentation/locking/robust-futex-ABI.rst). */
+/* The word of a robust mutex: the number of the owner's thread, and whether a thread waits. The
+ * kernel reads this format when the owner dies (Documentation/locking/robust-futex-ABI.rst). */
 static _Atomic uint32_t *word_of(struct forkq__lock *lock) {
   return (_Atomic uint32_t *)&lock->mutex.__data.__lock;
 }
 
-/* The thread that the C library takes the caller for: it stands in a mutex that it has. */
+/* Whether the C library knows the caller's thread number: it writes the number into a mutex
+ * that the thread locks. */
 static bool is_known_thread(struct forkq__lock *lock) {
   pthread_mutex_lock(&lock->mutex);
   bool known =
@@ -45,12 +53,13 @@ static void *lock_and_end(void *lock) {
   return NULL;
 }
 
-/* Where the kernel does not say whether it has the thread's list of locks: ends with one. */
+/* Whether the kernel frees a lock when its thread ends: a thread ends with the lock. For
+ * kernels that do not report the list of robust mutexes. */
 static bool is_freed_at_end(struct forkq__lock *lock) {
   pthread_t thread;
   int state;
   if (pthread_create(&thread, NULL, lock_and_end, lock) != 0)
-    return true; /* it cannot be tried; nothing says that it does not work */
+    return true; /* not testable, and nothing says that locks do not work */
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   pthread_join(thread, NULL);
   pthread_setcancelstate(state, NULL);
@@ -77,7 +86,7 @@ int forkq__lock_check(void) {
   return r;
 }
 
-/* The result of a pthread lock call as ours, after the repair if one is due. */
+/* Converts the result of a pthread lock call. Repairs first, if the owner died. */
 static int settle(struct forkq__lock *lock, int result, forkq__repair_fn repair,
                   void *arg) {
   switch (result) {
@@ -106,10 +115,10 @@ int forkq__lock_acquire(struct forkq__lock *lock, int64_t deadline,
   return settle(lock, r, repair, arg);
 }
 
-/* The kernel's list of the robust mutexes of this thread has a place for the one that it is just
- * taking. A waiter that is woken and killed stands there, and the kernel wakes the next in its
- * stead (handle_futex_death; for a mutex whose owner died since Linux 6.2). pthread_mutex_lock does
- * the same. */
+/* Announces to the kernel which lock this thread is just taking, in its list of robust mutexes;
+ * NULL: none. If the thread is killed after it was woken, the kernel wakes the next waiter in
+ * its place (handle_futex_death; for a mutex whose owner died, since Linux 6.2).
+ * pthread_mutex_lock does the same. */
 static void set_pending(struct forkq__lock *lock) {
   static _Thread_local struct robust_list_head *head FORKQ__TLS;
   if (head == NULL && forkq__os_robust_list((void **)&head) != 0)
@@ -120,8 +129,7 @@ static void set_pending(struct forkq__lock *lock) {
   atomic_signal_fence(memory_order_seq_cst);
 }
 
-/* pthread_mutex_lock(3) would do, but that a thread of this process could not be called back from
- * it. Until it is free, or might be. */
+/* Sleeps until the lock is free, or may be. */
 static void sleep_until_free(struct forkq__lock *lock, uint32_t bits, int64_t deadline) {
   _Atomic uint32_t *word = word_of(lock);
   uint32_t seen = atomic_load(word);
@@ -138,7 +146,7 @@ struct wait {
   _Atomic uint32_t *waiting;
 };
 
-/* A thread that is cancelled may have been woken: it passes that on. */
+/* A cancelled thread may have been woken, so it wakes the next waiter. */
 static void cancel_wait(void *arg) {
   const struct wait *wait = arg;
   set_pending(NULL);
@@ -146,7 +154,7 @@ static void cancel_wait(void *arg) {
   forkq__lock_wake(wait->lock);
 }
 
-/* Sleeps, then tries: the result of pthread_mutex_trylock(3). */
+/* Sleeps, then tries. Returns the result of pthread_mutex_trylock(3). */
 static int wait_and_try(struct forkq__lock *lock, _Atomic uint32_t *waiting,
                         uint32_t bits, int64_t deadline) {
   struct wait wait = { lock, waiting };
@@ -155,7 +163,7 @@ static int wait_and_try(struct forkq__lock *lock, _Atomic uint32_t *waiting,
   pthread_cleanup_push(cancel_wait, &wait);
   sleep_until_free(lock, bits, deadline);
   pthread_cleanup_pop(0);
-  int r = pthread_mutex_trylock(&lock->mutex); /* which clears what is pending, too */
+  int r = pthread_mutex_trylock(&lock->mutex); /* also clears the announced lock */
   set_pending(NULL);
   atomic_fetch_sub(waiting, 1);
   return r;
@@ -168,7 +176,8 @@ int forkq__lock_await(struct forkq__lock *lock, _Atomic uint32_t *waiting, uint3
     r = wait_and_try(lock, waiting, bits, deadline);
   if (r == EBUSY)
     return FORKQ_TIMEDOUT;
-  /* Those who wait for a word that somebody else had meanwhile are told of this one's end. */
+  /* Other waiters may still sleep, and the owner has taken the word without FUTEX_WAITERS. With
+   * this bit, the release or the death of this owner wakes one of them. */
   if ((r == 0 || r == EOWNERDEAD) && atomic_load(waiting) > 0)
     atomic_fetch_or(word_of(lock), FUTEX_WAITERS);
   return settle(lock, r, repair, arg);

@@ -1,8 +1,8 @@
 /* A lock between processes that survives the death of its owner.
  *
- * A robust, process-shared mutex (pthread_mutexattr_setrobust(3)). Whoever takes it after an
- * owner died calls `repair` before anything else, with the lock held; the next owner after a
- * death in repair calls it again, so a repair must be able to run twice. */
+ * It is a robust, process-shared mutex (pthread_mutexattr_setrobust(3)). After an owner died,
+ * the next owner calls `repair` before anything else, with the lock held. If that owner dies in
+ * the repair, the one after it calls `repair` again. So a repair must be able to run twice. */
 #ifndef FORKQ_LOCK_H
 #define FORKQ_LOCK_H
 
@@ -10,10 +10,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* Whether such a lock works in this thread. It belongs to a thread by the number that the C library
- * knows, and the kernel frees it if that is the number of the thread that ends: 0; FORKQ_ENAMESPACE
- * if they differ, as in a child of clone(2) that the library does not know of; FORKQ_ENOROBUST if
- * the kernel does not free it, as an emulator may. */
+/* Checks that such a lock works in this thread. The C library writes the thread number that it
+ * knows into the lock, and the kernel frees the lock if the thread that ends has this number.
+ * Returns 0, or:
+ *   FORKQ_ENAMESPACE  the numbers differ, as in a child of clone(2) that the library does not know
+ *   FORKQ_ENOROBUST   the kernel does not free the lock, as under some emulators
+ *   other             a negative errno */
 int forkq__lock_check(void);
 
 struct forkq__lock {
@@ -22,23 +24,26 @@ struct forkq__lock {
 
 typedef void (*forkq__repair_fn)(void *arg);
 
-/* In shared memory. 0 or a negative errno. */
+/* Initializes a lock in shared memory. Returns 0 or a negative errno. */
 int forkq__lock_init(struct forkq__lock *lock);
 
-/* 0, FORKQ_TIMEDOUT or FORKQ_EBROKEN. */
+/* Returns 0, FORKQ_TIMEDOUT or FORKQ_EBROKEN. Blocks until the deadline. */
 int forkq__lock_acquire(struct forkq__lock *lock, int64_t deadline,
                         forkq__repair_fn repair, void *arg);
 
-/* For a lock that is kept for long. `waiting` is shared beside it: how many wait, or were killed
- * there, which costs the others a system call now and then. `bits` is what hasten tells the threads
- * of a process by, which then return FORKQ_TIMEDOUT; so do those that wake wakes, one at a time, and
- * any other may at any time. A cancellation point. */
+/* For a lock that its owner keeps for long. `waiting` is shared and lies beside the lock: the
+ * number of waiters. It also counts waiters that were killed, which costs the others a system
+ * call now and then. `bits` identifies the threads of a process.
+ *
+ * await returns as acquire. It may return FORKQ_TIMEDOUT before the deadline at any time, and
+ * does so if the lock is still held after a wake-up. It is a cancellation point. hasten wakes
+ * all waiters that have one of these bits. wake wakes one waiter. */
 int forkq__lock_await(struct forkq__lock *lock, _Atomic uint32_t *waiting, uint32_t bits,
                       int64_t deadline, forkq__repair_fn repair, void *arg);
 void forkq__lock_hasten(struct forkq__lock *lock, uint32_t bits);
 void forkq__lock_wake(struct forkq__lock *lock);
 
-/* 0, FORKQ__BUSY or FORKQ_EBROKEN; never waits. */
+/* Returns 0, FORKQ__BUSY or FORKQ_EBROKEN. Never blocks. */
 int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg);
 
 void forkq__lock_release(struct forkq__lock *lock);

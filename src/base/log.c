@@ -1,10 +1,11 @@
+/* The log hook. */
 #include "base/log.h"
 
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Bytes of a line; what is longer is cut. */
+/* Bytes of a message, with the terminating zero. A longer message is cut. */
 #define MESSAGE_SIZE 256
 
 static forkq_log_fn log_fn;
@@ -15,7 +16,8 @@ void forkq_log_set(forkq_log_fn log, void *arg) {
   log_arg = arg;
 }
 
-/* It is called with locks, and may well be a cancellation point, as all output is. */
+/* The callback runs while forkq holds locks. It is probably a cancellation point, as all output
+ * functions are, so cancellation is disabled. */
 static void call_log_fn(forkq_log_level_t level, const char *message) {
   int state;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);

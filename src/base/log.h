@@ -1,4 +1,5 @@
-/* What no caller can be told goes to the user's log callback, if there is one. */
+/* The log. An event that no return value can report goes to the program's log callback, if
+ * there is one. */
 #ifndef FORKQ_LOG_H
 #define FORKQ_LOG_H
 

@@ -1,3 +1,4 @@
+/* Looking: the seats, and when the next look is due. */
 #include "base/look.h"
 
 #include "base/os.h"
@@ -11,12 +12,13 @@ struct forkq__look forkq__look_begin(struct forkq__look_shared *shared, int seat
   };
 }
 
-/* What is no time that has been can only come from damaged memory. */
+/* A time that is not in the past can only come from damaged memory. */
 static bool is_within(int64_t time, int64_t now, int64_t ns) {
   return time > 0 && time <= now && now - time < ns;
 }
 
-/* Somebody has it: twice as long as one takes at most between two signs. */
+/* An owner of a seat stores the time at least every `last_ms`. After twice that time the seat
+ * is free. */
 static bool is_taken(const struct forkq__look *look, int64_t sign, int64_t now) {
   return is_within(sign, now, 2 * look->last_ms * NS_PER_MS);
 }
@@ -33,8 +35,8 @@ static bool take_seat(struct forkq__look *look, int64_t now) {
   return false;
 }
 
-/* Those of a crowd may all have come at the same time. They do not come again at the same time, but
- * some earlier, some later than they should, by up to a half. */
+/* The waiters of a crowd may all have come at one time. To look at different times, each comes
+ * earlier or later than it should, by up to a half. */
 static int64_t rarely(const struct forkq__look *look, int64_t now) {
   int64_t ns = look->last_ms * FORKQ__LOOK_CROWD * NS_PER_MS;
   return ns / 2 + now % ns;

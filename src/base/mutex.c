@@ -1,3 +1,4 @@
+/* The mutex: libuv's, and the thread that owns it. */
 #define _GNU_SOURCE
 #include "base/mutex.h"
 

@@ -1,3 +1,4 @@
+/* The system calls. Two macros repeat interrupted calls and disable cancellation. */
 #define _GNU_SOURCE
 #include "base/os.h"
 
@@ -27,7 +28,7 @@
 #define NS_PER_MS INT64_C(1000000)
 #define NS_PER_S INT64_C(1000000000)
 
-/* Repeats a system call for as long as a signal interrupts it; its result, or -errno. */
+/* Repeats a system call as long as a signal interrupts it. Its value is the result, or -errno. */
 #define RETRY(call)                                                                      \
   ({                                                                                     \
     __typeof__(call) result_;                                                            \
@@ -37,8 +38,8 @@
     result_ == -1 ? -errno : result_;                                                    \
   })
 
-/* The same for a call that is a cancellation point (pthreads(7)): here it is none, as a thread
- * that vanished in it would take along whatever locks it has. */
+/* RETRY for a call that is a cancellation point (pthreads(7)), with cancellation disabled: a
+ * thread that ended in the call would leave its locks locked. */
 #define UNCANCELLED(call)                                                                \
   ({                                                                                     \
     int state_;                                                                          \
@@ -79,7 +80,7 @@ int64_t forkq__os_deadline_within(int64_t deadline, int ms) {
 int forkq__os_close(int fd) {
   int state;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  /* Linux has given the number back even when close is interrupted: no retry. */
+  /* No retry: Linux has released the number even if a signal interrupted close. */
   int r = close(fd) == 0 || errno == EINTR ? 0 : -errno;
   pthread_setcancelstate(state, NULL);
   return r;
@@ -95,8 +96,8 @@ void forkq__os_cancellation_point(void (*leave)(void *arg), void *arg) {
   pthread_cleanup_pop(0);
 }
 
-/* The number of a new descriptor, above those of the standard streams: where a program has closed
- * these, what it prints would go into the queue. */
+/* Moves a new descriptor above the standard streams. Otherwise the output of a program that has
+ * closed these streams would go into the queue. */
 static int above_stdio(int fd) {
   if (fd < 0 || fd > STDERR_FILENO)
     return fd;
@@ -115,12 +116,13 @@ static int both_above_stdio(int fds[2]) {
   return r;
 }
 
-/* Packets that a pipe should hold, each of which takes a page of it. With the kernel's 16 the two
- * sides keep waiting for each other; beyond 128 nothing more was gained. */
+/* How many packets a pipe should hold. Each packet takes one of its pages. With the kernel's
+ * 16, the two sides keep waiting for each other. Beyond 128, nothing more was gained. */
 #define PIPE_PACKETS 128
 #define PIPE_PACKETS_LEAST 32
 
-/* A user without privileges may have only so much (pipe(7)): then it is less, or stays. */
+/* The kernel limits the pipes of a user without privileges (pipe(7)). Then the pipe gets fewer
+ * pages, or keeps those it has. */
 static void enlarge_pipe(int fd) {
   int64_t page = forkq__os_page_size();
   for (int packets = PIPE_PACKETS; packets >= PIPE_PACKETS_LEAST; packets /= 2)
@@ -197,7 +199,7 @@ bool forkq__os_has_threads(void) {
   return !__libc_single_threaded;
 }
 
-/* Of the first thread the kernel has to be asked, by a file. */
+/* For the first thread, the C library asks the kernel, by reading a file. */
 static bool own_stack(uintptr_t *ret_begin, size_t *ret_size) {
   pthread_attr_t attr;
   void *begin = NULL;
@@ -228,8 +230,9 @@ int forkq__os_event_create(void) {
   return above_stdio(RETRY(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
 }
 
-/* Fails only with EAGAIN, at 2^64-2 raises: readable it is all the same. What is no eventfd any
- * more, because the program has closed it and opened a file with its number, is left alone. */
+/* The write fails only with EAGAIN, at 2^64-2 raises, and the eventfd is readable then, too.
+ * The function does nothing if the descriptor is no eventfd any more, because the program has
+ * closed it and opened a file with its number. */
 void forkq__os_event_raise(int fd) {
   if (forkq__os_is_anonymous(fd))
     (void)UNCANCELLED(eventfd_write(fd, 1));
@@ -260,7 +263,8 @@ int forkq__os_duplicate(int fd) {
   return RETRY(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
 }
 
-/* The largest file that the process may make. To go beyond is a SIGXFSZ, which kills. */
+/* The largest file that the process may make. A write beyond this size raises SIGXFSZ, which
+ * kills. */
 static int64_t file_limit(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur > INT64_MAX)
@@ -289,14 +293,14 @@ int forkq__os_memory_create(const char *name, size_t size, int64_t more) {
   return fd;
 }
 
-/* A filter of system calls (seccomp(2)), or an emulator, has its own way to say that it does not
- * know one. */
+/* Whether the system call is not available. A filter of system calls (seccomp(2)) and an
+ * emulator report this with different errors. */
 static bool is_refusal(ssize_t r) {
   return r == -EOPNOTSUPP || r == -EINVAL || r == -ENOSYS || r == -EPERM || r == -EACCES;
 }
 
-/* Where a page is written to that is not there, the kernel makes one, or says that it cannot: a byte
- * of each is written as it is. */
+/* Reserves pages without fallocate: writes one byte of each, unchanged. The kernel then makes
+ * the page, or reports that it cannot. */
 static int touch_pages(int fd, int64_t offset, int64_t end) {
   int64_t page = forkq__os_page_size();
   if (end > file_limit())
@@ -312,7 +316,7 @@ static int touch_pages(int fd, int64_t offset, int64_t end) {
   return 0;
 }
 
-/* In pieces: kernels before 6.11 began anew at each signal. */
+/* Bytes that one fallocate reserves. Before Linux 6.11, the call began again at each signal. */
 #define BACKED_AT_ONCE (1024 * 1024)
 
 int forkq__os_memory_back(int fd, int64_t offset, size_t size) {
@@ -350,7 +354,7 @@ int forkq__os_memory_read(int fd, void *data, size_t size, int64_t offset) {
   return 0;
 }
 
-/* The part that a write of `size` bytes at `offset` falls into, in whole pages. */
+/* The range that a write of `size` bytes at `offset` maps: from the beginning of a page. */
 struct window {
   int64_t offset;
   size_t size;
@@ -362,7 +366,7 @@ static struct window window_of(int64_t offset, size_t size) {
   return (struct window){ begin, (size_t)(offset - begin) + size };
 }
 
-/* By a mapping: pwrite(2) is bound to RLIMIT_FSIZE, and beyond it a SIGXFSZ, even within the size
+/* Writes through a mapping. pwrite(2) raises SIGXFSZ beyond RLIMIT_FSIZE, even within the size
  * that the file has. */
 int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset) {
   struct stat status;
@@ -420,7 +424,7 @@ int forkq__os_life_taken(int fd, int64_t byte) {
   return r < 0 ? r : lock.l_type != F_UNLCK;
 }
 
-/* A zombie's descriptor is readable (pidfd_open(2)). */
+/* The pidfd of a zombie is readable (pidfd_open(2)). */
 static bool is_zombie(pid_t pid) {
   int fd = (int)syscall(SYS_pidfd_open, pid, 0);
   if (fd < 0)
@@ -435,7 +439,8 @@ bool forkq__os_process_gone(pid_t pid) {
   return (kill(pid, 0) != 0 && errno == ESRCH) || is_zombie(pid);
 }
 
-/* The kernel tells it without /proc since Linux 6.11. The headers of Debian 12 are older. */
+/* Since Linux 6.11, the kernel reports the namespace without /proc. The headers of Debian 12
+ * are older. */
 #ifndef PIDFD_GET_PID_NAMESPACE
 #  define PIDFD_GET_PID_NAMESPACE _IO(0xff, 5)
 #endif
@@ -499,12 +504,14 @@ int forkq__os_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t dead
   return r == -1 && errno == ETIMEDOUT ? -ETIMEDOUT : 0;
 }
 
-/* As libc does around its own cancellation points. It has nothing to clean up: the compiler would
- * not see that it is left here, only that its callers are.
+/* Cancellation is asynchronous only around the system call, as at the C library's own
+ * cancellation points. The function must have nothing to clean up: the compiler does not see
+ * that a thread can end in the system call, only that it can end in the call of this function.
  *
- * The signal of a cancellation may be on its way when the wait is over. glibc (2.36) would act upon
- * it whenever it comes in a system call that may be cancelled, also where cancellation is off by then.
- * Its own functions wait for the signal before they return, and so one of them follows. */
+ * After the wait, the signal of a cancellation may still be on its way. glibc (2.36) acts on it
+ * if it comes in any system call that may be cancelled, even if cancellation is disabled by
+ * then. glibc's own functions wait for the signal before they return. So one of them, poll,
+ * follows. */
 int __attribute__((noinline))
 forkq__os_futex_wait_cancellable(_Atomic uint32_t *word, uint32_t expected,
                                  int64_t deadline, uint32_t bits) {
@@ -542,7 +549,7 @@ uint32_t forkq__os_process_bit(void) {
 #  include <sanitizer/tsan_interface.h>
 #endif
 
-/* ThreadSanitizer (gcc 12, clang 14) does not know pthread_mutex_clocklock: it is told. */
+/* ThreadSanitizer (gcc 12, clang 14) does not know pthread_mutex_clocklock, so it is told. */
 int forkq__os_clocklock(pthread_mutex_t *mutex, int64_t deadline) {
   struct timespec at = forkq__os_timespec(deadline);
 #ifdef UNDER_TSAN
@@ -598,12 +605,12 @@ static bool sigpipe_pending(void) {
   return sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
 }
 
-/* Takes the SIGPIPE that a write of this thread may have raised while it was blocked. The
- * kernel hands out a thread's own signals, as ours is one, before the process's. What
- * somebody else sent is put back: pthread_kill and sigqueue have codes below 0, kill the
- * pid of the sender; and if one was there before, one has to be there after.
+/* Takes the SIGPIPE that a write of this thread may have raised while SIGPIPE was blocked. The
+ * kernel delivers a thread's own signals, such as this one, before the process's. A SIGPIPE
+ * from another sender is put back: pthread_kill and sigqueue have codes below 0, and kill has
+ * the pid of the sender. If a SIGPIPE was pending before, one must be pending after.
  *
- * It is the bare system call because glibc's sigtimedwait says SI_USER for pthread_kill. */
+ * The system call is direct, because glibc's sigtimedwait reports SI_USER for pthread_kill. */
 static void take_sigpipe(const sigset_t *sigpipe, bool pending_before) {
   const struct timespec now = { 0, 0 };
   siginfo_t info = { .si_signo = 0 };
@@ -614,11 +621,11 @@ static void take_sigpipe(const sigset_t *sigpipe, bool pending_before) {
     pthread_kill(pthread_self(), SIGPIPE);
 }
 
-/* SIGPIPE, blocked during a write: let_sigpipe_go puts everything back. */
+/* SIGPIPE while it is blocked for a write. let_sigpipe_go restores everything. */
 struct held_sigpipe {
   sigset_t sigpipe, old;
   bool was_blocked, pending_before;
-  bool raised; /* or it may have been */
+  bool raised; /* or may have been */
 };
 
 static void hold_sigpipe(struct held_sigpipe *held) {
@@ -638,7 +645,7 @@ static void let_sigpipe_go(void *arg) {
     pthread_sigmask(SIG_SETMASK, &held->old, NULL);
 }
 
-/* The thread may be cancelled in it. */
+/* A cancellation point. */
 static ssize_t write_with_sigpipe_blocked(int fd, const struct iovec *parts, int count) {
   size_t size = 0;
   for (int i = 0; i < count; i++)
@@ -648,22 +655,24 @@ static ssize_t write_with_sigpipe_blocked(int fd, const struct iovec *parts, int
   hold_sigpipe(&held);
   pthread_cleanup_push(let_sigpipe_go, &held);
   r = RETRY(writev(fd, parts, count));
-  /* A write that a pipe's last reader leaves half done returns what it wrote, and raises. */
+  /* If the last reader of a pipe closes it during a write, the write returns the bytes that it
+   * wrote, and raises SIGPIPE. */
   held.raised = r == -EPIPE || (r >= 0 && (size_t)r < size);
   pthread_cleanup_pop(1);
   return r;
 }
 
-/* What a pipe has for it since Linux 6.18. The headers of Debian 12 are older. */
+/* Since Linux 6.18, a write to a pipe has this flag against SIGPIPE. The headers of Debian 12
+ * are older. */
 #ifndef RWF_NOSIGNAL
 #  define RWF_NOSIGNAL 0x00000100
 #endif
 #define WHERE_IT_IS (-1) /* as an offset: the file's own position */
 
-/* The kernel is older: whoever notices says so, once for all threads. */
+/* The kernel has no RWF_NOSIGNAL. The thread that finds this out sets this for all threads. */
 static atomic_bool without_nosignal;
 
-/* Files that are no pipes refuse the flag on newer kernels, too. */
+/* Only a refusal by a pipe counts. Other files refuse the flag on newer kernels, too. */
 static void remember_refusal(int fd) {
   struct stat status;
   if (fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode))
@@ -698,7 +707,7 @@ ssize_t forkq__os_socket_write_soon(int fd, const struct iovec *parts, int count
   return UNCANCELLED(sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
-/* The kernel is older than 6.4, from which on a read of a pipe has the flag. */
+/* The kernel is older than 6.4. Since 6.4, a read of a pipe has RWF_NOWAIT. */
 static atomic_bool without_nowait;
 
 ssize_t forkq__os_pipe_read_soon(int fd, void *data, size_t size) {
@@ -725,15 +734,16 @@ bool forkq__os_socket_full(int fd) {
          used >= room;
 }
 
-/* Linux 6.5 has it. The headers of Debian 12 are older. */
+/* Since Linux 6.5. The headers of Debian 12 are older. */
 #ifndef SCM_PIDFD
 #  define SCM_PIDFD 0x04
 #endif
 
-/* Room for all that may come beside the bytes: descriptors, of which Linux lets a message carry 253;
- * and what none of us asked for, but the socket was told to bring: who sent them (SO_PASSCRED), a
- * name that a security module has for that (SO_PASSSEC), and a descriptor of its process
- * (SO_PASSPIDFD). Where the room ends, the kernel leaves out the rest. */
+/* Room for everything that may come beside the bytes. Linux lets a message carry 253
+ * descriptors. The program may also have told the socket to bring the sender's credentials
+ * (SO_PASSCRED), the name that a security module has for the sender (SO_PASSSEC), and a
+ * descriptor of the sender's process (SO_PASSPIDFD). The kernel leaves out the data for which
+ * there is no room. */
 #define BESIDE_MAX 8192
 
 union beside {
@@ -741,7 +751,7 @@ union beside {
   char space[BESIDE_MAX];
 };
 
-/* Sockets of other families would take the bytes and ignore the descriptors. */
+/* Sockets of other families would accept the bytes and ignore the descriptors. */
 static int check_unix(int socket) {
   int family = 0;
   int r = RETRY(
@@ -767,8 +777,8 @@ static ssize_t send_beside(int socket, const void *data, size_t size, const int 
   return UNCANCELLED(sendmsg(socket, &message, MSG_NOSIGNAL));
 }
 
-/* The descriptor of the sender's process is nothing that anybody here has asked for. In its place
- * may be an error. */
+/* Closes the descriptor of the sender's process, which forkq did not ask for. The number may be
+ * an error instead. */
 static void close_pidfd(struct cmsghdr *header) {
   int pidfd;
   memcpy(&pidfd, CMSG_DATA(header), sizeof pidfd);
@@ -776,8 +786,8 @@ static void close_pidfd(struct cmsghdr *header) {
     forkq__os_close(pidfd);
 }
 
-/* The descriptors of a control message behind those that are there: as many as there is room for,
- * the others are closed. How many there are now, had there been room for all. */
+/* Adds the descriptors of a control message to the `count` in `fds`, and closes those for which
+ * there is no room. Returns the new count, as if there had been room for all. */
 static size_t take_fds(struct cmsghdr *header, int *fds, size_t room, size_t count) {
   size_t more = (header->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
   for (size_t i = 0; i < more; i++, count++) {
@@ -791,9 +801,9 @@ static size_t take_fds(struct cmsghdr *header, int *fds, size_t room, size_t cou
   return count;
 }
 
-/* recvmsg(2). The first `room` descriptors that came are the caller's, the others are closed:
- * *ret_count says how many there were; *ret_cut, that there were more, which did not fit into the
- * process's table. */
+/* recvmsg(2). The caller owns the first `room` descriptors that came; the others are closed.
+ * *ret_count is the number of descriptors that came. *ret_cut says that there were more, which
+ * did not fit into the process's table. */
 static ssize_t receive_beside(int socket, struct iovec part, int flags, int *fds,
                               size_t room, size_t *ret_count, bool *ret_cut) {
   union beside beside;
@@ -831,7 +841,7 @@ ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
       receive_beside(socket, (struct iovec){ ret_byte, 1 }, 0, &fd, 1, &count, &cut);
   if (r < 0)
     return r;
-  /* At the end of the file nothing comes but from who sends no bytes. */
+  /* If no byte came, a descriptor can only come from a sender that sent no bytes. */
   if (r == 0 && fd >= 0)
     forkq__os_close(fd);
   *ret_fd = r == 0 ? -1 : fd;
@@ -882,7 +892,8 @@ bool forkq__os_is_anonymous(int fd) {
   return fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
 }
 
-/* The number on its line in the text, if all of it is there; -ENODATA if it has no such line. */
+/* The number after `label` on its line. -ENODATA if the text has no such line, -EIO if the line
+ * is not complete. */
 static int number_behind(const char *label, const char *text) {
   const char *at = strstr(text, label);
   if (at == NULL)
@@ -932,7 +943,7 @@ int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds
   return (size_t)n == size ? 0 : -EMSGSIZE;
 }
 
-/* Whether all of them are above the standard streams now; else none is open. */
+/* Moves all descriptors above the standard streams. After a failure, none is open. */
 static int all_above_stdio(int *fds, size_t count) {
   int r = 0;
   for (size_t i = 0; i < count; i++) {
@@ -946,8 +957,8 @@ static int all_above_stdio(int *fds, size_t count) {
   return r;
 }
 
-/* What came where not all was as it should be. The kernel keeps back what does not fit into the
- * process's table, from the first that does not on. */
+/* The error for a message that is not as expected. The kernel keeps back the descriptors that
+ * do not fit into the process's table, from the first such one on. */
 static int judge_arrival(bool all_bytes, bool too_many, bool cut) {
   return all_bytes && !too_many && cut ? -EMFILE : FORKQ_EHANDOVER;
 }

@@ -1,13 +1,15 @@
+/* The received item: its memory, and unpacking its bytes. */
 #include "base/heap.h"
 #include "codec/serializer.h"
 
 #include <errno.h>
 
-/* A zone keeps its first chunk when it is cleared and frees the others. So the first chunk is
- * made to hold the whole object: the next message of that size allocates nothing. */
+/* The least size of a zone's first chunk. When msgpack-c clears a zone, it keeps the first
+ * chunk and frees the others. So the first chunk is made to hold the whole object, and the next
+ * message of that size allocates nothing. */
 #define FIRST_ZONE_SIZE 1024
 
-/* An item's memory for bytes begins with this and is doubled. */
+/* The first capacity of an item's memory for bytes, which then doubles. */
 #define FIRST_CAPACITY 256
 
 size_t forkq__grown(size_t capacity, uint64_t size, size_t most) {
@@ -48,9 +50,9 @@ void forkq__item_clear(forkq_item_t *item) {
   item->size = 0;
 }
 
-/* msgpack-c takes one msgpack_object for each element of an array, two for each pair of a
- * map, and nothing else from the zone: strings stay where they are. There are at most as many
- * elements as bytes, so that their product fits in 64 bits, and not in a smaller size_t. */
+/* msgpack-c takes one msgpack_object from the zone for each element of an array, two for each
+ * pair of a map, and nothing else: strings stay where they are. There are at most as many
+ * elements as bytes, so the product fits in 64 bits. It may not fit in a smaller size_t. */
 static int prepare_zone(forkq_item_t *item, uint64_t elements) {
   size_t size =
       forkq__grown(FIRST_ZONE_SIZE, elements * sizeof(msgpack_object), FORKQ__MEMORY_MAX);

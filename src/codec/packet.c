@@ -1,3 +1,4 @@
+/* Packets: building them, reading their frames, and checking them. */
 #include "codec/packet.h"
 
 #include <limits.h>
@@ -69,7 +70,7 @@ static bool has_tail(const struct forkq__packet *packet) {
   return seq == packet->seq;
 }
 
-/* A frame is never empty: no message is. */
+/* An empty frame is not valid, because no message is empty. */
 static bool frames_fill(const struct forkq__packet *packet) {
   uint32_t offset = FORKQ__PACKET_HEAD;
   for (uint32_t i = 0; i < packet->frames; i++) {

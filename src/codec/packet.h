@@ -1,12 +1,14 @@
-/* Packets: how frames lie in what goes through the pipe. Pure functions on memory.
+/* Packets: how frames lie in the bytes that go through the pipe. Pure functions on memory.
  *
- * A packet is at most PIPE_BUF bytes, so that the kernel writes all of it or nothing: a
- * killed writer leaves no half packet. It is a header and frames; a frame is two bytes of
- * length and that many bytes of payload. A packet holds either whole small messages, one a
- * frame, or, flagged FRAGMENT, one frame that is a piece of a large message: FIRST carries
- * the message's length in `total`, LAST ends it. Fragments of one message follow each other
- * in the pipe with nothing between. Behind the frames stands `seq` once more: where it does, a
- * packet lies in memory to its end. Numbers are in the machine's order: they never leave it. */
+ * A packet is at most PIPE_BUF bytes, so the kernel writes all of it or nothing: a killed
+ * writer leaves no half packet. A packet consists of a header, frames and a tail. A frame is
+ * two bytes of length and that many bytes of payload. Either the packet holds whole small
+ * messages, one in each frame. Or it has the flag FRAGMENT and one frame, a piece of a large
+ * message: FIRST has the message's length in `total`, and LAST ends the message. The fragments
+ * of a message follow each other in the pipe with nothing between them.
+ *
+ * The tail repeats `seq`. If it is there, the packet is in memory to its end. Numbers are in
+ * the machine's byte order, because they never leave the machine. */
 #ifndef FORKQ_PACKET_H
 #define FORKQ_PACKET_H
 
@@ -26,7 +28,7 @@ enum {
 
 struct forkq__packet {
   uint32_t magic;
-  uint16_t length; /* of header and frames; behind them comes the tail */
+  uint16_t length; /* of header and frames; the tail comes after them */
   uint16_t frames;
   uint16_t cell; /* of the process that sent it, see ledger.h */
   uint16_t flags;
@@ -40,11 +42,11 @@ struct forkq__packet {
 #define FORKQ__PACKET_END (FORKQ__PACKET_SIZE - FORKQ__PACKET_TAIL) /* of the frames */
 #define FORKQ__FRAME_MAX (FORKQ__PACKET_END - FORKQ__PACKET_HEAD - FORKQ__FRAME_HEAD)
 
-/* An empty packet of whole messages. */
+/* Makes the packet empty, for whole messages. */
 void forkq__packet_begin(struct forkq__packet *packet);
 
-/* A frame at `offset` from the packet's start: its payload; its size; the next one's offset.
- * Only for a packet that is valid and an offset below its length. */
+/* The frame at `offset` from the packet's start: its payload, its size, and the offset of the
+ * next frame. The packet must be valid, and `offset` below its length. */
 struct forkq__frame {
   const uint8_t *data;
   uint32_t size;
@@ -53,23 +55,24 @@ struct forkq__frame {
 struct forkq__frame forkq__packet_frame(const struct forkq__packet *packet,
                                         uint32_t offset);
 
-/* Writes the length of the frame whose payload is `size` bytes behind `offset`. */
+/* Writes the length of the frame at `offset`, whose payload has `size` bytes. */
 void forkq__packet_set_frame(struct forkq__packet *packet, uint32_t offset,
                              uint32_t size);
 
-/* How many frames lie before `offset`. */
+/* Returns the number of frames before `offset`. */
 uint32_t forkq__packet_frames_before(const struct forkq__packet *packet, uint32_t offset);
 
-/* How many messages end in this packet. */
+/* Returns the number of messages that end in this packet. */
 uint32_t forkq__packet_messages(const struct forkq__packet *packet);
 
-/* Bytes of messages in it. */
+/* Returns the bytes of messages in this packet. */
 uint32_t forkq__packet_payload(const struct forkq__packet *packet);
 
-/* Makes a packet ready to be written: its number, its tail. The bytes to write. */
+/* Completes a packet for its write: its cell, its number and its tail. Returns the number of
+ * bytes to write. */
 uint32_t forkq__packet_finish(struct forkq__packet *packet, uint32_t cell, uint64_t seq);
 
-/* Whether `size` received bytes are a packet whose every length is in bounds. */
+/* Whether `size` received bytes are a packet in which every length is in bounds. */
 bool forkq__packet_valid(const struct forkq__packet *packet, size_t size);
 
 #endif

@@ -1,3 +1,4 @@
+/* The serializer: scanning msgpack bytes, in pieces or all at once, and packing objects. */
 #include "codec/serializer.h"
 
 void forkq__scan_begin(struct forkq__scan *scan) {
@@ -22,10 +23,10 @@ static void open_container(struct forkq__scan *scan, uint64_t elements) {
   scan->left[++scan->depth] = elements;
 }
 
-/* What an object's first byte says of what follows it: how many bytes, or one of these. */
+/* What an object's first byte says about the bytes after it: their number, or one of these. */
 enum {
-  ELEMENTS = 0xf0, /* objects, and the byte itself has their count */
-  LENGTH_8 = 0xf1, /* so many bytes of a length or count: the lower half of the code */
+  ELEMENTS = 0xf0, /* objects; the first byte has their count */
+  LENGTH_8 = 0xf1, /* a length or count; the code's lower half is its size */
   LENGTH_16 = 0xf2,
   LENGTH_32 = 0xf4,
   NO_OBJECT = 0xff,
@@ -66,7 +67,8 @@ static uint64_t short_count(uint8_t head) {
   return head <= 0x8f ? 2u * (head & 0x0fu) : head & 0x0fu;
 }
 
-/* The same, with a count of its own; and bytes of the others, whose length that is. */
+/* long_count: objects in a map or array that has its count after the first byte. long_size:
+ * bytes of any other object that has a length. */
 static uint64_t long_count(uint8_t head, uint32_t count) {
   return is_long_map(head) ? 2 * (uint64_t)count : count;
 }
@@ -144,7 +146,7 @@ static uint32_t big_endian(const uint8_t *bytes, uint8_t count) {
   }
 }
 
-/* Reads the length or count behind an object's first byte: NULL if it is not all there. */
+/* Reads the length or count after an object's first byte. NULL if it is not complete. */
 static const uint8_t *read_length(const uint8_t *p, const uint8_t *end,
                                   uint32_t *ret_length) {
   uint8_t bytes = follows[p[-1]] & 0x0fu;
@@ -157,9 +159,10 @@ static const uint8_t *read_length(const uint8_t *p, const uint8_t *end,
 int forkq__scan(const void *data, size_t size, uint64_t *ret_elements) {
   const uint8_t *p = data;
   const uint8_t *end = p + size;
-  uint64_t outer[FORKQ_DEPTH_MAX]; /* objects owed in the containers around this one */
+  uint64_t outer[FORKQ_DEPTH_MAX]; /* objects to come in each container around this one */
   int depth = 0;
-  /* Objects owed: here; in all around; and those that were in containers so far. */
+  /* Objects to come in this container, objects to come in all containers around it, and objects
+   * in containers so far. */
   uint64_t left = 1, around = 0, elements = 0;
   for (;;) {
     while (left == 0 && depth > 0) {
@@ -201,8 +204,8 @@ int forkq__scan(const void *data, size_t size, uint64_t *ret_elements) {
   return 0;
 }
 
-/* Depth and types are checked before msgpack-c packs, which recurses without a limit. This
- * recursion ends at FORKQ_DEPTH_MAX. */
+/* Checks depth and types before msgpack-c packs, because msgpack-c recurses without a limit.
+ * This recursion ends at FORKQ_DEPTH_MAX. */
 static int check_object(const msgpack_object *object, int depth) {
   int r = 0;
   switch (object->type) {
