@@ -1,3 +1,8 @@
+/* The account: claiming a cell, using it, and giving it up.
+ *
+ * A claim takes the life lock before it marks the cell as used, and a close settles the cell
+ * before it drops the life lock. A process that dies in either leaves a free cell, or one that
+ * a reaper settles. */
 #include "shared/account.h"
 
 #include "base/os.h"
@@ -9,7 +14,7 @@ void forkq__account_init(struct forkq__account *account) {
   account->cell = FORKQ__NO_CELL;
 }
 
-/* Makes a cell that was never used accessible. */
+/* Reserves the memory of a cell that was never used. */
 static int reserve_cell(const struct forkq__account *account, uint32_t index) {
   if (index < FORKQ__LOAD(account->ledger->cells_used))
     return 0;
@@ -26,9 +31,9 @@ static void begin(struct forkq__account *account, uint32_t index) {
   account->cell = index;
 }
 
-/* A cell whose lock is another's is passed over: the kernel frees the robust locks of a dying
- * process before the locks on its files, and as much later as its memory takes to be given back.
- * So it may have died right here, and have the lock on a free cell still. */
+/* Passes over a free cell whose life lock another process has. When a process dies, the kernel
+ * frees its robust locks, then its memory, which takes time, and then the locks on its files.
+ * So a process may have died in this function and still have the life lock of a free cell. */
 int forkq__account_claim(struct forkq__account *account) {
   struct forkq__ledger *ledger = account->ledger;
   for (uint32_t i = 0; i < FORKQ__CELLS_MAX; i++) {

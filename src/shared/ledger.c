@@ -1,3 +1,7 @@
+/* The ledger: counting, settling accounts, tasks, and sums.
+ *
+ * Each sum is stored after the part in the cell. A process that dies between the two stores
+ * holds the ledger's lock, and the next owner of the lock makes the sums anew from the cells. */
 #include "shared/ledger.h"
 
 #include "base/log.h"
@@ -6,14 +10,15 @@
 #include <forkq/base.h>
 #include <unistd.h>
 
-/* Who holds the lock does so for microseconds, unless it is stopped. Nobody waits longer for
- * it than this: a caller has locks of its process, for which others wait, or a deadline. */
+/* A process holds the lock for microseconds, unless it is stopped. A caller has locks of its
+ * process, for which other threads wait, or a deadline. So it waits no longer than this; only
+ * forkq__ledger_task_done does. */
 #define MOMENT_MS 100
 
-/* Counters that change while they are summed up are read again, this often. */
+/* How often counters are read, at most, while they change during a sum. */
 #define READINGS_MAX 16
 
-/* After the death of an owner of the lock: the sums are made anew from their parts. */
+/* After the death of an owner of the lock: makes the sums anew from their parts. */
 static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
   uint64_t returned = 0, done = FORKQ__LOAD(ledger->others.done), abandoned = 0;
@@ -58,26 +63,27 @@ static uint64_t held(struct forkq__cell *cell) {
   return accepted > gone ? accepted - gone : 0;
 }
 
-/* Tasks that a process got and has not done. Of those that others did for it nobody knows: so
- * not more than there are unfinished. */
+/* Tasks that a process got and has not done. */
 static uint64_t at_work_on(struct forkq__cell *cell) {
   uint64_t done = FORKQ__LOAD(cell->done) + FORKQ__LOAD(cell->abandoned);
   uint64_t got = FORKQ__LOAD(cell->got);
   return got > done ? got - done : 0;
 }
 
+/* Other processes may have done some of these tasks; how many is not known. So the number of
+ * abandoned tasks is at most that of unfinished ones. */
 static void abandon(struct forkq__ledger *ledger, struct forkq__cell *cell) {
   uint64_t count = at_work_on(cell);
   uint64_t unfinished = forkq__ledger_unfinished(ledger);
   if (count > 0)
     add(&cell->abandoned, &ledger->abandoned, count < unfinished ? count : unfinished);
-  /* What others did for it is off its account, too, before the next owner's begins. */
+  /* Ends the account before the next owner's begins, also of tasks that other processes did. */
   /* model: abandon_got */
   FORKQ__STORE(cell->got, FORKQ__LOAD(cell->done) + FORKQ__LOAD(cell->abandoned));
 }
 
-/* Counted as not lost first: a process that dies in between has given back what the next reaper
- * gives back for it. */
+/* Counts the items as not lost first: if the process dies before it has given them back, the
+ * next reaper gives them back for it. */
 void forkq__ledger_give_back(struct forkq__ledger *ledger, uint32_t index,
                              uint64_t count) {
   struct forkq__cell *cell = &ledger->cells[index];
@@ -100,7 +106,7 @@ bool forkq__ledger_finish_write(struct forkq__cell *cell, enum forkq__verdict ve
   return verdict != FORKQ__UNKNOWN;
 }
 
-/* Taken it is if the shared word says so, or did before somebody else's take. */
+/* The slot was taken if the shared word says so, or said so before another process's take. */
 void forkq__ledger_finish_take(struct forkq__ledger *ledger, uint32_t index) {
   struct forkq__cell *cell = &ledger->cells[index];
   /* model: finish_take_look */
@@ -163,10 +169,10 @@ bool forkq__ledger_in_doubt(struct forkq__ledger *ledger) {
   return false;
 }
 
-/* ---- what a dead process leaves to a child of its ---------------------------------------- */
+/* ---- what a dead process leaves to its child --------------------------------------------- */
 
-/* Of the messages that the heir has, those that the dead process has not sent. What it held and
- * somebody has given back is lost: so it is not more than it held. */
+/* The heir's messages that the dead process has not sent. They are not more than the items that
+ * the process holds: a message that a reaper has given back is lost. */
 uint64_t forkq__ledger_left_of(struct forkq__ledger *ledger,
                                const struct forkq__estate *estate) {
   struct forkq__cell *cell = &ledger->cells[estate->cell];
@@ -177,7 +183,8 @@ uint64_t forkq__ledger_left_of(struct forkq__ledger *ledger,
   return (uint64_t)unsent < holds ? (uint64_t)unsent : holds;
 }
 
-/* A reap that has found the process dead has given back what it held but what is in doubt. */
+/* A reaper that has found the process dead has given back the items that it held, except those
+ * in doubt. So `returned` has changed. */
 bool forkq__ledger_is_open(struct forkq__ledger *ledger,
                            const struct forkq__estate *estate) {
   struct forkq__cell *cell = &ledger->cells[estate->cell];
@@ -191,9 +198,9 @@ bool forkq__ledger_is_open(struct forkq__ledger *ledger,
 void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index) {
   struct forkq__cell *cell = &ledger->cells[index];
   FORKQ__STORE(cell->sent_bytes,
-               FORKQ__LOAD(cell->accepted_bytes)); /* what was lost is not unsent */
-  /* Counts that have run over the end of the word are compared by their difference: so this, too,
-   * begins where the count is, and not at 0. */
+               FORKQ__LOAD(cell->accepted_bytes)); /* lost bytes do not count as unsent */
+  /* A count may have overflowed its bits in the word, so counts are compared by their
+   * difference. So `confirmed` begins at the present count, and not at 0. */
   FORKQ__STORE(cell->confirmed, FORKQ__LOAD(ledger->word) >> FORKQ__CELL_BITS);
   FORKQ__STORE(cell->pid, (uint32_t)getpid());
   /* model: claim_owners */
@@ -215,7 +222,7 @@ void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
 
 /* ---- tasks ------------------------------------------------------------------------------- */
 
-/* The cell that these tasks are booked in, if any of them is not done. */
+/* The cell in which these tasks are booked, if one of them is not done; else NULL. */
 static struct forkq__cell *cell_of_tasks(struct forkq__ledger *ledger,
                                          const struct forkq__tasks *tasks) {
   if (tasks->cell >= FORKQ__LOAD(ledger->cells_used))
@@ -262,9 +269,9 @@ static uint64_t accepted_by_all(struct forkq__ledger *ledger) {
   return accepted;
 }
 
-/* The counters change while they are read. What is gone is read before what was accepted, so
- * that an item which comes and goes meanwhile counts as there; and all is read again while
- * that happens, a few times. */
+/* The counters change while they are read. This reads the items that are gone before the
+ * accepted ones, so that an item that comes and goes meanwhile counts as there. It reads all of
+ * them again if items went meanwhile, a few times. */
 static uint64_t accepted_less(struct forkq__ledger *ledger,
                               uint64_t (*gone)(struct forkq__ledger *ledger)) {
   uint64_t before, accepted;

@@ -1,26 +1,27 @@
-/* The ledger: who put how many items, how many left, and what the dead still held.
+/* The ledger: how many items each process put, how many left, and how many dead processes held.
  *
- * Each process that puts has a cell. Items in the queue, wherever they are, are
+ * Each process that puts has a cell. The number of items in the queue, wherever they are, is
  *
  *     sum of all cells' accepted  -  taken  -  returned
  *
- * where every counter only grows and has one writer at a time, so that the death of a writer
- * never leaves a sum half changed. `held` by a cell, accepted - sent - returned, are the items
- * in its process's outbox. Whoever finds a cell's process dead gives back what it held.
+ * Each of these counters only grows and has one writer at a time. So the death of a writer
+ * never leaves a sum half changed. A cell holds accepted - sent - returned items: those in its
+ * process's outbox. A process that finds the cell's process dead gives these items back.
  *
- * With task_done, tasks that are not done yet are
+ * With task_done, the number of tasks that are not done yet is
  *
  *     sum of all cells' accepted  -  returned  -  done  -  abandoned  -  dropped
  *
- * A process that gets has a cell then, too: `got` - `done` are the tasks that it is at work
- * on, and `abandoned` when it dies. `dropped` are items that nobody got: torn messages and
- * what an immediate shutdown threw away.
+ * Then a process that gets has a cell, too. It is at work on `got` - `done` tasks, which are
+ * `abandoned` when it dies. `dropped` counts items that no process got: torn messages, and
+ * items that an immediate shutdown threw away.
  *
- * A process that is not at work on any task may say task_done for another: for the parent that
- * forked it (liveness.h), or for nobody in particular, which is booked under `others`. What a
- * process got and has not done when it goes stays in its cell as long as such a child lives.
+ * A process that is not at work on any task may call task_done for another one: for the parent
+ * that forked it (liveness.h), or for no particular process, which is booked under `others`.
+ * Tasks that a process got and has not done when it ends stay in its cell as long as such a
+ * child lives.
  *
- * The memory of the cells is reserved as they come into use. */
+ * The memory of a cell is reserved when the cell comes into use. */
 #ifndef FORKQ_LEDGER_H
 #define FORKQ_LEDGER_H
 
@@ -29,65 +30,70 @@
 
 #include <stdbool.h>
 
-/* What became of the packet that a dead process was writing. */
+/* What became of the packet that a dead process was writing: whether it is in the pipe. */
 enum forkq__verdict { FORKQ__NOT_SENT, FORKQ__SENT, FORKQ__UNKNOWN };
 
-/* What was found out about a dead process. */
+/* What a reaper has found out about a dead process. */
 struct forkq__findings {
-  enum forkq__verdict packet; /* if it was writing one */
-  bool reads_settled;         /* what it got is in its cell */
-  bool tasks_live;            /* somebody may still do its tasks */
+  enum forkq__verdict packet; /* if the process was writing one */
+  bool reads_settled;         /* the items that it got are counted in its cell */
+  bool tasks_live;            /* a process lives that may do its tasks */
 };
 
 int forkq__ledger_init(struct forkq__ledger *ledger);
 
-/* lock: 0, FORKQ_EBROKEN, or FORKQ_TIMEDOUT when somebody keeps the lock for longer than a moment: a
- * caller has locks of its process, for which others wait, or a deadline. */
+/* lock returns 0, FORKQ_EBROKEN, or FORKQ_TIMEDOUT if another thread holds the lock for longer
+ * than a moment: a caller has locks of its process, for which other threads wait, or a
+ * deadline. */
 int forkq__ledger_lock(struct forkq__ledger *ledger);
 void forkq__ledger_unlock(struct forkq__ledger *ledger);
 
 /* ---- with the lock ------------------------------------------------------------------------- */
 
-/* A free cell is this process's, and is so no more: what it holds is given back. */
+/* begin: this process becomes the owner of a free cell. end: it gives up the cell and gives
+ * back the items that the cell holds. */
 void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index);
 void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
                                  bool tasks_live);
 
-/* Gives back items that the cell's process, or its heir, does not send for it. */
+/* Gives back items that the cell's process will not send, or that its heir will send from its
+ * own cell. They do not count as lost. */
 void forkq__ledger_give_back(struct forkq__ledger *ledger, uint32_t index,
                              uint64_t count);
 
-/* Settles the account of a dead process, as far as that can be done now: what it held is given back,
- * and counts as lost. */
+/* Settles the account of a dead process, as far as that is possible now: gives back the items
+ * that it held, which count as lost. */
 void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
                           struct forkq__findings found);
 
-/* Its parts. finish_write: false if nothing is known. finish_take: of the slot that it was just
- * taking, see forkq__slots_try_take. settle_tasks: the state of the cell from now on. */
+/* Parts of settle. finish_write: the packet that the process was writing; returns false if its
+ * verdict is not known. finish_take: the slot that it was just taking (forkq__slots_try_take).
+ * settle_tasks: its tasks; returns the new state of the cell. */
 bool forkq__ledger_finish_write(struct forkq__cell *cell, enum forkq__verdict verdict);
 void forkq__ledger_finish_take(struct forkq__ledger *ledger, uint32_t index);
 enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
                                                   uint32_t index, bool tasks_live);
 
-/* Whether the death of the cell's process would change a sum; whether it has tasks to do. */
+/* has_account: whether the death of the cell's process would change a sum, or is not settled
+ * yet. at_work: whether the process has tasks to do. */
 bool forkq__ledger_has_account(struct forkq__cell *cell);
 bool forkq__ledger_at_work(struct forkq__cell *cell);
 
-/* ---- without it ---------------------------------------------------------------------------- */
+/* ---- without the lock ---------------------------------------------------------------------- */
 
-/* Whether a reap has left something open about a dead process. */
+/* Whether a reap has left the account of a dead process unsettled. */
 bool forkq__ledger_in_doubt(struct forkq__ledger *ledger);
 
-/* Whether the process that had this cell as the so manieth owner has it still. Somebody may have
- * taken it for dead, if it has closed what shows that it lives. */
+/* Whether owner number `owner` of this cell still has it. A reaper may have taken the process
+ * for dead, if it has closed the descriptor that shows that it lives. */
 static inline bool forkq__ledger_owns(struct forkq__ledger *ledger, uint32_t cell,
                                       uint32_t owner) {
   return FORKQ__LOAD(ledger->cells[cell].owners) == owner &&
          FORKQ__LOAD(ledger->cells[cell].state) == FORKQ__CELL_USED;
 }
 
-/* What a process leaves to the child that has copies of its messages: it was the `owner` of `cell`,
- * had given `returned` items back, and would have sent `due` messages in all. */
+/* What an heir must know of its parent's account: the parent was owner number `owner` of
+ * `cell`, had given back `returned` items, and would have sent `due` messages in all. */
 struct forkq__estate {
   uint32_t cell;
   uint32_t owner;
@@ -95,33 +101,35 @@ struct forkq__estate {
   uint64_t returned;
 };
 
-/* Whether it may be taken over when the process is dead; and of how many items. When it gave more
- * items back, nobody knows which. */
+/* is_open: whether the heir may take over the estate when the process is dead. It may not if
+ * the process has given back more items since, because it is not known which. left_of: how many
+ * items the heir takes over. */
 bool forkq__ledger_is_open(struct forkq__ledger *ledger,
                            const struct forkq__estate *estate);
 uint64_t forkq__ledger_left_of(struct forkq__ledger *ledger,
                                const struct forkq__estate *estate);
 
-/* Whether any of these tasks is not done, or abandoned: of a process that lives, or has closed the
- * queue, or died. */
+/* Whether any of these tasks is neither done nor abandoned. Their process may live, have closed
+ * the queue, or be dead. */
 bool forkq__ledger_has_tasks(struct forkq__ledger *ledger,
                              const struct forkq__tasks *tasks);
 
-/* One task is done: of these, or of those, or of whom it may be. Takes the lock: 0, FORKQ_EBROKEN, or
- * FORKQ_ETASKDONE if there is none to be done. */
+/* Marks one task as done: one of `own`, else of `inherited`, else of no particular process.
+ * Takes the lock and waits for it without limit. Returns 0, FORKQ_EBROKEN, or FORKQ_ETASKDONE
+ * if all tasks are done. */
 int forkq__ledger_task_done(struct forkq__ledger *ledger, const struct forkq__tasks *own,
                             const struct forkq__tasks *inherited);
 
-/* Tasks not done yet. */
+/* Returns the number of tasks that are not done yet. */
 uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger);
 
-/* Items in the queue. */
+/* Returns the number of items in the queue. */
 uint64_t forkq__ledger_size(struct forkq__ledger *ledger);
 
-/* Items that were lost with the processes that held them. */
+/* Returns the number of items that were lost with the processes that held them. */
 uint64_t forkq__ledger_lost(struct forkq__ledger *ledger);
 
-/* Items in the outbox of a cell's process. */
+/* Returns the number of items in the outbox of a cell's process. */
 uint64_t forkq__ledger_held(struct forkq__ledger *ledger, uint32_t cell);
 
 #endif

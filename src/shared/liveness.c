@@ -1,3 +1,4 @@
+/* Liveness: the locks on bytes of the memory's file. */
 #include "shared/liveness.h"
 
 #include "base/os.h"
@@ -5,7 +6,7 @@
 
 #include <errno.h>
 
-/* Where the bytes are that are locked. Nothing has to be there. */
+/* The offsets of the locked bytes. The file need not have data there. */
 static int64_t life_byte(uint32_t cell) {
   return cell;
 }
@@ -21,7 +22,8 @@ void forkq__liveness_init(struct forkq__liveness *liveness) {
       (struct forkq__tasks){ .fd = -1, .cell = FORKQ__NO_CELL };
 }
 
-/* The number may be another file's by now: a program may have closed all that it did not know. */
+/* Closes a descriptor if it is still the memory's. A program may have closed all descriptors
+ * that it did not know, and the number may be another file's by now. */
 static void close_own(const struct forkq__liveness *liveness, int *fd) {
   if (*fd >= 0)
     forkq__os_close_own(*fd, liveness->identity);
@@ -50,7 +52,7 @@ static int open_own(const struct forkq__liveness *liveness, int *fd) {
 
 int forkq__liveness_prepare(struct forkq__liveness *liveness) {
   int r = open_own(liveness, &liveness->fd);
-  close_own(liveness, &liveness->tasks.fd); /* of a cell that it had before */
+  close_own(liveness, &liveness->tasks.fd); /* of an earlier cell */
   if (r == 0 && liveness->joinable)
     r = open_own(liveness, &liveness->tasks.fd);
   return r;
@@ -98,8 +100,8 @@ void forkq__liveness_forked(struct forkq__liveness *liveness, bool keep) {
   close_own(liveness, &liveness->tasks.fd);
 }
 
-/* Where the kernel cannot say, or the descriptor is another file's by now, nobody is taken for
- * dead. */
+/* If the kernel cannot tell, or the descriptor is another file's by now, no process is taken
+ * for dead. */
 static bool is_locked(const struct forkq__liveness *liveness, int64_t byte) {
   return !is_memory(liveness) || forkq__os_life_taken(liveness->memory_fd, byte) != 0;
 }

@@ -1,3 +1,9 @@
+/* Partial messages: keeping a part, adding to it, and dropping it.
+ *
+ * A reader keeps a part in this order: the bytes, `total`, `mark`, `cell`. It appends the bytes
+ * before `mark`. It drops `cell` before the bytes. So a reader that dies leaves the part as it
+ * was before or after its step. It may also leave bytes without a `cell`, which repair
+ * releases. */
 #include "shared/partial.h"
 
 #include "base/os.h"
@@ -31,7 +37,7 @@ int forkq__partial_keep(struct forkq__partial *partial, struct forkq__partial_fi
                         const struct forkq__assembly *assembly, const void *data) {
   int r = write_at(file, data, assembly->have, 0);
   if (r < 0) {
-    release(file); /* some of it may be there */
+    release(file); /* some of the bytes may be there */
     return r;
   }
   atomic_store(&partial->total, assembly->total);
@@ -50,7 +56,8 @@ struct forkq__assembly forkq__partial_kept(struct forkq__partial *partial, uint6
     .cell = cell - 1,
     .total = atomic_load(&partial->total),
     .have = have(partial),
-    /* Of `last` the lower half is kept: it is the latest such number up to `seq`. */
+    /* Only the lower half of seq is kept in `last`: the whole is the latest such number up to
+     * `seq`. */
     .seq = seq - (uint32_t)((uint32_t)seq - last),
   };
 }

@@ -1,3 +1,4 @@
+/* The segment: making one, and checking one that another program made. */
 #include "shared/segment.h"
 
 #include "base/os.h"
@@ -14,7 +15,7 @@ void forkq__segment_unmap(struct forkq__segment *segment) {
   forkq__os_memory_unmap(segment, sizeof *segment);
 }
 
-/* A lock of the kind that the segment has, as this C library makes it. */
+/* The bytes of a new lock of the segment's kind, as this C library makes it. */
 static int draw_new_lock(unsigned char image[FORKQ__LOCK_IMAGE]) {
   struct forkq__lock lock;
   _Static_assert(sizeof lock.mutex <= FORKQ__LOCK_IMAGE, "it fits");
@@ -27,7 +28,7 @@ static int draw_new_lock(unsigned char image[FORKQ__LOCK_IMAGE]) {
   return 0;
 }
 
-/* That of this program. */
+/* The properties of this program. */
 static int describe(struct forkq__abi *abi) {
   memset(abi, 0, sizeof *abi);
   snprintf(abi->libc, sizeof abi->libc, "glibc %s", gnu_get_libc_version());
@@ -72,11 +73,11 @@ static int check(const struct forkq__segment_head *head) {
   return memcmp(&abi, &head->abi, sizeof abi) == 0 ? 0 : FORKQ_EVERSION;
 }
 
-/* What says which cell somebody meant is an index of a cell. */
+/* Whether each field that names a cell has the index of a cell. */
 static bool cells_in_bounds(const struct forkq__segment *segment) {
   uint64_t word = FORKQ__LOAD(segment->ledger.word);
   uint64_t last = word & ((UINT64_C(1) << FORKQ__CELL_BITS) - 1); /* a cell + 1 */
-  uint32_t taker = FORKQ__LOAD(segment->channel.taker); /* the same, or nobody */
+  uint32_t taker = FORKQ__LOAD(segment->channel.taker);           /* or FORKQ__NO_CELL */
   return FORKQ__LOAD(segment->ledger.cells_used) <= FORKQ__CELLS_MAX &&
          (word == 0 || (last > 0 && last <= FORKQ__CELLS_MAX)) &&
          (taker <= FORKQ__CELLS_MAX || taker == FORKQ__NO_CELL);
@@ -89,7 +90,8 @@ static bool limits_in_bounds(const struct forkq__segment *segment) {
          kept <= FORKQ_MESSAGE_MAX;
 }
 
-/* A reader may be loading the next packet meanwhile: then `offset` or `read_seq` changes. */
+/* A reader may load the next packet meanwhile. Then `offset` or `read_seq` changes, and the
+ * packet passes. */
 static bool packet_in_bounds(const struct forkq__segment *segment) {
   const struct forkq__channel_shared *channel = &segment->channel;
   uint64_t seq = FORKQ__LOAD(channel->read_seq);
@@ -100,8 +102,8 @@ static bool packet_in_bounds(const struct forkq__segment *segment) {
          offset != FORKQ__LOAD(channel->offset) || seq != FORKQ__LOAD(channel->read_seq);
 }
 
-/* Damaged memory is refused where it would lead out of the segment. This is for mishaps: a
- * process that has the memory can write to it later as well, and is trusted not to. */
+/* Refuses damaged memory that would lead out of the segment. This is for accidents: a process
+ * that has the memory can write to it later as well, and is trusted not to. */
 static bool in_bounds(const struct forkq__segment *segment) {
   return cells_in_bounds(segment) && limits_in_bounds(segment) &&
          packet_in_bounds(segment);
@@ -109,7 +111,7 @@ static bool in_bounds(const struct forkq__segment *segment) {
 
 int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
   void *memory;
-  /* The identity comes before the size: that of another version differs. */
+  /* The head is checked before the size, because another version has another size. */
   struct forkq__segment_head head;
   if (forkq__os_memory_read(fd, &head, sizeof head, 0) < 0)
     return FORKQ_EHANDOVER;

@@ -1,3 +1,17 @@
+/* Slots: taking them, and waiting for them.
+ *
+ * With a limit, one shared word has the number of items ever accepted, and the cell that
+ * accepted the last one: count << FORKQ__CELL_BITS | (cell + 1). A take makes these steps:
+ *
+ * 1. It stores `accepted` of the taker's own cell in `try_base`.
+ * 2. It writes into the cell that the word names that this cell's take did happen
+ *    (`confirmed`).
+ * 3. It stores the count that it tries for in `try_count`.
+ * 4. It swaps the word (compare-and-swap), or repeats steps 2 and 3.
+ * 5. It stores `accepted` + 1, then 0 in `try_count`.
+ *
+ * A taker that dies after step 3 leaves `try_count`. Then the word or `confirmed` says whether
+ * its swap happened (forkq__ledger_finish_take). */
 #include "shared/slots.h"
 
 #include "base/os.h"
@@ -5,29 +19,23 @@
 #include <limits.h>
 #include <pthread.h>
 
-/* With a limit, the number of items ever accepted stands in one shared word beside the cell
- * that accepted the last one: count << FORKQ__CELL_BITS | (cell + 1). A take is one
- * compare-and-swap on it, then `accepted` of the taker's own cell grows. A taker may die
- * between the two. So it says before what count it tries for, and whoever overwrites the word
- * first writes into the cell that the word names that its take did happen (`confirmed`): then
- * the heirs know. */
 _Static_assert(FORKQ__CELLS_MAX < 1 << FORKQ__CELL_BITS, "a cell + 1 fits");
 #define CELL_MASK ((UINT64_C(1) << FORKQ__CELL_BITS) - 1)
 
-/* Getters store `taken`, then look for waiters (slots_freed); putters say that they wait, then
- * look at `taken` (slots_wait). So that one of them sees the other, there is a fence between
- * the getter's two, and the putter's are sequentially consistent. */
+/* A getter stores `taken`, then looks for waiters (slots_freed). A putter counts itself as a
+ * waiter, then looks at `taken` (slots_wait). For at least one of them to see the other, there
+ * is a fence between the getter's two steps, and the putter's two are sequentially consistent. */
 static uint64_t items_gone(struct forkq__ledger *ledger) {
   return atomic_load(&ledger->taken) + atomic_load(&ledger->returned);
 }
 
-/* a - b, of counts that may have run over the end of what the word holds. */
+/* a - b, for counts that may have overflowed their bits in the word. */
 static int64_t difference(uint64_t a, uint64_t b) {
   return (int64_t)((a - b) << FORKQ__CELL_BITS) >> FORKQ__CELL_BITS;
 }
 
 static bool room(const struct forkq__slots *slots, uint64_t count) {
-  /* Signed: `gone` may be newer than `count`. */
+  /* Signed, because `gone` may be newer than `count`. */
   return difference(count, slots->gone) < slots->shared->maxsize;
 }
 
@@ -45,7 +53,7 @@ void forkq__slots_begin(struct forkq__slots *slots) {
   slots->gone = items_gone(slots->account->ledger);
 }
 
-/* `anyhow`: also one that there is not. */
+/* `anyhow`: takes a slot even if none is free. */
 static bool take_limited(struct forkq__slots *slots, bool anyhow) {
   struct forkq__ledger *ledger = slots->account->ledger;
   uint32_t index = slots->account->cell;
@@ -108,8 +116,9 @@ bool forkq__slots_full(struct forkq__slots *slots) {
   return difference(count, gone) >= slots->shared->maxsize;
 }
 
-/* Awake: whatever wake-up was on its way, here or to somebody who died, is over. A thread that was
- * cancelled may have been woken for a slot that it does not take. */
+/* Clears `waking`, because this thread is awake: a wake-up that was on its way, to it or to a
+ * putter that died, is over. A thread that was cancelled may have been woken for a slot that it
+ * does not take. */
 static void leave_wait(void *arg) {
   struct forkq__slots_shared *slots = arg;
   /* model: wait_over */
@@ -165,7 +174,7 @@ void forkq__slots_wake_all(struct forkq__slots *slots) {
   forkq__slots_tell_watchers(slots);
 }
 
-/* As in wait: whatever wake-up was on its way is over. */
+/* As in wait, a wake-up that was on its way is over. */
 void forkq__slots_watch_begin(struct forkq__slots *slots) {
   struct forkq__slots_shared *shared = slots->shared;
   atomic_fetch_add(&shared->watchers, 1);
@@ -174,7 +183,8 @@ void forkq__slots_watch_begin(struct forkq__slots *slots) {
   atomic_store(&shared->waking, 0);
 }
 
-/* The event is lowered before the look: what comes free after it raises it again. */
+/* Lowers the event before the caller looks: a slot that becomes free after this raises it
+ * again. */
 void forkq__slots_watch_woken(struct forkq__slots *slots) {
   struct forkq__slots_shared *shared = slots->shared;
   forkq__os_event_lower(slots->event_fd);
