@@ -15,7 +15,7 @@
 /* A fork beside a thread that begins leaves AddressSanitizer's allocator locked. */
 #if defined(__SANITIZE_ADDRESS__)
 #  define ROUNDS 5
-#  define await_feeder() support_until_threads_asleep(1)
+#  define await_feeder() support_until_others_asleep()
 #else
 #  define ROUNDS 20
 #  define await_feeder() (void)0

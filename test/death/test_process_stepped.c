@@ -52,7 +52,7 @@ static void take_memory(void) {
     CHILD_MUST(put_bin(3000, -1) == 0);
   for (int i = 0; i < 20; i++)
     CHILD_MUST(forkq_queue_get_packed(queue, &item, 10000) == 0);
-  support_until_threads_asleep(1);
+  support_until_others_asleep();
 }
 
 /* The length of a call. What its process leaves behind goes. */
@@ -121,7 +121,7 @@ static void put_own(void) {
 static void prepare_to_get(void) {
   prepare_to_put();
   CHILD_MUST(put(OWN, -1) == 0);
-  support_until_threads_asleep(1);
+  support_until_others_asleep();
 }
 
 static int64_t value;
@@ -282,7 +282,7 @@ static void prepare_to_get_the_first(void) {
   prepare_to_exit();
   for (int i = 0; i < 4; i++)
     CHILD_MUST(put(i, -1) == 0);
-  support_until_threads_asleep(1);
+  support_until_others_asleep();
 }
 
 static void assert_good_end(pid_t pid, long point, long length) {
@@ -351,7 +351,7 @@ static void put_to_a_getter(void) {
     CHILD_MUST(put_bin(3000, -1) == 0);
   while (forkq_queue_qsize(queue) > 0)
     usleep(100);
-  support_until_threads_asleep(1);
+  support_until_others_asleep();
   handle_signal(SIGTERM, exit_now);
 }
 

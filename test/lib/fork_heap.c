@@ -37,7 +37,7 @@ void use_heap_that_forks(void) {
 }
 
 void await_feeder(void) {
-  support_until_threads_asleep(1);
+  support_until_others_asleep();
 }
 
 #else

@@ -14,8 +14,8 @@
  * a program that calls this. */
 void use_heap_that_forks(void);
 
-/* There it waits until the feeder of this process sleeps: a thread that begins allocates in the
- * sanitizer. */
+/* There it waits until the feeder of this process sleeps, or has ended: a thread that begins
+ * allocates in the sanitizer. */
 void await_feeder(void);
 
 #endif

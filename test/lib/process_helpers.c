@@ -64,5 +64,5 @@ void exit_now(int signo) {
 
 void send_all(void) {
   forkq__queue_send_own(queue, FORKQ__FOREVER);
-  support_until_threads_asleep(1);
+  support_until_others_asleep();
 }
