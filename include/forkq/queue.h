@@ -197,9 +197,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_joinable_queue_create(forkq_queue_t **ret_q
  *
  * Returns: 0. After a failure the item is not in the queue, it takes no slot, and the
  *   queue stays usable.
- * Blocks: only while the queue is full, for at most `timeout_ms`; never on the pipe. With
- *   timeout 0 it may take 0.1 s, if a signal handler of another thread interrupted that
- *   thread's put, or if another process is stopped in the middle of its first put.
+ * Blocks: only while the queue is full, for at most `timeout_ms`; never on the pipe. It
+ *   may take 0.1 s longer, if a signal handler of another thread interrupted that thread's
+ *   put, or if another process is stopped in the middle of its first put.
  * Errors: the common errors, and:
  *   FORKQ_FULL        the queue is full (timeout 0)
  *   FORKQ_TIMEDOUT    the queue was full for the whole timeout

@@ -56,8 +56,8 @@ int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline);
 int forkq__channel_try_lock_read(struct forkq__channel *channel);
 void forkq__channel_unlock_read(struct forkq__channel *channel);
 
-/* Counts what a dead reader had taken and not counted. It does not wait. Returns whether it
- * counted anything. */
+/* Counts what dead readers had taken and not counted, without waiting. False: another reader has
+ * the lock, or it is broken. */
 bool forkq__channel_settle_reads(struct forkq__channel *channel);
 
 /* The write lock. lock: 0, FORKQ_TIMEDOUT or FORKQ_EBROKEN. try_lock: 0, FORKQ__BUSY or
@@ -167,9 +167,5 @@ enum forkq__verdict forkq__channel_verdict(struct forkq__channel *channel,
                                            uint32_t index);
 enum forkq__verdict forkq__channel_try_verdict(struct forkq__channel *channel,
                                                uint32_t index);
-
-/* Whether everything that dead readers got is counted. Counts it now if the read lock is free;
- * false if it is not. */
-bool forkq__channel_try_settle_reads(struct forkq__channel *channel);
 
 #endif

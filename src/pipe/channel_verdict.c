@@ -66,11 +66,3 @@ enum forkq__verdict forkq__channel_try_verdict(struct forkq__channel *channel,
   forkq__channel_unlock_write(channel);
   return verdict;
 }
-
-/* A reader may have died while it counted what it got. Taking the read lock repairs that. */
-bool forkq__channel_try_settle_reads(struct forkq__channel *channel) {
-  if (forkq__channel_try_lock_read(channel) != 0)
-    return false;
-  forkq__channel_unlock_read(channel);
-  return true;
-}

@@ -253,10 +253,10 @@ void forkq__channel_unlock_read(struct forkq__channel *channel) {
   forkq__lock_release(&channel->shared->read_lock);
 }
 
+/* A reader may have died while it counted what it got. Taking the lock repairs that. */
 bool forkq__channel_settle_reads(struct forkq__channel *channel) {
-  uint64_t before = FORKQ__LOAD(channel->account.ledger->taken);
-  if (forkq__lock_try(&channel->shared->read_lock, repair_read, channel) != 0)
+  if (forkq__channel_try_lock_read(channel) != 0)
     return false;
   forkq__channel_unlock_read(channel);
-  return FORKQ__LOAD(channel->account.ledger->taken) != before;
+  return true;
 }

@@ -26,7 +26,7 @@ static enum forkq__verdict last_packet(struct forkq__channel *channel, uint32_t 
 static struct forkq__findings find_out(struct forkq__channel *channel, uint32_t index,
                                        bool has_pipe) {
   struct forkq__findings found;
-  found.reads_settled = has_pipe || forkq__channel_try_settle_reads(channel);
+  found.reads_settled = has_pipe || forkq__channel_settle_reads(channel);
   found.packet = last_packet(channel, index, has_pipe);
   found.tasks_live = forkq__account_tasks_live(&channel->account, index);
   return found;

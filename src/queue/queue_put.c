@@ -57,8 +57,10 @@ int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *
 bool forkq__queue_reap(forkq_queue_t *queue) {
   if (queue->channel.spill.fd < 0)
     return false;
-  bool taken = forkq__channel_settle_reads(&queue->channel);
-  if (!forkq__reap(&queue->channel) && !taken)
+  struct forkq__ledger *ledger = &queue->segment->ledger;
+  uint64_t taken = FORKQ__LOAD(ledger->taken);
+  (void)forkq__channel_settle_reads(&queue->channel);
+  if (!forkq__reap(&queue->channel) && FORKQ__LOAD(ledger->taken) == taken)
     return false;
   forkq__slots_freed(&queue->slots);
   return true;
@@ -143,9 +145,13 @@ static void wait_for_change(struct put_wait *wait, int64_t deadline) {
   wait->reap = forkq__look_due(&wait->look);
 }
 
-/* Takes the mutex. FORKQ_FULL: with FORKQ__NOWAIT, the mutex could not be had. */
+/* Takes the mutex. The deadline is for room: a thread that has the mutex for longer, because it
+ * looks for the dead, does not make the queue full. So the mutex gets a moment in any case.
+ * FORKQ_FULL: with FORKQ__NOWAIT, the mutex could not be had. */
 static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
   int r = forkq__feeder_lock(&queue->feeder, deadline);
+  if (r == FORKQ_TIMEDOUT && deadline != FORKQ__NOWAIT)
+    r = forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT);
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_FULL : r;
 }
 

@@ -526,6 +526,40 @@ START_TEST(close_waits_for_both_that_put_into_a_simple_queue) {
 }
 END_TEST
 
+/* ---- a mutex that another thread has ------------------------------------------------------- */
+
+/* Puts with a timeout that is long over when the mutex is free. */
+static void *put_for_a_moment(void *ret_put) {
+  *(_Atomic int *)ret_put = put(1, 1);
+  return NULL;
+}
+
+/* On a machine so busy that this thread had the mutex for too long, the put may give up. */
+static bool put_beside_owner(_Atomic int *ret_put) {
+  pthread_t putter;
+  ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER), 0);
+  int64_t begin_ms = support_now_ms();
+  ck_assert_int_eq(pthread_create(&putter, NULL, put_for_a_moment, (void *)ret_put), 0);
+  while (support_now_ms() - begin_ms < 20)
+    usleep(1000);
+  forkq__feeder_unlock(&queue->feeder);
+  bool in_time = support_now_ms() - begin_ms < FORKQ__MUTEX_MS;
+  pthread_join(putter, NULL);
+  return in_time;
+}
+
+START_TEST(a_thread_that_has_the_mutex_does_not_make_the_queue_full) {
+  ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  for (int round = 0; round < 20; round++) {
+    _Atomic int r = 0;
+    bool in_time = put_beside_owner(&r);
+    ck_assert(atomic_load(&r) == 0 || (!in_time && atomic_load(&r) == FORKQ_TIMEDOUT));
+    if (atomic_load(&r) == 0)
+      ck_assert_int_eq(get(5000), 1);
+  }
+}
+END_TEST
+
 static void add_cases_of_crowds(Suite *suite) {
   TCase *tcase = tcase_create("crowds");
   tcase_set_timeout(tcase, 100);
@@ -535,6 +569,7 @@ static void add_cases_of_crowds(Suite *suite) {
   tcase_add_test(tcase, a_crowd_of_putters_looks_as_one_does);
   tcase_add_test(tcase, of_a_crowd_of_putters_all_come_through);
   tcase_add_test(tcase, a_crowd_of_putters_notices_room_of_the_dead);
+  tcase_add_test(tcase, a_thread_that_has_the_mutex_does_not_make_the_queue_full);
   suite_add_tcase(suite, tcase);
 }
 

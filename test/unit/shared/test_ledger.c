@@ -55,8 +55,8 @@ enum forkq__verdict __wrap_forkq__channel_try_verdict(struct forkq__channel *to,
   return give_verdict(cell);
 }
 
-bool __wrap_forkq__channel_try_settle_reads(struct forkq__channel *to);
-bool __wrap_forkq__channel_try_settle_reads(struct forkq__channel *to) {
+bool __wrap_forkq__channel_settle_reads(struct forkq__channel *to);
+bool __wrap_forkq__channel_settle_reads(struct forkq__channel *to) {
   (void)to;
   return reads_settled;
 }
