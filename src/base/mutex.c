@@ -29,8 +29,9 @@ static __attribute__((noinline)) int wait_for(struct forkq__mutex *mutex,
                                               int64_t deadline) {
   if (forkq__mutex_is_mine(mutex))
     return -EDEADLK;
-  if (deadline == FORKQ__NOWAIT)
-    deadline = forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MUTEX_MS);
+  int64_t moment = forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MUTEX_MS);
+  if (deadline < moment)
+    deadline = moment;
   if (deadline == FORKQ__FOREVER)
     uv_mutex_lock(&mutex->mutex);
   else if (forkq__os_clocklock(&mutex->mutex, deadline) != 0)

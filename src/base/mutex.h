@@ -1,5 +1,4 @@
-/* A mutex between the threads of this process, with a deadline and an owner. A thread waits for
- * the mutex until its deadline. A thread that already holds it gets -EDEADLK: it is in a signal
+/* A mutex between the threads of this process, with a deadline and an owner. A thread that already holds it gets -EDEADLK: it is in a signal
  * handler that interrupted a call, or in a fork handler of the program that runs while forkq
  * holds its mutexes for the fork. */
 #ifndef FORKQ_MUTEX_H
@@ -10,7 +9,8 @@
 #include <stdint.h>
 #include <uv.h>
 
-/* Threads hold the mutex for microseconds. A call with FORKQ__NOWAIT waits for this long. */
+/* Threads hold the mutex for microseconds, or longer while they look for the dead. The deadline
+ * of a call is for room or for an item, so the mutex itself gets this long in any case. */
 #define FORKQ__MUTEX_MS 100
 
 struct forkq__mutex {
@@ -23,7 +23,7 @@ int forkq__mutex_init(struct forkq__mutex *mutex);
 void forkq__mutex_fini(struct forkq__mutex *mutex);
 
 /* Returns 0, FORKQ_TIMEDOUT, or -EDEADLK if the calling thread holds the mutex. Blocks until
- * the deadline; with FORKQ__NOWAIT, for FORKQ__MUTEX_MS. */
+ * the deadline, but at least for FORKQ__MUTEX_MS. */
 int forkq__mutex_lock(struct forkq__mutex *mutex, int64_t deadline);
 void forkq__mutex_unlock(struct forkq__mutex *mutex);
 

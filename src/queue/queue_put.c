@@ -145,13 +145,9 @@ static void wait_for_change(struct put_wait *wait, int64_t deadline) {
   wait->reap = forkq__look_due(&wait->look);
 }
 
-/* Takes the mutex. The deadline is for room: a thread that has the mutex for longer, because it
- * looks for the dead, does not make the queue full. So the mutex gets a moment in any case.
- * FORKQ_FULL: with FORKQ__NOWAIT, the mutex could not be had. */
+/* Takes the mutex. FORKQ_FULL: with FORKQ__NOWAIT, the mutex could not be had. */
 static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
   int r = forkq__feeder_lock(&queue->feeder, deadline);
-  if (r == FORKQ_TIMEDOUT && deadline != FORKQ__NOWAIT)
-    r = forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT);
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_FULL : r;
 }
 
