@@ -482,7 +482,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
 
 /* Counts of all processes since the queue was created, and the unsent items of this
  * process. Each number is correct at some moment of the call, but not all at the same
- * one. */
+ * one. A child that is killed in the moment in which it takes over the items of its dead
+ * parent may have counted them a second time, in put_items and lost_items. */
 typedef struct forkq_queue_stats {
   size_t size;        /* sizeof(forkq_queue_stats_t), set by the caller */
   uint64_t put_items; /* accepted items, including those lost later */

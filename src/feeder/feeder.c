@@ -76,11 +76,15 @@ bool forkq__feeder_full(struct forkq__feeder *feeder) {
   return feeder->max_bytes > 0 && atomic_load(&feeder->bytes) >= feeder->max_bytes;
 }
 
-static void count_put(struct forkq__feeder *feeder, uint64_t bytes) {
-  _Atomic uint64_t *put = &forkq__account_cell(&feeder->channel->account)->accepted_bytes;
-  FORKQ__STORE(*put, FORKQ__LOAD(*put) + bytes);
+static void count_unsent(struct forkq__feeder *feeder, uint64_t bytes) {
   if (feeder->max_bytes > 0)
     atomic_fetch_add(&feeder->bytes, bytes);
+}
+
+static void count_put(struct forkq__feeder *feeder, uint64_t bytes) {
+  struct forkq__cell *cell = forkq__account_cell(&feeder->channel->account);
+  FORKQ__STORE(cell->put_bytes, FORKQ__LOAD(cell->put_bytes) + bytes);
+  count_unsent(feeder, bytes);
 }
 
 void forkq__feeder_commit(struct forkq__feeder *feeder) {
@@ -93,11 +97,12 @@ void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *dra
   forkq__outbox_join(&feeder->outbox, draft);
 }
 
-struct forkq__copied forkq__feeder_copy(struct forkq__feeder *feeder,
-                                        const struct forkq__buffer *list, uint64_t skip) {
+uint64_t forkq__feeder_copy(struct forkq__feeder *feeder,
+                            const struct forkq__buffer *list, uint64_t skip) {
   struct forkq__copied copied = forkq__outbox_copy(&feeder->outbox, list, skip);
-  count_put(feeder, copied.bytes);
-  return copied;
+  feeder->copied_bytes += copied.bytes;
+  count_unsent(feeder, copied.bytes);
+  return copied.messages;
 }
 
 /* A putter counts itself as waiting before it looks for room. The feeder makes room before it
@@ -155,7 +160,11 @@ static void give_back(struct forkq__feeder *feeder, uint64_t items) {
 }
 
 void forkq__feeder_withdraw(struct forkq__feeder *feeder) {
+  if (feeder->channel->account.cell == FORKQ__NO_CELL)
+    return;
+  struct forkq__cell *cell = forkq__account_cell(&feeder->channel->account);
   give_back(feeder, 1);
+  FORKQ__STORE(cell->not_put, FORKQ__LOAD(cell->not_put) + 1);
 }
 
 void forkq__feeder_lose(struct forkq__feeder *feeder, uint64_t items) {
@@ -269,7 +278,7 @@ static void cancel_through(void *arg) {
   if (through->has_lock)
     forkq__channel_unlock_write(through->feeder->channel);
   end_through(through->feeder, through->list);
-  give_back(through->feeder, 1);
+  forkq__feeder_withdraw(through->feeder);
   forkq__feeder_unlock(through->feeder);
 }
 
@@ -397,7 +406,7 @@ int forkq__feeder_put_through(struct forkq__feeder *feeder) {
     forkq__channel_unlock_write(feeder->channel);
   end_through(feeder, list);
   if (r < 0)
-    give_back(feeder, 1);
+    forkq__feeder_withdraw(feeder);
   return r == FORKQ__STOPPED ? FORKQ_ECLOSED : r;
 }
 
@@ -771,6 +780,7 @@ void forkq__feeder_forked(struct forkq__feeder *feeder) {
   feeder->look_at = FORKQ__FOREVER;
   feeder->has_run = false;
   feeder->unsent = 0;
+  feeder->copied_bytes = 0;
   feeder->owed = 0;
   feeder->bytes = 0;
   feeder->room_waiters = 0;

@@ -31,6 +31,7 @@ struct forkq__feeder {
   struct forkq__buffer *in_flight;
   _Atomic uint64_t owed;   /* slots to give back, when the ledger lock can be had */
   _Atomic uint64_t unsent; /* items lost; needs no mutex */
+  uint64_t copied_bytes;   /* of the messages that a dead process had put */
   uv_thread_t thread;
   enum { FORKQ__FEEDER_NONE, FORKQ__FEEDER_RUNNING, FORKQ__FEEDER_FINISHED } state;
   bool has_run; /* at some time, in this process */
@@ -110,11 +111,11 @@ void forkq__feeder_wake_putters(struct forkq__feeder *feeder);
 
 /* Adds messages to the outbox; the caller has taken a slot for each. commit: the message that
  * is open in the outbox. adopt: a drafted message. copy: all messages of a list but the first
- * `skip`, as many as there is memory for. */
+ * `skip`, which a dead process had put, as many as there is memory for; returns how many. */
 void forkq__feeder_commit(struct forkq__feeder *feeder);
 void forkq__feeder_adopt(struct forkq__feeder *feeder, struct forkq__outbox *draft);
-struct forkq__copied forkq__feeder_copy(struct forkq__feeder *feeder,
-                                        const struct forkq__buffer *list, uint64_t skip);
+uint64_t forkq__feeder_copy(struct forkq__feeder *feeder,
+                            const struct forkq__buffer *list, uint64_t skip);
 
 /* Returns the packets that are not known to be sent, in their order, as a list that the caller
  * frees. Packets that the thread was sending may be sent. For the child of a fork that had the
@@ -126,7 +127,8 @@ struct forkq__buffer *forkq__feeder_take_unsent(struct forkq__feeder *feeder);
  * of the messages. */
 bool forkq__feeder_estate(struct forkq__feeder *feeder, struct forkq__estate *ret_estate);
 
-/* Gives back the slot of an item that is not put after all. */
+/* Gives back the slot of an item that is not put after all. If the queue was closed meanwhile, the
+ * slot is gone with the cell. */
 void forkq__feeder_withdraw(struct forkq__feeder *feeder);
 
 /* So many items that this process was to send are lost: logs them and gives back their slots. */

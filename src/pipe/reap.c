@@ -126,7 +126,7 @@ static int take_over_locked(struct forkq__channel *channel,
     /* The new slots are taken first: if this process dies in between, both the new and the old
      * ones are given back. */
     take_over(arg, count);
-    forkq__ledger_give_back(ledger, index, count);
+    forkq__ledger_hand_on(ledger, index, count);
   }
   forkq__ledger_settle(ledger, index, find_out(channel, index, false));
   return count > 0 ? 0 : FORKQ__NOTHING;

@@ -185,10 +185,6 @@ void forkq__queue_drop_inherited(forkq_queue_t *queue);
 bool forkq__queue_begin_looking(forkq_queue_t *queue);
 void forkq__queue_end_looking(forkq_queue_t *queue);
 
-/* Notes that `items` of the items that this process accepts are not new: another process accepted
- * them before, or their put begins anew. With the feeder's mutex. */
-void forkq__queue_note_repeated(forkq_queue_t *queue, uint64_t items, uint64_t bytes);
-
 /* Takes back what dead processes held: whether anything came back. With the feeder's mutex, which
  * keeps the descriptors open. */
 bool forkq__queue_reap(forkq_queue_t *queue);

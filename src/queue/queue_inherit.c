@@ -85,10 +85,7 @@ static void take_items(void *arg, uint64_t count) {
   heir->taken = count < there ? count : there;
   for (uint64_t i = 0; i < heir->taken; i++)
     forkq__slots_take_over(&queue->slots);
-  struct forkq__copied copied =
-      forkq__feeder_copy(&queue->feeder, packets, there - heir->taken);
-  forkq__queue_note_repeated(queue, heir->taken, copied.bytes);
-  heir->copied = copied.messages;
+  heir->copied = forkq__feeder_copy(&queue->feeder, packets, there - heir->taken);
 }
 
 /* Takes over from a dead parent: 0; FORKQ__BUSY or FORKQ_TIMEDOUT, to be tried again; or why

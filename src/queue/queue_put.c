@@ -83,18 +83,27 @@ static int take_slot(forkq_queue_t *queue) {
   return FORKQ_ESHUTDOWN;
 }
 
-/* Takes a slot, as take_slot. If there is none, `reap` has it look for slots of dead processes
- * first. FORKQ__NOTHING also if the outbox is at its limit. The feeder runs. */
-static int try_next_slot(forkq_queue_t *queue, bool reap) {
+/* Takes a slot, as take_slot. FORKQ__NOTHING also if the outbox is at its limit. The feeder
+ * runs. */
+static int try_next_slot(forkq_queue_t *queue) {
   /* model: put_open */
   if (is_shut(queue))
     return FORKQ_ESHUTDOWN;
   if (forkq__feeder_full(&queue->feeder))
     return FORKQ__NOTHING;
-  int r = take_slot(queue);
-  if (r == FORKQ__NOTHING && reap && forkq__queue_reap(queue))
-    r = take_slot(queue);
-  return r;
+  return take_slot(queue);
+}
+
+static __attribute__((noinline)) int take_slot_of_dead(forkq_queue_t *queue) {
+  return !forkq__feeder_full(&queue->feeder) && forkq__queue_reap(queue)
+             ? take_slot(queue)
+             : FORKQ__NOTHING;
+}
+
+/* The same, but looks for slots of dead processes if none is free. */
+static int try_next_slot_or_reap(forkq_queue_t *queue) {
+  int r = try_next_slot(queue);
+  return r == FORKQ__NOTHING ? take_slot_of_dead(queue) : r;
 }
 
 /* Whether the process can put: 0, FORKQ__NOTHING to try again, or why not. */
@@ -109,7 +118,9 @@ static int open_for_put(forkq_queue_t *queue) {
 
 static int try_slot(forkq_queue_t *queue, bool reap) {
   int r = open_for_put(queue);
-  return r < 0 ? r : try_next_slot(queue, reap);
+  if (r < 0)
+    return r;
+  return reap ? try_next_slot_or_reap(queue) : try_next_slot(queue);
 }
 
 struct put_wait {
@@ -184,16 +195,6 @@ static int lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
   return deadline == FORKQ__NOWAIT ? FORKQ_FULL : wait_for_slot(queue, deadline);
 }
 
-static void add_to(_Atomic uint64_t *counter, uint64_t count) {
-  atomic_store_explicit(counter, atomic_load(counter) + count, memory_order_release);
-}
-
-void forkq__queue_note_repeated(forkq_queue_t *queue, uint64_t items, uint64_t bytes) {
-  struct forkq__cell *cell = forkq__account_cell(&queue->channel.account);
-  add_to(&cell->repeated, items);
-  add_to(&cell->repeated_bytes, bytes);
-}
-
 /* A message that is packed with the mutex is one frame at most, because other threads wait for the
  * mutex. */
 static uint32_t limit_in_place(const forkq_queue_t *queue) {
@@ -210,8 +211,6 @@ static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source
     r = forkq__queue_pack(outbox, source);
   if (r < 0) {
     forkq__outbox_rollback(outbox);
-    if (r == FORKQ_ETOOBIG)
-      forkq__queue_note_repeated(queue, 1, 0);
     forkq__feeder_withdraw(&queue->feeder);
     return r;
   }
@@ -292,10 +291,8 @@ static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
   forkq__feeder_adopt(&queue->feeder, draft);
 }
 
-/* Gives the slot back. If the queue was closed meanwhile, the slot is gone with the cell. */
 static void take_back(forkq_queue_t *queue) {
-  if (queue->channel.account.cell != FORKQ__NO_CELL)
-    forkq__feeder_withdraw(&queue->feeder);
+  forkq__feeder_withdraw(&queue->feeder);
   forkq__source_drop_draft();
 }
 
@@ -432,7 +429,7 @@ static int put_run(forkq_queue_t *queue, const struct batch *batch,
     bytes += queue->feeder.outbox.open.size;
     if (++*n == batch->count || bytes >= RUN_BYTES ||
         (r = source_in_batch(batch, *n, source)) < 0 || to_be_drafted(queue, source) ||
-        (r = try_next_slot(queue, true)) < 0)
+        (r = try_next_slot_or_reap(queue)) < 0)
       break;
   }
   forkq__feeder_push(&queue->feeder, queue->direct_write);

@@ -54,17 +54,13 @@ int forkq_queue_full(forkq_queue_t *queue) {
 }
 
 static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) {
-  uint64_t accepted = 0, bytes = 0;
   for (uint32_t i = 0; i < atomic_load(&ledger->cells_used); i++) {
     const struct forkq__cell *cell = &ledger->cells[i];
-    /* `repeated` first: an item is counted as accepted before it is counted as repeated. */
-    accepted -= atomic_load(&cell->repeated);
-    bytes -= atomic_load(&cell->repeated_bytes);
-    accepted += atomic_load(&cell->accepted);
-    bytes += atomic_load(&cell->accepted_bytes);
+    /* `not_put` first: an item counts there after it counts as accepted. */
+    uint64_t not_put = atomic_load(&cell->not_put);
+    stats->put_items += atomic_load(&cell->accepted) - not_put;
+    stats->put_bytes += atomic_load(&cell->put_bytes);
   }
-  stats->put_items = accepted;
-  stats->put_bytes = bytes;
 }
 
 static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
@@ -74,8 +70,9 @@ static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
   struct forkq__cell *cell = forkq__account_cell(account);
   uint64_t sent_bytes = atomic_load(&cell->sent_bytes);
   stats->outbox_items = forkq__account_held(account);
-  stats->outbox_bytes =
-      stats->outbox_items > 0 ? atomic_load(&cell->accepted_bytes) - sent_bytes : 0;
+  if (stats->outbox_items > 0)
+    stats->outbox_bytes =
+        atomic_load(&cell->put_bytes) + queue->feeder.copied_bytes - sent_bytes;
 }
 
 int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {

@@ -4,8 +4,8 @@
  * that repairs it after a death:
  *
  *   struct            field                       written by                  repaired by
- *   cell              accepted, try_*             its process, with the       the reaper, for the
- *                                                 feeder's mutex              dead process
+ *   cell              accepted, try_*, not_put,   its process, with the       the reaper, for the
+ *                     put_bytes                   feeder's mutex              dead process
  *                                                                             (finish_take)
  *                     sent*, pending_*,           its process, with the       the reaper
  *                     written_seq                 write lock                  (finish_write)
@@ -77,10 +77,10 @@ struct forkq__cell {
   alignas(64) _Atomic uint64_t accepted;
   _Atomic uint64_t try_base;  /* a take in progress: `accepted` before it; see slots.c */
   _Atomic uint64_t try_count; /* the count that the take makes; 0: no take */
-  _Atomic uint64_t accepted_bytes;
-  /* For the statistics: repeated acceptances among these. */
-  _Atomic uint64_t repeated;
-  _Atomic uint64_t repeated_bytes;
+  /* For the statistics. `not_put` are those of `accepted` that were not put after all, or that an
+   * heir has put again. `put_bytes` is without what the process took over as an heir. */
+  _Atomic uint64_t not_put;
+  _Atomic uint64_t put_bytes;
   /* Written by the owner under the channel's write lock. */
   alignas(64) _Atomic uint64_t sent;
   _Atomic uint64_t sent_wire;    /* bytes of packets written */
@@ -200,7 +200,7 @@ struct forkq__channel_shared {
 /* A process must find both numbers in a segment to use it. The second stands for the layout of
  * all shared structs. */
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
-#define FORKQ__SEGMENT_LAYOUT 4u
+#define FORKQ__SEGMENT_LAYOUT 5u
 
 #define FORKQ__LIBC_TEXT 32
 #define FORKQ__LOCK_IMAGE 64

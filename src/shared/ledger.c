@@ -91,6 +91,12 @@ void forkq__ledger_give_back(struct forkq__ledger *ledger, uint32_t index,
   add(&cell->returned, &ledger->returned, count);
 }
 
+void forkq__ledger_hand_on(struct forkq__ledger *ledger, uint32_t index, uint64_t count) {
+  struct forkq__cell *cell = &ledger->cells[index];
+  forkq__ledger_give_back(ledger, index, count);
+  FORKQ__STORE(cell->not_put, FORKQ__LOAD(cell->not_put) + count);
+}
+
 bool forkq__ledger_finish_write(struct forkq__cell *cell, enum forkq__verdict verdict) {
   if (FORKQ__LOAD(cell->pending_seq) == 0)
     return true;
@@ -197,8 +203,8 @@ bool forkq__ledger_is_open(struct forkq__ledger *ledger,
 
 void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index) {
   struct forkq__cell *cell = &ledger->cells[index];
-  FORKQ__STORE(cell->sent_bytes,
-               FORKQ__LOAD(cell->accepted_bytes)); /* lost bytes do not count as unsent */
+  /* lost bytes do not count as unsent */
+  FORKQ__STORE(cell->sent_bytes, FORKQ__LOAD(cell->put_bytes));
   /* A count may have overflowed its bits in the word, so counts are compared by their
    * difference. So `confirmed` begins at the present count, and not at 0. */
   FORKQ__STORE(cell->confirmed, FORKQ__LOAD(ledger->word) >> FORKQ__CELL_BITS);

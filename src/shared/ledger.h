@@ -56,10 +56,12 @@ void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index)
 void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
                                  bool tasks_live);
 
-/* Gives back items that the cell's process will not send, or that its heir will send from its
- * own cell. They do not count as lost. */
+/* give_back: gives back items that the cell's process will not send. They do not count as lost.
+ * hand_on: the same for items that the heir of a dead process sends from its own cell. They count
+ * as put there. */
 void forkq__ledger_give_back(struct forkq__ledger *ledger, uint32_t index,
                              uint64_t count);
+void forkq__ledger_hand_on(struct forkq__ledger *ledger, uint32_t index, uint64_t count);
 
 /* Settles the account of a dead process, as far as that is possible now: gives back the items
  * that it held, which count as lost. */

@@ -144,7 +144,14 @@ END_TEST
 
 /* What did not pack was not accepted. */
 START_TEST(items_that_were_not_put) {
+  static msgpack_object deep[FORKQ_DEPTH_MAX + 2];
+  for (int i = 0; i <= FORKQ_DEPTH_MAX; i++) {
+    deep[i].type = MSGPACK_OBJECT_ARRAY;
+    deep[i].via.array.size = 1;
+    deep[i].via.array.ptr = &deep[i + 1];
+  }
   create(1);
+  ck_assert_int_eq(forkq_queue_put(queue, deep, -1), FORKQ_ETOODEEP);
   ck_assert_int_eq(forkq_queue_put_with(queue, pack_nothing, NULL, -1), FORKQ_EPACK);
   ck_assert_uint_eq(stats().put_items, 0);
   ck_assert_uint_eq(stats().put_bytes, 0);

@@ -53,9 +53,10 @@ struct life {
   _Atomic bool replaced; /* another one has been started in its place */
   _Atomic bool stopped;
   _Atomic int64_t resumed_ns;
-  _Atomic uint32_t phase; /* in which it works: from FLUSH on it puts no more */
-  _Atomic bool exits;     /* with a thread in a get */
-  _Atomic bool vanished;  /* it left what it had not sent to the child that it forked */
+  _Atomic uint32_t phase;   /* in which it works: from FLUSH on it puts no more */
+  _Atomic bool exits;       /* with a thread in a get */
+  _Atomic bool vanished;    /* it left what it had not sent to the child that it forked */
+  _Atomic uint32_t heir_of; /* the life that forked it and vanished; 0: none */
 
   /* The call that it is in. */
   _Atomic uint32_t op;

@@ -59,12 +59,16 @@ struct range check_abandoned(const struct book *book) {
 
 /* ---- what became of the items of one producer -------------------------------------------- */
 
+/* Whether it ended without a close. */
+static bool is_cut_off(const struct life *life) {
+  return atomic_load(&life->state) == KILLED || atomic_load(&life->vanished);
+}
+
 /* The last item that must have arrived, unless a killed consumer had it in its hands. */
 static uint32_t last_owed(const struct book *book, uint32_t index, uint32_t last_come) {
   const struct life *life = &book->lives[index];
-  bool cut_off = atomic_load(&life->state) == KILLED || atomic_load(&life->vanished);
-  uint32_t owed = !cut_off || book->plan.simple ? atomic_load(&life->accepted)
-                                                : atomic_load(&life->flushed);
+  uint32_t owed = !is_cut_off(life) || book->plan.simple ? atomic_load(&life->accepted)
+                                                         : atomic_load(&life->flushed);
   return owed > last_come ? owed : last_come;
 }
 
@@ -140,12 +144,22 @@ static uint64_t count_withdrawn(const struct book *book, uint32_t index) {
   return withdrawn;
 }
 
+/* An heir that ends while it takes over items may have counted them a second time. */
+static uint64_t count_twice(const struct book *book, uint32_t index) {
+  uint64_t twice = 0;
+  if (is_cut_off(&book->lives[index]))
+    while ((index = atomic_load(&book->lives[index].heir_of)) != 0)
+      twice += atomic_load(&book->lives[index].begun);
+  return twice;
+}
+
 void check_statistics(struct book *book) {
   forkq_queue_stats_t stats = { .size = sizeof stats };
   struct range put = { 0, 0 }, got = { 0, 0 };
   for (uint32_t i = 0; i < atomic_load(&book->lives_used); i++) {
     put.low += atomic_load(&book->lives[i].puts);
-    put.high += atomic_load(&book->lives[i].begun) - count_withdrawn(book, i);
+    put.high += atomic_load(&book->lives[i].begun) - count_withdrawn(book, i) +
+                count_twice(book, i);
     got.low += count_got(book, i, 0);
   }
   got.high = got.low + in_all_hands(book);

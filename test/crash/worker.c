@@ -409,6 +409,7 @@ static void daemonize(struct worker *worker) {
   if (life == NULL)
     return;
   begin(life, atomic_load(&old->kind));
+  atomic_store(&life->heir_of, worker->self);
   atomic_store(&old->vanished, true);
   pid_t pid = fork();
   if (pid == 0) {

@@ -233,6 +233,11 @@ START_TEST(a_daemon_sends_what_it_put_before_it_became_one) {
     numbers += !bin;
   }
   ck_assert_int_eq(numbers, 1);
+  forkq_queue_stats_t stats = { .size = sizeof stats };
+  ck_assert_int_eq(forkq_queue_stats(queue, &stats), 0);
+  ck_assert_uint_eq(stats.put_items, ITEMS + 1);
+  ck_assert_uint_eq(stats.put_bytes, stats.got_bytes);
+  ck_assert_uint_eq(stats.lost_items, 0);
   ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 0), FORKQ_EMPTY);
   ck_assert_int_eq(forkq_queue_qsize(queue), 0);
   forkq_item_destroy(&item);
