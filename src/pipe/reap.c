@@ -136,7 +136,7 @@ int forkq__reap_take_over(struct forkq__channel *channel,
                           const struct forkq__estate *estate,
                           void (*take_over)(void *arg, uint64_t count), void *arg) {
   struct forkq__ledger *ledger = channel->account.ledger;
-  if (forkq__ledger_lock(ledger) != 0)
+  if (forkq__ledger_try_lock(ledger) != 0)
     return FORKQ__BUSY;
   int r = take_over_locked(channel, estate, take_over, arg);
   forkq__ledger_unlock(ledger);

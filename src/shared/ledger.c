@@ -42,6 +42,10 @@ int forkq__ledger_lock(struct forkq__ledger *ledger) {
                              ledger);
 }
 
+int forkq__ledger_try_lock(struct forkq__ledger *ledger) {
+  return forkq__lock_try(&ledger->lock, repair, ledger);
+}
+
 void forkq__ledger_unlock(struct forkq__ledger *ledger) {
   forkq__lock_release(&ledger->lock);
 }

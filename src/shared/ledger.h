@@ -46,6 +46,8 @@ int forkq__ledger_init(struct forkq__ledger *ledger);
  * than a moment: a caller has locks of its process, for which other threads wait, or a
  * deadline. */
 int forkq__ledger_lock(struct forkq__ledger *ledger);
+/* The same without waiting: 0, FORKQ_EBROKEN or FORKQ__BUSY. */
+int forkq__ledger_try_lock(struct forkq__ledger *ledger);
 void forkq__ledger_unlock(struct forkq__ledger *ledger);
 
 /* ---- with the lock ------------------------------------------------------------------------- */
