@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "base/lock.h"
 
+#include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
 
@@ -86,13 +87,52 @@ int forkq__lock_check(void) {
   return r;
 }
 
+#ifdef FORKQ__CONTRACTS
+/* More than a thread has at a time. In the child of a fork, a lock of the parent may be among
+ * them, which the child does not have. */
+#  define MINE_MAX 8
+
+static _Thread_local const struct forkq__lock *mine[MINE_MAX] FORKQ__TLS;
+
+static bool replace(const struct forkq__lock *old, const struct forkq__lock *new) {
+  for (int i = 0; i < MINE_MAX; i++)
+    if (mine[i] == old) {
+      mine[i] = new;
+      return true;
+    }
+  return false;
+}
+
+bool forkq__lock_is_mine(const struct forkq__lock *lock) {
+  return replace(lock, lock);
+}
+
+static void note_taken(const struct forkq__lock *lock) {
+  FORKQ__CHECK(replace(NULL, lock));
+}
+
+static void note_released(const struct forkq__lock *lock) {
+  FORKQ__CHECK(replace(lock, NULL));
+}
+#else
+static void note_taken(const struct forkq__lock *lock) {
+  (void)lock;
+}
+
+static void note_released(const struct forkq__lock *lock) {
+  (void)lock;
+}
+#endif
+
 /* Converts the result of a pthread lock call. Repairs first, if the owner died. */
 static int settle(struct forkq__lock *lock, int result, forkq__repair_fn repair,
                   void *arg) {
   switch (result) {
   case 0:
+    note_taken(lock);
     return 0;
   case EOWNERDEAD:
+    note_taken(lock);
     repair(arg);
     /* model: lock_consistent */
     pthread_mutex_consistent(&lock->mutex);
@@ -196,6 +236,7 @@ int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg
 }
 
 void forkq__lock_release(struct forkq__lock *lock) {
+  note_released(lock);
   /* model: lock_release */
   pthread_mutex_unlock(&lock->mutex);
 }

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Checks that such a lock works in this thread. The C library writes the thread number that it
@@ -47,5 +48,8 @@ void forkq__lock_wake(struct forkq__lock *lock);
 int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg);
 
 void forkq__lock_release(struct forkq__lock *lock);
+
+/* Whether this thread has the lock; for contracts only (contract.h). */
+bool forkq__lock_is_mine(const struct forkq__lock *lock);
 
 #endif

@@ -8,6 +8,7 @@
  * fragment, the part has that packet's number, and the next reader does not append it again. */
 #include "pipe/channel.h"
 
+#include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "codec/serializer.h"
@@ -275,6 +276,7 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
 
 int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *item,
                                   int64_t deadline) {
+  FORKQ__HELD_LOCK(&channel->shared->read_lock);
   struct forkq__channel_shared *shared = channel->shared;
   int r = receive_message(channel, item, deadline);
   if (r == 0)

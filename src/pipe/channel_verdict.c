@@ -7,6 +7,7 @@
  * less the bytes read, with and without the pending packets. */
 #include "pipe/channel.h"
 
+#include "base/contract.h"
 #include "base/os.h"
 
 /* Bytes that the pipe should hold, by the counts of bytes written and read. *ret_pending: the
@@ -46,6 +47,8 @@ static enum forkq__verdict judge(struct forkq__channel *channel,
 
 enum forkq__verdict forkq__channel_verdict(struct forkq__channel *channel,
                                            uint32_t index) {
+  FORKQ__HELD_LOCK(&channel->shared->write_lock);
+  FORKQ__HELD_LOCK(&channel->shared->read_lock);
   const struct forkq__cell *cell = &channel->account.ledger->cells[index];
   uint64_t seq = FORKQ__LOAD(cell->pending_seq);
   return FORKQ__LOAD(cell->written_seq) == seq ? FORKQ__SENT : judge(channel, cell, seq);

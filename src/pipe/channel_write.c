@@ -7,6 +7,7 @@
  * the reaper takes the counts from the pending fields. */
 #include "pipe/channel.h"
 
+#include "base/contract.h"
 #include "base/os.h"
 
 #include <errno.h>
@@ -47,6 +48,7 @@ static void note_written(struct forkq__cell *cell, const struct forkq__packet *p
 }
 
 int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet) {
+  FORKQ__HELD_LOCK(&channel->shared->write_lock);
   struct forkq__channel_shared *shared = channel->shared;
   struct forkq__cell *cell = forkq__account_cell(&channel->account);
   /* The number is used up before the write: a number may be skipped, but never used twice. */
@@ -87,18 +89,21 @@ static uint64_t packets_there(const struct forkq__channel_shared *shared) {
 }
 
 uint32_t forkq__channel_room(struct forkq__channel *channel) {
+  FORKQ__HELD_LOCK(&channel->shared->write_lock);
   uint64_t there = packets_there(channel->shared);
   return there < channel->pipe_packets ? channel->pipe_packets - (uint32_t)there : 0;
 }
 
 /* The last number that was given is that of the packet that found no room. */
 void forkq__channel_note_full(struct forkq__channel *channel) {
+  FORKQ__HELD_LOCK(&channel->shared->write_lock);
   uint64_t there = packets_there(channel->shared) - 1;
   if (there < channel->pipe_packets)
     channel->pipe_packets = (uint32_t)there;
 }
 
 void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes) {
+  FORKQ__HELD_LOCK(&channel->shared->write_lock);
   struct forkq__cell *cell = forkq__account_cell(&channel->account);
   FORKQ__STORE(cell->sent_bytes, FORKQ__LOAD(cell->sent_bytes) - bytes);
 }

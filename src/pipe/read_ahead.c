@@ -9,6 +9,7 @@
  * (repair_take). */
 #include "pipe/read_ahead.h"
 
+#include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
 
@@ -141,6 +142,7 @@ bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
 }
 
 int forkq__ahead_load(struct forkq__channel *channel) {
+  FORKQ__HELD_LOCK(&channel->shared->read_lock);
   struct forkq__channel_shared *shared = channel->shared;
   /* No getter is woken for an empty pipe. */
   /* model: load_peek */
@@ -221,10 +223,12 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
 
 void forkq__ahead_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
                        uint64_t messages) {
+  FORKQ__HELD_LOCK(&channel->shared->read_lock);
   consume_for(channel, channel->account.cell + 1, next, frames, messages);
 }
 
 void forkq__ahead_drop(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
+  FORKQ__HELD_LOCK(&channel->shared->read_lock);
   consume_for(channel, DROPPED, next, 1, messages);
 }
 

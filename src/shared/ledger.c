@@ -4,6 +4,7 @@
  * holds the ledger's lock, and the next owner of the lock makes the sums anew from the cells. */
 #include "shared/ledger.h"
 
+#include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
 
@@ -90,6 +91,7 @@ static void abandon(struct forkq__ledger *ledger, struct forkq__cell *cell) {
  * next reaper gives them back for it. */
 void forkq__ledger_give_back(struct forkq__ledger *ledger, uint32_t index,
                              uint64_t count) {
+  FORKQ__HELD_LOCK(&ledger->lock);
   struct forkq__cell *cell = &ledger->cells[index];
   FORKQ__STORE(cell->withdrawn, FORKQ__LOAD(cell->withdrawn) + count);
   add(&cell->returned, &ledger->returned, count);
@@ -118,6 +120,7 @@ bool forkq__ledger_finish_write(struct forkq__cell *cell, enum forkq__verdict ve
 
 /* The slot was taken if the shared word says so, or said so before another process's take. */
 void forkq__ledger_finish_take(struct forkq__ledger *ledger, uint32_t index) {
+  FORKQ__HELD_LOCK(&ledger->lock);
   struct forkq__cell *cell = &ledger->cells[index];
   /* model: finish_take_look */
   uint64_t word = FORKQ__LOAD(ledger->word);
@@ -134,6 +137,7 @@ void forkq__ledger_finish_take(struct forkq__ledger *ledger, uint32_t index) {
 
 enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
                                                   uint32_t index, bool tasks_live) {
+  FORKQ__HELD_LOCK(&ledger->lock);
   struct forkq__cell *cell = &ledger->cells[index];
   if (tasks_live && at_work_on(cell) > 0)
     return FORKQ__CELL_TASKS;
@@ -143,6 +147,7 @@ enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
 
 void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
                           struct forkq__findings found) {
+  FORKQ__HELD_LOCK(&ledger->lock);
   struct forkq__cell *cell = &ledger->cells[index];
   if (FORKQ__LOAD(cell->state) == FORKQ__CELL_USED)
     atomic_fetch_add(&ledger->recoveries, 1);
@@ -206,6 +211,7 @@ bool forkq__ledger_is_open(struct forkq__ledger *ledger,
 /* ---- owners ------------------------------------------------------------------------------ */
 
 void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index) {
+  FORKQ__HELD_LOCK(&ledger->lock);
   struct forkq__cell *cell = &ledger->cells[index];
   /* lost bytes do not count as unsent */
   FORKQ__STORE(cell->sent_bytes, FORKQ__LOAD(cell->put_bytes));
@@ -224,6 +230,7 @@ void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index)
 
 void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
                                  bool tasks_live) {
+  FORKQ__HELD_LOCK(&ledger->lock);
   struct forkq__cell *cell = &ledger->cells[index];
   forkq__ledger_give_back(ledger, index, held(cell));
   /* model: close_state */

@@ -99,6 +99,14 @@ void write_packet(struct forkq__packet *packet) {
     abort();
 }
 
+int try_write(struct forkq__packet *packet) {
+  if (forkq__channel_lock_write(&channel, FORKQ__FOREVER) != 0)
+    abort();
+  int r = forkq__channel_write(&channel, packet);
+  forkq__channel_unlock_write(&channel);
+  return r;
+}
+
 /* Sends the packets `from` to `to` - 1 of a message, or to its end. */
 void send_part(uint64_t seed, uint32_t size, int from, int to) {
   struct forkq__buffer *list = packets_of(seed, size);

@@ -34,6 +34,9 @@ void free_packets(struct forkq__buffer *list);
 /* As a feeder does, with the write lock. */
 void write_packet(struct forkq__packet *packet);
 
+/* Writes one packet if it has room, and takes the write lock for that. */
+int try_write(struct forkq__packet *packet);
+
 /* All of a message; its packets `from` to `to` - 1, or to its end; three small ones of 10 bytes
  * in one packet, with the seeds from `seed` on. */
 void send_message(uint64_t seed, uint32_t size);

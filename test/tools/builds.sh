@@ -3,6 +3,8 @@
 # shellcheck disable=SC2086 # where a variable is a list of words
 # shellcheck disable=SC2154 # root, build, to_build and to_test are dev's, and packages.sh's
 
+tested='-Dtests=enabled -Dcontracts=true'
+
 # configure NAME OPTION...: the build directory build/NAME, made once.
 configure() {
   dir=$build/$1
@@ -14,7 +16,7 @@ configure() {
 
 configure_debug() {
   need $to_test
-  configure debug -Dtests=enabled
+  configure debug $tested
 }
 
 configure_release() {
@@ -29,7 +31,7 @@ configure_benchmark() {
 
 configure_clang() {
   need $to_test clang
-  CC=clang CXX=clang++ configure clang -Dtests=enabled
+  CC=clang CXX=clang++ configure clang $tested
 }
 
 configure_analyzer() {
@@ -41,21 +43,22 @@ configure_analyzer() {
 
 configure_asan() {
   need $to_test
-  configure asan -Dtests=enabled -Db_sanitize=address,undefined -Db_lundef=false
+  configure asan $tested -Db_sanitize=address,undefined -Db_lundef=false
 }
 
 configure_tsan() {
   need $to_test clang libclang-rt-dev
-  CC=clang CXX=clang++ configure tsan -Dtests=enabled -Db_sanitize=thread -Db_lundef=false
+  CC=clang CXX=clang++ configure tsan $tested -Db_sanitize=thread -Db_lundef=false
 }
 
 configure_coverage() {
   need $to_test
-  configure coverage -Dtests=enabled -Db_coverage=true -Dbuildtype=debug \
+  configure coverage $tested -Db_coverage=true -Dbuildtype=debug \
     -Dc_args=-DFORKQ_COVERAGE -Db_lundef=false
 }
 
-fuzz_options='-Dtests=disabled -Dfuzz=true -Db_lundef=false -Db_sanitize=address,undefined'
+fuzz_options='-Dtests=disabled -Dcontracts=true -Dfuzz=true -Db_lundef=false
+  -Db_sanitize=address,undefined'
 
 configure_fuzz() {
   need $to_build clang libclang-rt-dev
@@ -69,7 +72,7 @@ configure_fuzz_afl() {
 
 configure_fuzz_coverage() {
   need $to_test clang libclang-rt-dev llvm
-  CC=clang configure fuzz-coverage -Dtests=enabled -Db_lundef=false \
+  CC=clang configure fuzz-coverage $tested -Db_lundef=false \
     -Dc_args='-fprofile-instr-generate -fcoverage-mapping' \
     -Dc_link_args=-fprofile-instr-generate
 }

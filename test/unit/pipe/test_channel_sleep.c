@@ -47,7 +47,7 @@ START_TEST(a_sleeper_hears_of_what_another_has_read_ahead) {
       packet.frames++;
     }
     atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 2);
-    write_packet(&packet);
+    ck_assert_int_eq(try_write(&packet), 0);
     int r;
     while ((r = receive()) == FORKQ__NOTHING)
       ;

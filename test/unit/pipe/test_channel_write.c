@@ -13,7 +13,7 @@
 START_TEST(a_full_pipe_is_no_room_and_changes_nothing) {
   struct forkq__buffer *list = packets_of(1, 10);
   int r, written = 0;
-  while ((r = forkq__channel_write(&channel, &list->packet)) == 0)
+  while ((r = try_write(&list->packet)) == 0)
     written++;
   const struct forkq__cell *cell = &ledger->cells[channel.account.cell];
   ck_assert_int_eq(r, FORKQ__NO_ROOM);
@@ -33,7 +33,7 @@ START_TEST(a_pipe_without_readers_is_epipe) {
   signal(SIGPIPE, SIG_IGN);
   close(channel.read_fd);
   channel.read_fd = -1;
-  ck_assert_int_eq(forkq__channel_write(&channel, &list->packet), -EPIPE);
+  ck_assert_int_eq(try_write(&list->packet), -EPIPE);
   ck_assert_uint_eq(ledger->cells[channel.account.cell].sent, 0);
   ck_assert_uint_eq(ledger->cells[channel.account.cell].pending_seq, 0);
   free_packets(list);
@@ -44,7 +44,7 @@ START_TEST(a_wait_for_room_ends_with_room_or_a_stop) {
   int stop = forkq__os_event_create();
   forkq__channel_wait_room(&channel, stop, NULL, NULL);
   struct forkq__buffer *list = packets_of(1, 10);
-  while (forkq__channel_write(&channel, &list->packet) == 0)
+  while (try_write(&list->packet) == 0)
     ;
   free_packets(list);
   forkq__os_event_raise(stop);
@@ -292,7 +292,7 @@ static void write_without_readers(void *arg) {
   struct forkq__buffer *list = packets_of(5, 10);
   *(_Atomic int *)arg = (int)open_cell();
   close(channel.read_fd);
-  (void)forkq__channel_write(&channel, &list->packet);
+  (void)try_write(&list->packet);
 }
 
 /* SIGPIPE kills it right in the system call. */

@@ -1,0 +1,12 @@
+/* Says which contract is broken, and where. */
+#include "base/contract.h"
+
+#ifdef FORKQ__CONTRACTS
+#  include <stdio.h>
+#  include <stdlib.h>
+
+_Noreturn void forkq__contract_broken(const char *condition, const char *file, int line) {
+  fprintf(stderr, "forkq: %s:%d: broken contract: %s\n", file, line, condition);
+  abort();
+}
+#endif
