@@ -11,7 +11,7 @@
 bool forkq__reap(struct forkq__channel *channel);
 
 /* Makes sure that this process has an account: reaps all dead processes, and claims a cell.
- * The caller holds the feeder's mutex. Returns 0, or
+ * The caller holds the sender's mutex. Returns 0, or
  *
  *   FORKQ_ETOOMANY  no cell is free
  *   FORKQ_EBROKEN   the ledger lock is damaged

@@ -23,13 +23,13 @@ int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) 
     return FORKQ_EPACKING;
   const struct forkq__channel *channel = &queue->channel;
   (void)forkq__life_forks(); /* puts a forked child right */
-  int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  int r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   forkq_handover_t handover = { .fds = { channel->read_fd, channel->write_fd,
                                          channel->event_fd, queue->slots.event_fd,
                                          channel->spill.fd } };
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   if (handover.fds[0] < 0)
     return FORKQ_ECLOSED;
   write_text(&handover);

@@ -19,11 +19,11 @@
  * not, the pipe is full, and there is something to get. */
 void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
   struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
-  if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
+  if (forkq__sender_lock(&queue->feeder.sender, deadline) != 0)
     return;
-  forkq__feeder_send_now(&queue->feeder);
-  bool more = queue->feeder.in_flight != NULL || queue->feeder.outbox.head != NULL;
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_send_now(&queue->feeder.sender);
+  bool more = forkq__sender_has_packets(&queue->feeder.sender);
+  forkq__sender_unlock(&queue->feeder.sender);
   if (more && deadline == FORKQ__NOWAIT)
     forkq__os_poll(&pipe, 1, forkq__os_deadline_within(FORKQ__FOREVER, OWN_MS));
 }
@@ -64,11 +64,11 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   if (queue->channel.account.cell != FORKQ__NO_CELL)
     return forkq__account_owns(&queue->channel.account) ? 0 : -EBADF;
   for (;;) {
-    int r = forkq__feeder_lock(&queue->feeder, deadline);
+    int r = forkq__sender_lock(&queue->feeder.sender, deadline);
     if (r == 0) {
       r = atomic_load(&queue->channel.closed) ? FORKQ_ECLOSED
                                               : forkq__reap_and_claim(&queue->channel);
-      forkq__feeder_unlock(&queue->feeder);
+      forkq__sender_unlock(&queue->feeder.sender);
     }
     if (r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT)
       return FORKQ_EMPTY;

@@ -37,7 +37,6 @@ struct forkq_queue {
   bool observed; /* the program was given poll_set */
   struct forkq__follower *followers;
   bool direct_write;
-  bool simple;              /* a put sends on the caller's thread; there is no feeder */
   uint32_t drafted_packets; /* of the last draft of an object or a function */
   _Atomic bool join_cancelled;
   /* Unsent items of the process that forked this one: see queue_inherit.c. With the feeder's
@@ -104,6 +103,10 @@ int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms);
 
+/* Puts the message on the caller's thread, without a feeder, into a queue without maxsize. Blocks
+ * until the message is in the pipe. Returns as forkq_simple_queue_put_with. */
+int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *source);
+
 /* Whether this thread can make a call on the queue: 0, FORKQ_EPACKING, or why this process cannot
  * use the queue (FORKQ_ENAMESPACE, FORKQ_ENOROBUST). The first call of a process determines the
  * last two. */
@@ -158,21 +161,21 @@ void forkq__queue_observing_forked(forkq_queue_t *queue);
  * when there may be an item, the second when there may be a slot. watch_items: until
  * forkq__channel_watch_end, the first is readable also for items that were read ahead. Both return
  * 0, FORKQ_ECLOSED, the errors of forkq__queue_check, or a negative errno. follow and unfollow add
- * and remove a follower. All four take the feeder's mutex. */
+ * and remove a follower. All four take the sender's mutex. */
 int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
                                    int *ret_room_fd);
 int forkq__queue_watch_items(forkq_queue_t *queue);
 void forkq__queue_follow(forkq_queue_t *queue, struct forkq__follower *follower);
 void forkq__queue_unfollow(forkq_queue_t *queue, struct forkq__follower *follower);
 
-/* Calls `closed` of each follower. With the feeder's mutex. */
+/* Calls `closed` of each follower. With the sender's mutex. */
 void forkq__queue_tell_followers(forkq_queue_t *queue);
 
 /* Whether this thread is in a get of any queue, as in a signal handler that has interrupted the
  * get. */
 bool forkq__queue_getting_here(void);
 
-/* The items that a parent had put and not sent: see queue_inherit.c. With the feeder's mutex, or in
+/* The items that a parent had put and not sent: see queue_inherit.c. With the sender's mutex, or in
  * a child before its first call; begin_looking takes the mutex itself. note_estate: the parent
  * notes, before its fork, how many items these are. inherit: the child keeps its copies of them.
  * take_over: if the parent is dead and has not sent them, the child sends them. drop_inherited:
@@ -185,11 +188,11 @@ void forkq__queue_drop_inherited(forkq_queue_t *queue);
 bool forkq__queue_begin_looking(forkq_queue_t *queue);
 void forkq__queue_end_looking(forkq_queue_t *queue);
 
-/* Takes back what dead processes held: whether anything came back. With the feeder's mutex, which
+/* Takes back what dead processes held: whether anything came back. With the sender's mutex, which
  * keeps the descriptors open. */
 bool forkq__queue_reap(forkq_queue_t *queue);
 
-/* Closes the descriptors that are still open. With the feeder's mutex, or before another thread has
+/* Closes the descriptors that are still open. With the sender's mutex, or before another thread has
  * the queue. In a joinable queue the descriptor of the memory stays open until close_memory. */
 void forkq__queue_close_descriptors(forkq_queue_t *queue);
 void forkq__queue_close_memory(forkq_queue_t *queue);

@@ -23,7 +23,8 @@
 #define PACKETS_MAX 16384
 
 void forkq__queue_note_estate(forkq_queue_t *queue) {
-  queue->has_estate = forkq__feeder_estate(&queue->feeder, &queue->estate);
+  queue->has_estate = forkq__feeder_has_thread(&queue->feeder) &&
+                      forkq__sender_estate(&queue->feeder.sender, &queue->estate);
 }
 
 /* Clears the pointer before it frees the packets, because a fork that does not have the mutex may
@@ -55,14 +56,15 @@ static void inherit_packets(forkq_queue_t *queue, struct forkq__buffer *packets)
 /* If the parent had inherited packets, and had no unsent packets of its own, this child is heir to
  * the inherited ones. */
 void forkq__queue_inherit(forkq_queue_t *queue) {
-  if (!queue->feeder.forking) { /* the fork had no mutex: all may be half changed */
+  if (!queue->feeder.sender
+           .forking) { /* the fork had no mutex: all may be half changed */
     queue->inherited.packets = NULL;
     queue->channel.account.liveness.spared = FORKQ__NO_CELL;
     return;
   }
   struct forkq__buffer *packets = NULL;
-  if (queue->has_estate && !queue->simple)
-    packets = forkq__feeder_take_unsent(&queue->feeder);
+  if (queue->has_estate)
+    packets = forkq__sender_take_unsent(&queue->feeder.sender);
   if (packets == NULL)
     return;
   forkq__queue_drop_inherited(queue);
@@ -85,7 +87,7 @@ static void take_items(void *arg, uint64_t count) {
   heir->taken = count < there ? count : there;
   for (uint64_t i = 0; i < heir->taken; i++)
     forkq__slots_take_over(&queue->slots);
-  heir->copied = forkq__feeder_copy(&queue->feeder, packets, there - heir->taken);
+  heir->copied = forkq__sender_copy(&queue->feeder.sender, packets, there - heir->taken);
 }
 
 /* Takes over from a dead parent: 0; FORKQ__BUSY or FORKQ_TIMEDOUT, to be tried again; or why
@@ -98,7 +100,7 @@ static int take_over(forkq_queue_t *queue) {
                               &heir);
   if (r != 0)
     return r;
-  forkq__feeder_lose(&queue->feeder, heir.taken - heir.copied);
+  forkq__sender_lose(&queue->feeder.sender, heir.taken - heir.copied);
   forkq__feeder_push(&queue->feeder, queue->direct_write);
   return 0;
 }
@@ -142,12 +144,12 @@ void forkq__queue_take_over(forkq_queue_t *queue) {
 bool forkq__queue_begin_looking(forkq_queue_t *queue) {
   if (queue->inherited.packets == NULL)
     return true;
-  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+  if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
     return false;
   queue->inherited.look_ms = FIRST_LOOK_MS;
   forkq__queue_take_over(queue);
   if (queue->inherited.packets != NULL && forkq__feeder_start_thread(&queue->feeder) < 0)
     forkq__queue_drop_inherited(queue);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return true;
 }

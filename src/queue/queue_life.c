@@ -16,7 +16,7 @@
 
 /* How long exit waits for the feeder, if a thread stays in a get, or exit runs in a handler that
  * interrupted a get: the feeder may wait for a lock that this thread holds. And how long exit waits
- * for the feeder's mutex, which the interrupted thread may have. */
+ * for the sender's mutex, which the interrupted thread may have. */
 #define EXIT_FEEDER_MS 1000
 
 /* The number may be another file's by now: a program may have closed all descriptors that it did
@@ -88,7 +88,7 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
     return FORKQ_ENULL;
   int r = forkq__queue_check(queue);
   if (r == 0)
-    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+    r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   struct forkq__segment *segment = queue->segment;
@@ -103,14 +103,14 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
     ;
   if (r == 0) {
     if (immediate)
-      forkq__feeder_drop(&queue->feeder);
+      forkq__sender_drop(&queue->feeder.sender);
     forkq__slots_wake_all(&queue->slots);
-    forkq__feeder_wake_putters(&queue->feeder);
+    forkq__sender_wake_putters(&queue->feeder.sender);
     /* model: shutdown_poke */
     forkq__channel_poke(&queue->channel);
     forkq__queue_wake_joiners(queue);
   }
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
@@ -131,17 +131,18 @@ static bool see_getters_off(forkq_queue_t *queue, int64_t deadline) {
  * in their gets, and in the put of a simple queue. What they use then stays open, and the kernel
  * gives it back. */
 static int close_queue(forkq_queue_t *queue, int64_t deadline) {
-  if (forkq__mutex_is_mine(&queue->feeder.mutex))
+  if (forkq__mutex_is_mine(&queue->feeder.sender.mutex))
     return -EDEADLK;
   if (atomic_exchange(&queue->channel.closed, true))
     return 0;
   forkq__slots_wake_all(&queue->slots);
   bool left = see_getters_off(queue, deadline);
-  int r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  int r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   /* A put on a thread of the program must not meet a pipe without a reader: that raises SIGPIPE. */
-  if (queue->simple && !forkq__feeder_stop_put_through(&queue->feeder, deadline))
+  if (!forkq__feeder_has_thread(&queue->feeder) &&
+      !forkq__sender_stop_put_through(&queue->feeder.sender, deadline))
     left = false;
   forkq__queue_end_observing(queue);
   if (forkq__queue_check(queue) == 0)
@@ -152,15 +153,15 @@ static int close_queue(forkq_queue_t *queue, int64_t deadline) {
     close_reading(queue);
   forkq__queue_tell_followers(queue);
   forkq__feeder_close(&queue->feeder);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return 0;
 }
 
 static void abandon_feeder(forkq_queue_t *queue) {
-  if (forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER) != 0)
+  if (forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER) != 0)
     return;
   forkq__feeder_abandon(&queue->feeder);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
 }
 
 /* Joins with cancellation disabled: after an exit, or a destroy, that ended in the middle, no
@@ -204,11 +205,11 @@ int forkq_queue_join_thread(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_
     r = forkq__feeder_join(&queue->feeder, forkq__os_deadline(timeout_ms));
   if (ret_unsent == NULL || (r < 0 && r != FORKQ_TIMEDOUT))
     return r;
-  int locked = forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT);
+  int locked = forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT);
   if (locked < 0)
     return locked;
-  *ret_unsent = forkq__feeder_unsent(&queue->feeder);
-  forkq__feeder_unlock(&queue->feeder);
+  *ret_unsent = forkq__sender_unsent(&queue->feeder.sender);
+  forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
@@ -240,20 +241,20 @@ forkq_queue_t *forkq__queue_of(const struct forkq__life *life) {
 
 static void before_fork(struct forkq__life *life, int64_t deadline) {
   struct forkq__feeder *feeder = &forkq__queue_of(life)->feeder;
-  if (forkq__feeder_lock(feeder, deadline) != 0)
+  if (forkq__sender_lock(&feeder->sender, deadline) != 0)
     return;
   forkq__feeder_join_ended(feeder);
-  forkq__feeder_send_now(feeder);
+  forkq__sender_send_now(&feeder->sender);
   forkq__queue_note_estate(forkq__queue_of(life));
-  feeder->forking = true;
+  feeder->sender.forking = true;
 }
 
 static void after_fork_parent(struct forkq__life *life) {
   struct forkq__feeder *feeder = &forkq__queue_of(life)->feeder;
-  if (!feeder->forking)
+  if (!feeder->sender.forking)
     return;
-  feeder->forking = false;
-  forkq__feeder_unlock(feeder);
+  feeder->sender.forking = false;
+  forkq__sender_unlock(&feeder->sender);
 }
 
 /* Whether the parent had tasks: one of them may be this child's to do. The parent may have closed
@@ -275,7 +276,7 @@ static void after_fork_child(struct forkq__life *life) {
   forkq__queue_observing_forked(queue);
   if (atomic_load(&queue->channel.closed)) {
     forkq__queue_drop_inherited(queue);
-    queue->feeder.closing = true;
+    queue->feeder.sender.closing = true;
     forkq__queue_close_descriptors(queue);
   }
 }
@@ -292,9 +293,9 @@ static bool is_used(const forkq_queue_t *queue) {
  * it waits with a deadline. */
 static bool can_have_mutex(forkq_queue_t *queue) {
   int64_t deadline = forkq__os_deadline(EXIT_FEEDER_MS);
-  if (forkq__feeder_lock(&queue->feeder, deadline) != 0)
+  if (forkq__sender_lock(&queue->feeder.sender, deadline) != 0)
     return false;
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return true;
 }
 

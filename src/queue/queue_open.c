@@ -21,7 +21,7 @@ static void feeder_lost(void *arg, int error, const void *data, size_t size) {
                forkq_strerror(error));
 }
 
-/* The feeder has let go of the channel. With the feeder's mutex. */
+/* The feeder has let go of the channel. With the sender's mutex. */
 static void feeder_finished(void *arg) {
   forkq__queue_close_descriptors(arg);
 }
@@ -41,7 +41,7 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   queue->poll_set = -1;
   forkq__account_init(&channel->account);
   queue->direct_write = !options->no_direct_write;
-  queue->feeder.max_bytes = options->outbox_max_bytes;
+  queue->feeder.sender.max_bytes = options->outbox_max_bytes;
   queue->on_feeder_error = options->on_feeder_error;
   queue->on_feeder_error_arg = options->on_feeder_error_arg;
   return queue;
@@ -68,11 +68,12 @@ static int start(forkq_queue_t *queue) {
   channel->account.liveness.memory_fd = channel->spill.fd;
   channel->account.liveness.base = segment;
   channel->account.liveness.joinable = channel->joinable;
-  queue->feeder.channel = channel;
+  queue->feeder.sender.channel = channel;
   queue->slots.shared = &segment->slots;
   queue->slots.account = &channel->account;
-  queue->feeder.slots = &queue->slots;
-  queue->feeder.lost = feeder_lost;
+  queue->feeder.sender.slots = &queue->slots;
+  queue->feeder.sender.lost = feeder_lost;
+  queue->feeder.sender.arg = queue;
   queue->feeder.finished = feeder_finished;
   queue->feeder.look = feeder_looks;
   queue->feeder.arg = queue;

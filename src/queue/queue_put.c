@@ -1,8 +1,8 @@
 /* Putting: forkq_queue_put and its variants.
  *
- * A small message is packed into the outbox after its slot was taken, with the feeder's mutex. A
- * large message, that of a packing function, and each of a simple queue are packed into a draft of
- * the thread before that, without the mutex.
+ * A small message is packed into the outbox after its slot was taken, with the mutex. A large
+ * message and that of a packing function are packed into a draft of the thread before that, without
+ * the mutex. A simple queue sends its drafts on the caller's thread.
  *
  * A put looks at the shutdown, takes its slot, and looks again. A getter looks at the shutdown, and
  * then at the number of items. So either the put sees the shutdown and gives its slot back, or the
@@ -79,7 +79,7 @@ static int take_slot(forkq_queue_t *queue) {
   /* model: put_shut */
   if (!is_shut(queue))
     return 0;
-  forkq__feeder_withdraw(&queue->feeder);
+  forkq__sender_withdraw(&queue->feeder.sender);
   return FORKQ_ESHUTDOWN;
 }
 
@@ -89,13 +89,13 @@ static int try_next_slot(forkq_queue_t *queue) {
   /* model: put_open */
   if (is_shut(queue))
     return FORKQ_ESHUTDOWN;
-  if (forkq__feeder_full(&queue->feeder))
+  if (forkq__sender_full(&queue->feeder.sender))
     return FORKQ__NOTHING;
   return take_slot(queue);
 }
 
 static __attribute__((noinline)) int take_slot_of_dead(forkq_queue_t *queue) {
-  return !forkq__feeder_full(&queue->feeder) && forkq__queue_reap(queue)
+  return !forkq__sender_full(&queue->feeder.sender) && forkq__queue_reap(queue)
              ? take_slot(queue)
              : FORKQ__NOTHING;
 }
@@ -110,8 +110,7 @@ static int try_next_slot_or_reap(forkq_queue_t *queue) {
 static int open_for_put(forkq_queue_t *queue) {
   if (forkq__feeder_runs(&queue->feeder))
     return 0;
-  int r = queue->simple ? forkq__feeder_open(&queue->feeder)
-                        : forkq__feeder_start(&queue->feeder);
+  int r = forkq__feeder_start(&queue->feeder);
   /* FORKQ_TIMEDOUT: a process is stopped with the ledger's lock. */
   return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
@@ -148,8 +147,8 @@ static void wait_for_change(struct put_wait *wait, int64_t deadline) {
   int64_t until = forkq__look_until(&wait->look, deadline);
   pthread_cleanup_push(cancel_wait, wait);
   forkq__os_cancellation_point(NULL, NULL);
-  if (forkq__feeder_full(&queue->feeder))
-    forkq__feeder_wait_room(&queue->feeder, until);
+  if (forkq__sender_full(&queue->feeder.sender))
+    forkq__sender_wait_room(&queue->feeder.sender, until);
   else
     forkq__slots_wait(&queue->slots, until);
   pthread_cleanup_pop(0);
@@ -158,7 +157,7 @@ static void wait_for_change(struct put_wait *wait, int64_t deadline) {
 
 /* Takes the mutex. FORKQ_FULL: with FORKQ__NOWAIT, the mutex could not be had. */
 static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
-  int r = forkq__feeder_lock(&queue->feeder, deadline);
+  int r = forkq__sender_lock(&queue->feeder.sender, deadline);
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_FULL : r;
 }
 
@@ -170,7 +169,7 @@ static int try_lock_with_slot(forkq_queue_t *queue, int64_t deadline, bool reap)
     return r;
   r = try_slot(queue, reap);
   if (r != 0)
-    forkq__feeder_unlock(&queue->feeder);
+    forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
@@ -205,21 +204,21 @@ static uint32_t limit_in_place(const forkq_queue_t *queue) {
 /* With the mutex, and a slot, which it gives back if it fails. FORKQ_ETOOBIG: the message may be
  * too large only to be packed in place. Then it gets another slot later. */
 static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source) {
-  struct forkq__outbox *outbox = &queue->feeder.outbox;
+  struct forkq__outbox *outbox = &queue->feeder.sender.outbox;
   int r = forkq__outbox_begin(outbox, limit_in_place(queue));
   if (r == 0)
     r = forkq__queue_pack(outbox, source);
   if (r < 0) {
     forkq__outbox_rollback(outbox);
-    forkq__feeder_withdraw(&queue->feeder);
+    forkq__sender_withdraw(&queue->feeder.sender);
     return r;
   }
-  forkq__feeder_commit(&queue->feeder);
+  forkq__sender_commit(&queue->feeder.sender);
   return 0;
 }
 
 static bool is_full(forkq_queue_t *queue) {
-  return forkq__feeder_full(&queue->feeder) || forkq__slots_full(&queue->slots);
+  return forkq__sender_full(&queue->feeder.sender) || forkq__slots_full(&queue->slots);
 }
 
 /* Looks for slots of dead processes before it returns FORKQ_FULL. */
@@ -230,7 +229,7 @@ static int check_room_now(forkq_queue_t *queue) {
   if (r < 0)
     return r;
   forkq__queue_reap(queue);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return is_full(queue) ? FORKQ_FULL : 0;
 }
 
@@ -261,8 +260,8 @@ static int lend_packets(forkq_queue_t *queue, struct forkq__outbox *draft, uint3
   int r = lock_to_put(queue, deadline);
   if (r < 0)
     return r;
-  forkq__outbox_lend(&queue->feeder.outbox, draft, count);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__outbox_lend(&queue->feeder.sender.outbox, draft, count);
+  forkq__sender_unlock(&queue->feeder.sender);
   return 0;
 }
 
@@ -288,31 +287,7 @@ static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
                         const struct forkq__source *source) {
   if (source->data == NULL)
     queue->drafted_packets = draft->open.size / FORKQ__FRAME_MAX + 1;
-  forkq__feeder_adopt(&queue->feeder, draft);
-}
-
-static void take_back(forkq_queue_t *queue) {
-  forkq__feeder_withdraw(&queue->feeder);
-  forkq__source_drop_draft();
-}
-
-static void cancel_before_turn(void *arg) {
-  forkq_queue_t *queue = arg;
-  take_back(queue);
-  forkq__feeder_unlock(&queue->feeder);
-}
-
-/* Waits until no other thread sends, and sends the draft before it returns. */
-static int put_through(forkq_queue_t *queue, struct forkq__outbox *draft,
-                       const struct forkq__source *source) {
-  struct forkq__feeder *feeder = &queue->feeder;
-  forkq__feeder_await_turn(feeder, cancel_before_turn, queue);
-  if (feeder->closing || atomic_load(&feeder->abandoned)) {
-    take_back(queue);
-    return FORKQ_ECLOSED;
-  }
-  adopt_draft(queue, draft, source);
-  return forkq__feeder_put_through(feeder);
+  forkq__sender_adopt(&queue->feeder.sender, draft);
 }
 
 static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
@@ -327,19 +302,14 @@ static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
     forkq__source_drop_draft();
     return r;
   }
-  if (queue->simple) {
-    r = put_through(queue, draft, source);
-  } else {
-    adopt_draft(queue, draft, source);
-    forkq__feeder_push(&queue->feeder, queue->direct_write);
-  }
-  forkq__feeder_unlock(&queue->feeder);
+  adopt_draft(queue, draft, source);
+  forkq__feeder_push(&queue->feeder, queue->direct_write);
+  forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
-static bool to_be_drafted(const forkq_queue_t *queue,
-                          const struct forkq__source *source) {
-  return source->pack != NULL || source->size > FORKQ__FRAME_MAX || queue->simple;
+static bool to_be_drafted(const struct forkq__source *source) {
+  return source->pack != NULL || source->size > FORKQ__FRAME_MAX;
 }
 
 /* FORKQ_ETOOBIG: the message is too large to be packed in place. */
@@ -351,7 +321,7 @@ static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
   r = put_in_place(queue, source);
   if (r == 0)
     forkq__feeder_push(&queue->feeder, queue->direct_write);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
@@ -361,9 +331,69 @@ int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
   if (r < 0)
     return r;
   int64_t deadline = forkq__os_deadline(timeout_ms);
-  r = to_be_drafted(queue, source) ? FORKQ_ETOOBIG : put_locked(queue, source, deadline);
+  r = to_be_drafted(source) ? FORKQ_ETOOBIG : put_locked(queue, source, deadline);
   return r == FORKQ_ETOOBIG ? put_drafted(queue, source, deadline) : r;
 }
+
+/* ---- through, on the caller's thread ------------------------------------------------------- */
+
+static void drop_draft(void *arg) {
+  (void)arg;
+  forkq__source_drop_draft();
+}
+
+static void leave_turn(void *queue) {
+  drop_draft(NULL);
+  forkq__sender_unlock(&((forkq_queue_t *)queue)->feeder.sender);
+}
+
+/* Takes the mutex and a slot when no other thread sends, or neither. FORKQ_TIMEDOUT: a process
+ * is stopped with the ledger's lock. */
+static int try_lock_in_turn(forkq_queue_t *queue) {
+  struct forkq__sender *sender = &queue->feeder.sender;
+  int r = forkq__sender_lock(sender, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  forkq__sender_await_turn(sender, leave_turn, queue);
+  r = forkq__sender_open(sender);
+  if (r == 0)
+    r = take_slot(queue);
+  if (r < 0)
+    forkq__sender_unlock(sender);
+  return r;
+}
+
+static int lock_in_turn(forkq_queue_t *queue) {
+  int r;
+  while ((r = try_lock_in_turn(queue)) == FORKQ_TIMEDOUT) {
+    if (atomic_load(&queue->channel.closed))
+      return FORKQ_ECLOSED;
+    forkq__os_cancellation_point(drop_draft, NULL);
+  }
+  return r;
+}
+
+int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *source) {
+  int r = forkq__queue_begin_call(queue, -1);
+  if (r < 0)
+    return r;
+  struct forkq__outbox *draft = forkq__source_draft();
+  r = write_draft(queue, source, draft, FORKQ__FOREVER);
+  if (r == FORKQ_EPACKING)
+    return r; /* the function no longer has the draft */
+  if (r == 0)
+    r = lock_in_turn(queue);
+  if (r < 0) {
+    forkq__source_drop_draft();
+    return r;
+  }
+  adopt_draft(queue, draft, source);
+  r = forkq__sender_put_through(&queue->feeder.sender);
+  forkq__sender_unlock(&queue->feeder.sender);
+  return r;
+}
+
+/* ---- the variants -------------------------------------------------------------------------- */
 
 int forkq_queue_put(forkq_queue_t *queue, const msgpack_object *object, int timeout_ms) {
   if (queue == NULL || object == NULL)
@@ -426,14 +456,14 @@ static int put_run(forkq_queue_t *queue, const struct batch *batch,
   if (r < 0)
     return r;
   while ((r = put_in_place(queue, source)) == 0) {
-    bytes += queue->feeder.outbox.open.size;
+    bytes += queue->feeder.sender.outbox.open.size;
     if (++*n == batch->count || bytes >= RUN_BYTES ||
-        (r = source_in_batch(batch, *n, source)) < 0 || to_be_drafted(queue, source) ||
+        (r = source_in_batch(batch, *n, source)) < 0 || to_be_drafted(source) ||
         (r = try_next_slot_or_reap(queue)) < 0)
       break;
   }
   forkq__feeder_push(&queue->feeder, queue->direct_write);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
@@ -447,7 +477,7 @@ static int put_batch(forkq_queue_t *queue, const struct batch *batch, int64_t de
     if (r < 0)
       break;
     r = FORKQ_ETOOBIG;
-    if (!to_be_drafted(queue, &source))
+    if (!to_be_drafted(&source))
       r = put_run(queue, batch, &source, deadline, n);
     if (*n > 0)
       deadline = FORKQ__NOWAIT; /* only the first put waits */

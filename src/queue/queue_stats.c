@@ -7,10 +7,10 @@
 /* Takes back what dead processes held, before a number is told; not if the mutex cannot be had. */
 static void reap_unlocked(forkq_queue_t *queue) {
   if (forkq__queue_check(queue) < 0 ||
-      forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+      forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
     return;
   forkq__queue_reap(queue);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
 }
 
 int64_t forkq_queue_qsize(forkq_queue_t *queue) {
@@ -24,10 +24,10 @@ int64_t forkq_queue_qsize(forkq_queue_t *queue) {
 
 /* If the mutex cannot be had, the feeder counts as not finished. */
 static bool finished(forkq_queue_t *queue) {
-  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+  if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
     return false;
-  bool is = queue->feeder.state == FORKQ__FEEDER_FINISHED && queue->feeder.has_run;
-  forkq__feeder_unlock(&queue->feeder);
+  bool is = forkq__feeder_has_finished(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return is;
 }
 
@@ -45,7 +45,7 @@ int forkq_queue_empty(forkq_queue_t *queue) {
 int forkq_queue_full(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
-  if (forkq__feeder_full(&queue->feeder))
+  if (forkq__sender_full(&queue->feeder.sender))
     return 1;
   if (!forkq__slots_full(&queue->slots))
     return 0;
@@ -72,7 +72,7 @@ static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
   stats->outbox_items = forkq__account_held(account);
   if (stats->outbox_items > 0)
     stats->outbox_bytes =
-        atomic_load(&cell->put_bytes) + queue->feeder.copied_bytes - sent_bytes;
+        atomic_load(&cell->put_bytes) + queue->feeder.sender.copied_bytes - sent_bytes;
 }
 
 int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {

@@ -44,14 +44,14 @@ int forkq_queue_task_done(forkq_queue_t *queue) {
 /* If the mutex cannot be had, the next look tries again. */
 static void reap(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
-  if (forkq__feeder_lock(&queue->feeder, FORKQ__NOWAIT) != 0)
+  if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
     return;
   forkq__queue_reap(queue);
   /* The process that was dropping the items may have died. */
   if (atomic_load(&segment->channel.shutdown) == FORKQ__DROPPED &&
       queue->channel.read_fd >= 0)
     forkq__channel_drain(&queue->channel);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
 }
 
 struct join_wait {

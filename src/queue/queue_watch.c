@@ -33,7 +33,7 @@ void forkq__queue_watch_end(forkq_queue_t *queue) {
   forkq__queue_leave_get(queue);
 }
 
-/* Pipe and event in one descriptor, which the first call makes. With the feeder's mutex, which
+/* Pipe and event in one descriptor, which the first call makes. With the sender's mutex, which
  * keeps both open. */
 static int poll_set(forkq_queue_t *queue) {
   const struct forkq__channel *channel = &queue->channel;
@@ -52,13 +52,13 @@ static int poll_set(forkq_queue_t *queue) {
 int forkq__queue_watch_items(forkq_queue_t *queue) {
   int r = forkq__queue_check(queue);
   if (r == 0)
-    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+    r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   r = queue->channel.read_fd < 0 ? FORKQ_ECLOSED : 0;
   if (r == 0)
     forkq__channel_watch_begin(&queue->channel);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
@@ -88,13 +88,13 @@ int forkq_queue_fileno(forkq_queue_t *queue) {
     return FORKQ_ENULL;
   int r = forkq__queue_check(queue);
   if (r == 0)
-    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+    r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   r = poll_set(queue);
   if (r >= 0)
     begin_observing(queue);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
@@ -102,13 +102,13 @@ int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
                                    int *ret_room_fd) {
   int r = forkq__queue_check(queue);
   if (r == 0)
-    r = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+    r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   r = poll_set(queue);
   int items = r < 0 ? r : forkq__os_duplicate(r);
   int room = items < 0 ? items : forkq__os_duplicate(queue->slots.event_fd);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   if (room < 0) {
     if (items >= 0)
       forkq__os_close(items);
@@ -122,22 +122,22 @@ int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
 /* The thread of a loop calls these two. In a fork handler of the program it may have the mutex
  * already. Then it may go on without taking it. */
 void forkq__queue_follow(forkq_queue_t *queue, struct forkq__follower *follower) {
-  bool locked = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER) == 0;
+  bool locked = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER) == 0;
   follower->next = queue->followers;
   queue->followers = follower;
   if (locked)
-    forkq__feeder_unlock(&queue->feeder);
+    forkq__sender_unlock(&queue->feeder.sender);
 }
 
 void forkq__queue_unfollow(forkq_queue_t *queue, struct forkq__follower *follower) {
-  bool locked = forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER) == 0;
+  bool locked = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER) == 0;
   struct forkq__follower **at = &queue->followers;
   while (*at != NULL && *at != follower)
     at = &(*at)->next;
   if (*at != NULL)
     *at = follower->next;
   if (locked)
-    forkq__feeder_unlock(&queue->feeder);
+    forkq__sender_unlock(&queue->feeder.sender);
 }
 
 void forkq__queue_tell_followers(forkq_queue_t *queue) {

@@ -1,7 +1,8 @@
-/* Simple queues. A simple queue is a forkq_queue whose puts send on the caller's thread. Its type
- * exists only in the public header. */
+/* Simple queues. A simple queue is a forkq_queue of which only the sender is used: its puts send on
+ * the caller's thread, and no feeder is started. Its type exists only in the public header. */
 #include <forkq/simple_queue.h>
 
+#include "codec/serializer.h"
 #include "queue/queue_impl.h"
 
 static forkq_queue_t *as_queue(forkq_simple_queue_t *queue) {
@@ -13,25 +14,35 @@ int forkq_simple_queue_create(forkq_simple_queue_t **ret_queue) {
   if (ret_queue == NULL)
     return FORKQ_ENULL;
   int r = forkq_queue_create(&queue, 0);
-  if (r < 0)
-    return r;
-  queue->simple = true;
-  *ret_queue = (forkq_simple_queue_t *)queue;
-  return 0;
+  if (r == 0)
+    *ret_queue = (forkq_simple_queue_t *)queue;
+  return r;
 }
 
 int forkq_simple_queue_put(forkq_simple_queue_t *queue, const msgpack_object *object) {
-  return forkq_queue_put(as_queue(queue), object, -1);
+  if (queue == NULL || object == NULL)
+    return FORKQ_ENULL;
+  struct forkq__source source = { .object = object };
+  return forkq__queue_put_through(as_queue(queue), &source);
 }
 
 int forkq_simple_queue_put_packed(forkq_simple_queue_t *queue, const void *data,
                                   size_t size) {
-  return forkq_queue_put_packed(as_queue(queue), data, size, -1);
+  if (queue == NULL || data == NULL)
+    return FORKQ_ENULL;
+  int r = forkq__scan(data, size, NULL);
+  if (r < 0)
+    return r;
+  struct forkq__source source = { .data = data, .size = size };
+  return forkq__queue_put_through(as_queue(queue), &source);
 }
 
 int forkq_simple_queue_put_with(forkq_simple_queue_t *queue, forkq_pack_fn pack,
                                 void *arg) {
-  return forkq_queue_put_with(as_queue(queue), pack, arg, -1);
+  if (queue == NULL || pack == NULL)
+    return FORKQ_ENULL;
+  struct forkq__source source = { .pack = pack, .arg = arg };
+  return forkq__queue_put_through(as_queue(queue), &source);
 }
 
 int forkq_simple_queue_get(forkq_simple_queue_t *queue, forkq_item_t *item) {

@@ -5,7 +5,7 @@
  *
  *   struct            field                       written by                  repaired by
  *   cell              accepted, try_*, not_put,   its process, with the       the reaper, for the
- *                     put_bytes                   feeder's mutex              dead process
+ *                     put_bytes                   sender's mutex              dead process
  *                                                                             (finish_take)
  *                     sent*, pending_*,           its process, with the       the reaper
  *                     written_seq                 write lock                  (finish_write)
@@ -73,7 +73,7 @@ enum forkq__cell_state {
 };
 
 struct forkq__cell {
-  /* Written by the owner, one thread at a time (with its feeder's mutex). */
+  /* Written by the owner, one thread at a time (with its sender's mutex). */
   alignas(64) _Atomic uint64_t accepted;
   _Atomic uint64_t try_base;  /* a take in progress: `accepted` before it; see slots.c */
   _Atomic uint64_t try_count; /* the count that the take makes; 0: no take */

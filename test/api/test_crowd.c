@@ -56,13 +56,13 @@ bool __wrap_forkq__slots_try_take(struct forkq__slots *slots) {
 /* Threads of this process that send what they put. */
 static _Atomic int sending, most_sending;
 
-int __real_forkq__feeder_put_through(struct forkq__feeder *feeder);
-int __wrap_forkq__feeder_put_through(struct forkq__feeder *feeder);
-int __wrap_forkq__feeder_put_through(struct forkq__feeder *feeder) {
+int __real_forkq__sender_put_through(struct forkq__sender *sender);
+int __wrap_forkq__sender_put_through(struct forkq__sender *sender);
+int __wrap_forkq__sender_put_through(struct forkq__sender *sender) {
   int now = atomic_fetch_add(&sending, 1) + 1;
   if (now > atomic_load(&most_sending))
     atomic_store(&most_sending, now);
-  int r = __real_forkq__feeder_put_through(feeder);
+  int r = __real_forkq__sender_put_through(sender);
   atomic_fetch_sub(&sending, 1);
   return r;
 }
@@ -434,14 +434,10 @@ END_TEST
 
 #define FULL_PACKET 4000
 
-static forkq_simple_queue_t *simple(void) {
-  return (forkq_simple_queue_t *)queue;
-}
-
 static int put_packet(void) {
   char data[FULL_PACKET];
   make_bin(data, sizeof data);
-  return forkq_simple_queue_put_packed(simple(), data, sizeof data);
+  return forkq_simple_queue_put_packed(simple_queue, data, sizeof data);
 }
 
 static void fill_pipe(void *arg) {
@@ -485,28 +481,27 @@ static int64_t drain(void) {
 static void put_twice_and_close(void *arg) {
   int results[2] = { 1, 1 };
   pthread_t threads[2];
-  uint64_t waits = queue->segment->slots.waits;
   (void)arg;
   for (int i = 0; i < 2; i++)
     CHILD_MUST(pthread_create(&threads[i], NULL, put_in_thread, &results[i]) == 0);
-  while (atomic_load(&putting) < 2 ||
-         atomic_load(&queue->segment->slots.waits) < waits + 3)
-    usleep(100); /* they have tried in vain, and do so again */
+  while (atomic_load(&putting) < 2)
+    usleep(100);
+  support_until_threads_asleep(2);
   atomic_store(&flags[3], 1);
   while (atomic_load(&sending) == 0)
     usleep(100);
   support_until_threads_asleep(2);
-  CHILD_MUST(forkq_simple_queue_close(simple()) == 0);
+  CHILD_MUST(forkq_simple_queue_close(simple_queue) == 0);
   CHILD_MUST(atomic_load(&sending) == 0);
   for (int i = 0; i < 2; i++)
     CHILD_MUST(pthread_join(threads[i], NULL) == 0);
   CHILD_MUST(results[0] == FORKQ_ECLOSED && results[1] == FORKQ_ECLOSED);
   CHILD_MUST(atomic_load(&most_sending) == 1);
-  forkq_simple_queue_destroy(simple());
+  forkq_simple_queue_destroy(simple_queue);
 }
 
 START_TEST(close_waits_for_both_that_put_into_a_simple_queue) {
-  ck_assert_int_eq(forkq_simple_queue_create((forkq_simple_queue_t **)&queue), 0);
+  create_simple();
   int64_t room = queue->channel.pipe_packets;
   ck_assert_int_eq(support_wait(support_fork(fill_pipe, NULL)), 0);
   for (int round = 0; round < 10; round++) {
@@ -521,7 +516,7 @@ START_TEST(close_waits_for_both_that_put_into_a_simple_queue) {
     ck_assert_int_eq(forkq_queue_qsize(queue), room);
   }
   ck_assert_int_eq(drain(), room);
-  ck_assert_int_eq(forkq_simple_queue_empty(simple()), 1);
+  ck_assert_int_eq(forkq_simple_queue_empty(simple_queue), 1);
   ck_assert_uint_eq(forkq__ledger_lost(ledger()), 0);
 }
 END_TEST
@@ -537,12 +532,12 @@ static void *put_for_a_moment(void *ret_put) {
 /* On a machine so busy that this thread had the mutex for too long, the put may give up. */
 static bool put_beside_owner(_Atomic int *ret_put) {
   pthread_t putter;
-  ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER), 0);
+  ck_assert_int_eq(forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER), 0);
   int64_t begin_ms = support_now_ms();
   ck_assert_int_eq(pthread_create(&putter, NULL, put_for_a_moment, (void *)ret_put), 0);
   while (support_now_ms() - begin_ms < 20)
     usleep(1000);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   bool in_time = support_now_ms() - begin_ms < FORKQ__MUTEX_MS;
   pthread_join(putter, NULL);
   return in_time;

@@ -32,13 +32,6 @@ static void create_joinable(void) {
   ck_assert_int_eq(forkq_joinable_queue_create(&queue, 0), 0);
 }
 
-/* The type exists for its users only: what is inside is a queue. */
-static forkq_simple_queue_t *simple;
-static void create_simple(void) {
-  ck_assert_int_eq(forkq_simple_queue_create(&simple), 0);
-  queue = (forkq_queue_t *)simple;
-}
-
 static struct forkq__channel_shared *channel(void) {
   return &queue->segment->channel;
 }
@@ -439,17 +432,17 @@ static int put_large(struct victim *victim) {
   (void)victim;
   static char data[100000];
   make_bin(data, sizeof data);
-  return forkq_queue_put_packed(queue, data, sizeof data, -1);
+  return put_packed(data, sizeof data, -1);
 }
 
 static int put_with(struct victim *victim) {
   (void)victim;
-  return forkq_queue_put_with(queue, pack_small, NULL, -1);
+  return put_packing(pack_small, NULL, -1);
 }
 
 static int put_large_with(struct victim *victim) {
   (void)victim;
-  return forkq_queue_put_with(queue, pack_large, NULL, -1);
+  return put_packing(pack_large, NULL, -1);
 }
 
 static int put_many(struct victim *victim) {
@@ -469,9 +462,10 @@ static int put_many_large(struct victim *victim) {
 }
 
 static int (*const puts_that_wait[])(struct victim *) = {
-  put_one, put_for_an_hour, put_large, put_with, put_large_with, put_many, put_many_large
+  put_one, put_large, put_with, put_large_with, put_for_an_hour, put_many, put_many_large
 };
 #define PUTS ((int)(sizeof puts_that_wait / sizeof *puts_that_wait))
+#define SIMPLE_PUTS 4 /* the first ones */
 
 static void until_waiting_for_slot(struct victim *victim, uint32_t waiting) {
   support_until_equal(&slots()->waiters, waiting);
@@ -528,11 +522,11 @@ START_TEST(a_putter_that_waits_for_its_outbox_ends_and_leaves_nothing) {
     support_until_pipe_full(queue);
     long live = support_heap_live();
     start(&victim, puts_that_wait[round % PUTS]);
-    support_until_equal(&queue->feeder.room_waiters, 1);
+    support_until_equal(&queue->feeder.sender.room_waiters, 1);
     until_asleep(&victim);
     assert_ends(&victim);
     ck_assert_int_le(support_heap_live(), live);
-    ck_assert_uint_eq(atomic_load(&queue->feeder.room_waiters), 0);
+    ck_assert_uint_eq(atomic_load(&queue->feeder.sender.room_waiters), 0);
     ck_assert_int_eq(put(3, 0), FORKQ_FULL);
     ck_assert_int_eq(forkq_queue_qsize(queue), 1);
     assert_get_bin(LARGE);
@@ -611,8 +605,8 @@ static int put_number(uint64_t number) {
   const msgpack_object object = { .type = MSGPACK_OBJECT_BIN,
                                   .via.bin = { (uint32_t)size_of(number), body } };
   memcpy(body, &number, sizeof number);
-  return number % 3 == 0 ? forkq_queue_put_with(queue, pack_number, &number, -1)
-                         : forkq_queue_put(queue, &object, -1);
+  return number % 3 == 0 ? put_packing(pack_number, &number, -1)
+                         : put_object(&object, -1);
 }
 
 /* Gets the numbers in order, whole and once, and in between those of another process. */
@@ -817,7 +811,7 @@ START_TEST(cancelled_while_it_waits_for_another_thread_s_message) {
     support_until_pipe_full(queue);
     until_asleep(&writer);
     long live = support_heap_live();
-    start(&victim, puts_that_wait[round % PUTS]);
+    start(&victim, puts_that_wait[round % SIMPLE_PUTS]);
     until_asleep(&victim);
     assert_ends(&victim);
     ck_assert_int_le(support_heap_live(), live);
@@ -1095,12 +1089,12 @@ static int do_close(void) { return forkq_queue_close(other); }
 static int do_join_thread(void) { return forkq_queue_join_thread(other, -1, NULL); }
 static int do_cancel_join(void) { return forkq_queue_cancel_join_thread(other); }
 static int do_destroy(void) { forkq_queue_destroy(other); return 0; }
-static int do_simple_create(void) { return forkq_simple_queue_create(&simple); }
-static int do_simple_put(void) { return forkq_simple_queue_put_packed(simple, large, sizeof large); }
-static int do_simple_get(void) { return forkq_simple_queue_get(simple, &an_item); }
-static int do_simple_empty(void) { return forkq_simple_queue_empty(simple) < 0; }
-static int do_simple_close(void) { return forkq_simple_queue_close(simple); }
-static int do_simple_destroy(void) { forkq_simple_queue_destroy(simple); return 0; }
+static int do_simple_create(void) { return forkq_simple_queue_create(&simple_queue); }
+static int do_simple_put(void) { return forkq_simple_queue_put_packed(simple_queue, large, sizeof large); }
+static int do_simple_get(void) { return forkq_simple_queue_get(simple_queue, &an_item); }
+static int do_simple_empty(void) { return forkq_simple_queue_empty(simple_queue) < 0; }
+static int do_simple_close(void) { return forkq_simple_queue_close(simple_queue); }
+static int do_simple_destroy(void) { forkq_simple_queue_destroy(simple_queue); return 0; }
 /* clang-format on */
 
 /* In an order in which each succeeds, and none but those with a time of 1 ms waits. */
@@ -1201,7 +1195,7 @@ static int make_though_cancelled(struct victim *victim) {
 /* What is changed by a call. */
 static int64_t items_in_queues(void) {
   return forkq_queue_qsize(queue) + (other != NULL ? forkq_queue_qsize(other) : 0) +
-         (simple != NULL ? forkq_queue_qsize((forkq_queue_t *)simple) : 0);
+         (simple_queue != NULL ? forkq_queue_qsize((forkq_queue_t *)simple_queue) : 0);
 }
 
 /* Each call is made by a thread that was cancelled just before. It is made whole, or, by some,
@@ -1209,7 +1203,7 @@ static int64_t items_in_queues(void) {
 START_TEST(a_thread_cancelled_before_a_call_makes_it_whole_or_not_at_all) {
   prepare_calls();
   other = NULL;
-  simple = NULL;
+  simple_queue = NULL;
   for (size_t i = 0; i < CALLS; i++) {
     struct victim victim;
     int64_t items = items_in_queues();
@@ -1225,7 +1219,7 @@ START_TEST(a_thread_cancelled_before_a_call_makes_it_whole_or_not_at_all) {
     if (calls[i].make == do_destroy)
       other = NULL;
     if (calls[i].make == do_simple_destroy)
-      simple = NULL;
+      simple_queue = NULL;
   }
   forkq_item_destroy(&an_item);
 }

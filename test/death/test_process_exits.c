@@ -20,7 +20,7 @@ static void set_up(void) {
 
 static void set_up_simple(void) {
   fds_before = support_open_fds();
-  ck_assert_int_eq(forkq_simple_queue_create((forkq_simple_queue_t **)&queue), 0);
+  create_simple();
 }
 
 /* ---- exit in a handler that has interrupted a wait ------------------------------------------- */
@@ -262,7 +262,7 @@ static int acquire(struct forkq__lock *lock) {
 }
 
 static int have_the_mutex(void) {
-  return forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER);
+  return forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
 }
 
 static int have_the_registry(void) {

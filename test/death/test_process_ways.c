@@ -139,14 +139,14 @@ START_TEST(a_child_that_has_not_used_the_queue_exits) {
   ck_assert_int_eq(put_bin(LARGE, 0), 0);
   ck_assert_int_eq(put(8, 0), 0);
   support_until_pipe_full(queue);
-  ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER), 0);
+  ck_assert_int_eq(forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER), 0);
   pid_t pid = bare[_i]();
   if (pid == 0) {
     support_end_after(30);
     exit(0);
   }
   wait_for(pid);
-  forkq__feeder_unlock(&queue->feeder);
+  forkq__sender_unlock(&queue->feeder.sender);
   assert_get_bin(LARGE);
   ck_assert_int_eq(get(10000), 8);
 }

@@ -12,6 +12,7 @@
 #include "queue/queue_impl.h"
 
 #include <errno.h>
+#include <forkq/simple_queue.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,14 +26,16 @@ static forkq_queue_t *queue;
 static int pipe_end;
 static size_t written; /* hostile bytes so far */
 
-static void open_queue(bool simple, int joinable, int64_t maxsize) {
+static bool simple; /* whether puts go through, as in a simple queue */
+
+static void open_queue(bool is_simple, int joinable, int64_t maxsize) {
   forkq_queue_options_t options = { .size = sizeof options,
                                     .joinable = joinable,
                                     .maxsize = maxsize };
   forkq_handover_t handover;
   MUST(forkq_queue_create_with(&queue, &options) == 0);
   MUST(forkq_queue_hand_over(queue, &handover) == 0);
-  queue->simple = simple;
+  simple = is_simple;
   pipe_end = handover.fds[1];
   written = 0;
 }
@@ -44,7 +47,8 @@ static void own_put(uint32_t number, uint32_t size) {
     data[1 + i] = (uint8_t)((size - 5) >> (24 - 8 * i));
     data[5 + i] = (uint8_t)(number >> (24 - 8 * i));
   }
-  MUST(forkq_queue_put_packed(queue, data, size, -1) == 0);
+  MUST((simple ? forkq_simple_queue_put_packed((forkq_simple_queue_t *)queue, data, size)
+               : forkq_queue_put_packed(queue, data, size, -1)) == 0);
 }
 
 static void must_be_own(const forkq_item_t *item, uint32_t number) {

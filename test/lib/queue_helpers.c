@@ -12,18 +12,40 @@
 
 forkq_queue_t *queue;
 int fds_before;
+forkq_simple_queue_t *simple_queue;
+
+void create_simple(void) {
+  ck_assert_int_eq(forkq_simple_queue_create(&simple_queue), 0);
+  queue = (forkq_queue_t *)simple_queue;
+}
+
+int put_object(const msgpack_object *object, int timeout_ms) {
+  return simple_queue != NULL ? forkq_simple_queue_put(simple_queue, object)
+                              : forkq_queue_put(queue, object, timeout_ms);
+}
+
+int put_packed(const void *data, size_t size, int timeout_ms) {
+  return simple_queue != NULL ? forkq_simple_queue_put_packed(simple_queue, data, size)
+                              : forkq_queue_put_packed(queue, data, size, timeout_ms);
+}
+
+int put_packing(forkq_pack_fn pack, void *arg, int timeout_ms) {
+  return simple_queue != NULL ? forkq_simple_queue_put_with(simple_queue, pack, arg)
+                              : forkq_queue_put_with(queue, pack, arg, timeout_ms);
+}
 
 void queue_tear_down(void) {
   forkq_queue_destroy(queue);
+  simple_queue = NULL;
   ck_assert_int_eq(support_open_fds(), fds_before);
 }
 
 static bool is_sent(forkq_queue_t *from) {
-  struct forkq__feeder *feeder = &from->feeder;
-  if (forkq__feeder_lock(feeder, FORKQ__FOREVER) != 0)
+  struct forkq__sender *sender = &from->feeder.sender;
+  if (forkq__sender_lock(sender, FORKQ__FOREVER) != 0)
     abort();
-  bool sent = feeder->in_flight == NULL && feeder->outbox.head == NULL;
-  forkq__feeder_unlock(feeder);
+  bool sent = !forkq__sender_has_packets(sender);
+  forkq__sender_unlock(sender);
   return sent;
 }
 
@@ -51,7 +73,9 @@ int64_t get_int(forkq_queue_t *from, int timeout_ms) {
 }
 
 int put(int64_t value, int timeout_ms) {
-  return put_int(queue, value, timeout_ms);
+  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
+  object.via.u64 = (uint64_t)value;
+  return put_object(&object, timeout_ms);
 }
 
 int64_t get(int timeout_ms) {
@@ -71,12 +95,13 @@ static void assert_free(struct forkq__lock *lock) {
 
 void assert_puts_hold_nothing(void) {
   struct forkq__segment *segment = queue->segment;
-  ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, forkq__os_deadline(10000)), 0);
-  forkq__feeder_unlock(&queue->feeder);
+  ck_assert_int_eq(forkq__sender_lock(&queue->feeder.sender, forkq__os_deadline(10000)),
+                   0);
+  forkq__sender_unlock(&queue->feeder.sender);
   assert_free(&segment->channel.write_lock);
   assert_free(&segment->ledger.lock);
   ck_assert_uint_eq(atomic_load(&segment->slots.waiters), 0);
-  ck_assert_uint_eq(atomic_load(&queue->feeder.room_waiters), 0);
+  ck_assert_uint_eq(atomic_load(&queue->feeder.sender.room_waiters), 0);
 }
 
 void assert_nothing_held(void) {
@@ -128,7 +153,7 @@ int put_bin(size_t size, int timeout_ms) {
   int r;
   make_bin(data, size);
   pthread_cleanup_push(free, data);
-  r = forkq_queue_put_packed(queue, data, size, timeout_ms);
+  r = put_packed(data, size, timeout_ms);
   pthread_cleanup_pop(1);
   return r;
 }

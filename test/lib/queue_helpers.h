@@ -18,6 +18,14 @@ void queue_tear_down(void);
 void until_sent(forkq_queue_t *from);
 
 /* A number; get returns it, or the error. Through another queue, or through that of the test. */
+/* Opens `queue` as a simple queue. Puts by the helpers then go through it as such. */
+extern forkq_simple_queue_t *simple_queue;
+void create_simple(void);
+
+int put_object(const msgpack_object *object, int timeout_ms);
+int put_packed(const void *data, size_t size, int timeout_ms);
+int put_packing(forkq_pack_fn pack, void *arg, int timeout_ms);
+
 int put_int(forkq_queue_t *to, int64_t value, int timeout_ms);
 int64_t get_int(forkq_queue_t *from, int timeout_ms);
 int put(int64_t value, int timeout_ms);

@@ -64,10 +64,13 @@ _Noreturn void world_failed(const char *file, int line, const char *condition) {
 
 /* ---- items --------------------------------------------------------------------------- */
 
+/* A put into a simple queue has no timeout. */
 static int put_number_within(int number, int timeout_ms) {
   msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
   object.via.u64 = (uint64_t)number;
-  return forkq_queue_put(world_queue, &object, world_queue->simple ? -1 : timeout_ms);
+  return world->simple
+             ? forkq_simple_queue_put((forkq_simple_queue_t *)world_queue, &object)
+             : forkq_queue_put(world_queue, &object, timeout_ms);
 }
 
 static int put_number(int number) {
@@ -542,11 +545,7 @@ static void check_capacity(int64_t maxsize) {
   world_must(forkq_queue_qsize(world_queue) == 0);
   int count = maxsize > 0 ? (int)maxsize : 3;
   for (int i = 0; i < count; i++) {
-    msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-    object.via.u64 = (uint64_t)++world_puts;
-    int r = world->simple ? forkq_queue_put(world_queue, &object, -1)
-                          : forkq_queue_put_nowait(world_queue, &object);
-    world_must(r == 0);
+    world_must(put_number_within(++world_puts, 0) == 0);
   }
   world_must(forkq_queue_qsize(world_queue) == count);
   if (maxsize > 0) {

@@ -39,9 +39,9 @@ static void stop_counting(void) {
 /* Its thread has nothing to do, and will sleep until it is woken. */
 static void until_the_feeder_is_idle(void) {
   for (bool idle = false; !idle; sched_yield()) {
-    ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER), 0);
-    idle = queue->feeder.idle;
-    forkq__feeder_unlock(&queue->feeder);
+    ck_assert_int_eq(forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER), 0);
+    idle = queue->feeder.state == FORKQ__FEEDER_ASLEEP;
+    forkq__sender_unlock(&queue->feeder.sender);
   }
 }
 

@@ -799,9 +799,9 @@ START_TEST(a_packet_takes_a_page_of_the_pipe) {
 END_TEST
 
 static bool feeder_sleeps(void) {
-  ck_assert_int_eq(forkq__feeder_lock(&queue->feeder, FORKQ__FOREVER), 0);
-  bool sleeps = queue->feeder.idle;
-  forkq__feeder_unlock(&queue->feeder);
+  ck_assert_int_eq(forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER), 0);
+  bool sleeps = queue->feeder.state == FORKQ__FEEDER_ASLEEP;
+  forkq__sender_unlock(&queue->feeder.sender);
   return sleeps;
 }
 

@@ -1,0 +1,601 @@
+/* Sending packets: on the feeder's thread (send_outbox), on a putter's thread without waiting
+ * (send_now, send_full), or on a putter's thread that waits (put_through).
+ *
+ * All packets of a large message are written under one hold of the write lock. The sender gives
+ * back the slots of messages that it gives up. If the ledger lock cannot be had, these slots stay
+ * in `owed`, for the next call. */
+#include "feeder/sender.h"
+
+#include "base/contract.h"
+#include "base/heap.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "pipe/reap.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+/* A thread that waits for the write lock checks this often whether its sender is abandoned. */
+#define LOOK_MS 500
+
+/* A thread that waits checks this often whether it was cancelled. */
+#define CANCEL_MS 100
+
+int forkq__sender_init(struct forkq__sender *sender) {
+  forkq__outbox_init(&sender->outbox);
+  sender->stop_fd = -1;
+  return forkq__mutex_init(&sender->mutex);
+}
+
+void forkq__sender_fini(struct forkq__sender *sender) {
+  forkq__outbox_fini(&sender->outbox);
+  forkq__mutex_fini(&sender->mutex);
+}
+
+int forkq__sender_lock(struct forkq__sender *sender, int64_t deadline) {
+  return forkq__mutex_lock(&sender->mutex, deadline);
+}
+
+void forkq__sender_relock(struct forkq__sender *sender) {
+  (void)forkq__mutex_lock(&sender->mutex, FORKQ__FOREVER);
+}
+
+void forkq__sender_unlock(struct forkq__sender *sender) {
+  forkq__mutex_unlock(&sender->mutex);
+}
+
+static void wait_done(struct forkq__sender *sender, int64_t deadline) {
+  forkq__mutex_wait(&sender->mutex, &sender->done, deadline);
+}
+
+/* ---- opening and closing ------------------------------------------------------------------- */
+
+int forkq__sender_open(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  if (sender->closing || atomic_load(&sender->abandoned))
+    return FORKQ_ECLOSED;
+  if (sender->failed != 0)
+    return sender->failed;
+  int r = forkq__reap_and_claim(sender->channel);
+  if (r < 0 || sender->stop_fd >= 0)
+    return r;
+  forkq__slots_begin(sender->slots);
+  sender->stop_fd = forkq__os_event_create();
+  return sender->stop_fd < 0 ? sender->stop_fd : 0;
+}
+
+static void close_account(struct forkq__sender *sender) {
+  struct forkq__channel *channel = sender->channel;
+  if (channel->account.cell == FORKQ__NO_CELL)
+    return;
+  sender->unsent += forkq__account_held(&channel->account);
+  forkq__account_close(&channel->account);
+  forkq__slots_wake_all(sender->slots);
+}
+
+static void close_stop(struct forkq__sender *sender) {
+  if (sender->stop_fd >= 0)
+    forkq__os_close_own(sender->stop_fd, sender->channel->event_identity);
+  sender->stop_fd = -1;
+}
+
+void forkq__sender_close(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  close_account(sender);
+  close_stop(sender);
+  forkq__outbox_recycle(&sender->outbox, forkq__outbox_take(&sender->outbox));
+}
+
+/* ---- counting the bytes put and the bytes unsent ------------------------------------------ */
+
+bool forkq__sender_full(struct forkq__sender *sender) {
+  return sender->max_bytes > 0 && atomic_load(&sender->bytes) >= sender->max_bytes;
+}
+
+static void count_unsent(struct forkq__sender *sender, uint64_t bytes) {
+  if (sender->max_bytes > 0)
+    atomic_fetch_add(&sender->bytes, bytes);
+}
+
+static void count_put(struct forkq__sender *sender, uint64_t bytes) {
+  struct forkq__cell *cell = forkq__account_cell(&sender->channel->account);
+  FORKQ__STORE(cell->put_bytes, FORKQ__LOAD(cell->put_bytes) + bytes);
+  count_unsent(sender, bytes);
+}
+
+void forkq__sender_commit(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  count_put(sender, sender->outbox.open.size);
+  forkq__outbox_commit(&sender->outbox);
+}
+
+void forkq__sender_adopt(struct forkq__sender *sender, struct forkq__outbox *draft) {
+  FORKQ__HELD(&sender->mutex);
+  count_put(sender, draft->open.size);
+  forkq__outbox_join(&sender->outbox, draft);
+}
+
+uint64_t forkq__sender_copy(struct forkq__sender *sender,
+                            const struct forkq__buffer *list, uint64_t skip) {
+  FORKQ__HELD(&sender->mutex);
+  struct forkq__copied copied = forkq__outbox_copy(&sender->outbox, list, skip);
+  sender->copied_bytes += copied.bytes;
+  count_unsent(sender, copied.bytes);
+  return copied.messages;
+}
+
+/* A putter counts itself as waiting before it looks for room. The feeder makes room before it
+ * looks for waiting putters. So one of them sees the other. */
+static void leave_wait(void *arg) {
+  struct forkq__sender *sender = arg;
+  atomic_fetch_sub(&sender->room_waiters, 1);
+}
+
+void forkq__sender_wait_room(struct forkq__sender *sender, int64_t deadline) {
+  uint32_t event = atomic_load(&sender->room_event);
+  atomic_fetch_add(&sender->room_waiters, 1);
+  pthread_cleanup_push(leave_wait, sender);
+  if (forkq__sender_full(sender)) {
+    atomic_fetch_add(&sender->slots->shared->waits, 1);
+    (void)forkq__os_futex_wait_cancellable(&sender->room_event, event, deadline,
+                                           FORKQ__ANY_BITS);
+  }
+  pthread_cleanup_pop(1);
+}
+
+void forkq__sender_wake_putters(struct forkq__sender *sender) {
+  atomic_fetch_add(&sender->room_event, 1);
+  if (atomic_load(&sender->room_waiters) > 0)
+    forkq__os_futex_wake(&sender->room_event, INT_MAX);
+  forkq__slots_tell_watchers(sender->slots);
+}
+
+/* The messages in the packets from `first` to `last` do not count as unsent any more. */
+static void release_bytes(struct forkq__sender *sender, const struct forkq__buffer *first,
+                          const struct forkq__buffer *last) {
+  if (sender->max_bytes == 0)
+    return;
+  uint64_t bytes = forkq__packet_payload(&last->packet);
+  for (const struct forkq__buffer *b = first; b != last; b = b->next)
+    bytes += forkq__packet_payload(&b->packet);
+  atomic_fetch_sub(&sender->bytes, bytes);
+  if (!forkq__sender_full(sender))
+    forkq__sender_wake_putters(sender);
+}
+
+/* ---- items that could not be sent -------------------------------------------------------- */
+
+/* Gives back the slots of items that will not be sent. If the ledger lock cannot be had,
+ * because its owner was stopped, the next call gives them back. */
+static void give_back(struct forkq__sender *sender, uint64_t items) {
+  struct forkq__channel *channel = sender->channel;
+  uint64_t owed = atomic_exchange(&sender->owed, 0) + items;
+  if (owed == 0 || channel->account.cell == FORKQ__NO_CELL)
+    return;
+  if (forkq__account_return(&channel->account, owed))
+    forkq__slots_freed(sender->slots);
+  else
+    atomic_fetch_add(&sender->owed, owed);
+}
+
+void forkq__sender_withdraw(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  if (sender->channel->account.cell == FORKQ__NO_CELL)
+    return;
+  struct forkq__cell *cell = forkq__account_cell(&sender->channel->account);
+  give_back(sender, 1);
+  FORKQ__STORE(cell->not_put, FORKQ__LOAD(cell->not_put) + 1);
+}
+
+void forkq__sender_lose(struct forkq__sender *sender, uint64_t items) {
+  FORKQ__HELD(&sender->mutex);
+  if (items == 0)
+    return;
+  forkq__log(FORKQ_LOG_ERROR, "lost %llu items: no memory", (unsigned long long)items);
+  sender->unsent += items;
+  give_back(sender, items);
+}
+
+/* Joins the fragments of a message; NULL if there is no memory. */
+static char *join_fragments(const struct forkq__buffer *first, uint32_t total) {
+  char *data = forkq__malloc(total);
+  size_t have = 0;
+  for (const struct forkq__buffer *b = first; data != NULL && have < total; b = b->next) {
+    struct forkq__frame frame = forkq__packet_frame(&b->packet, FORKQ__PACKET_HEAD);
+    memcpy(data + have, frame.data, frame.size);
+    have += frame.size;
+  }
+  return data;
+}
+
+static void report_large(struct forkq__sender *sender, const struct forkq__buffer *first,
+                         int error) {
+  uint32_t total = first->packet.total;
+  char *data = join_fragments(first, total);
+  sender->lost(sender->arg, error, data, total);
+  forkq__free(data);
+}
+
+static void report_small(struct forkq__sender *sender, const struct forkq__packet *packet,
+                         int error) {
+  for (uint32_t o = FORKQ__PACKET_HEAD; o < packet->length;) {
+    struct forkq__frame frame = forkq__packet_frame(packet, o);
+    sender->lost(sender->arg, error, frame.data, frame.size);
+    o = frame.next;
+  }
+}
+
+/* The last packet of the messages that begin in this one. */
+static struct forkq__buffer *end_of_run(struct forkq__buffer *first) {
+  struct forkq__buffer *last = first;
+  if (first->packet.flags & FORKQ__FRAGMENT)
+    while (!(last->packet.flags & FORKQ__LAST))
+      last = last->next;
+  return last;
+}
+
+/* Gives up on the messages that begin in packet `first`. */
+static void give_up(struct forkq__sender *sender, struct forkq__buffer *first,
+                    int error) {
+  struct forkq__buffer *last = end_of_run(first);
+  if (first->packet.flags & FORKQ__FRAGMENT) {
+    report_large(sender, first, error);
+  } else {
+    report_small(sender, &first->packet, error);
+  }
+  uint32_t items = forkq__packet_messages(&last->packet);
+  sender->unsent += items;
+  give_back(sender, items);
+}
+
+/* ---- sending ----------------------------------------------------------------------------- */
+
+static bool dropped(struct forkq__sender *sender) {
+  return atomic_load(&sender->channel->shared->shutdown) == FORKQ__DROPPED;
+}
+
+/* After an immediate shutdown nothing may stay in the pipe. A writer checks after its write
+ * whether there was one, so that packets that it wrote after the draining are dropped, too.
+ * The caller holds the mutex, which keeps the reading end open, if it is open. */
+static void drain_if_dropped(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  if (dropped(sender) && sender->channel->read_fd >= 0) {
+    forkq__channel_drain(sender->channel);
+    forkq__slots_wake_all(sender->slots);
+  }
+}
+
+/* Gives back the items of packets that an immediate shutdown drops. */
+static void throw_away(struct forkq__sender *sender, struct forkq__buffer *list) {
+  uint64_t items = 0;
+  for (struct forkq__buffer *b = list; b != NULL; b = b->next) {
+    items += forkq__packet_messages(&b->packet);
+    release_bytes(sender, b, b);
+  }
+  give_back(sender, items);
+}
+
+/* Whether nothing more is to be sent. */
+static bool stopped(struct forkq__sender *sender) {
+  return atomic_load(&sender->abandoned) || dropped(sender);
+}
+
+/* A thread that waits in put_through. If it is cancelled there, its message is not put. If a
+ * part of the message was sent, readers drop that part. */
+struct through {
+  struct forkq__sender *sender;
+  struct forkq__buffer *list;
+  bool has_lock;
+};
+
+static void end_through(struct forkq__sender *sender, struct forkq__buffer *list) {
+  forkq__sender_relock(sender);
+  forkq__outbox_recycle(&sender->outbox, list);
+  sender->in_flight = NULL;
+  forkq__mutex_wake(&sender->done);
+}
+
+static void cancel_through(void *arg) {
+  const struct through *through = arg;
+  if (through->has_lock)
+    forkq__channel_unlock_write(through->sender->channel);
+  end_through(through->sender, through->list);
+  forkq__sender_withdraw(through->sender);
+  forkq__sender_unlock(through->sender);
+}
+
+/* Whether the process may write: 0 or -EBADF. It may not if its descriptor is not the pipe any
+ * more, or if it was taken for dead because it closed the descriptor that shows that it lives. */
+static int check_pipe(struct forkq__sender *sender) {
+  bool may = forkq__channel_is_pipe(sender->channel, sender->channel->write_fd) &&
+             forkq__account_owns(&sender->channel->account);
+  return may ? 0 : -EBADF;
+}
+
+/* Takes the write lock. Returns 0, FORKQ__STOPPED when nothing more is to be sent,
+ * FORKQ_EBROKEN, or -EBADF. */
+static int lock_write(struct forkq__sender *sender, struct through *through) {
+  int r;
+  do {
+    if (through != NULL)
+      forkq__os_cancellation_point(cancel_through, through);
+    if (stopped(sender))
+      return FORKQ__STOPPED;
+    r = forkq__channel_lock_write(sender->channel,
+                                  forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS));
+  } while (r == FORKQ_TIMEDOUT);
+  if (r < 0 || (r = check_pipe(sender)) == 0)
+    return r;
+  forkq__channel_unlock_write(sender->channel);
+  return r;
+}
+
+/* The checks of lock_write, for a thread that has the write lock and may have waited with it
+ * for long. If the result is not 0, it gives the lock up. */
+static int check_with_lock(struct forkq__sender *sender) {
+  int r = stopped(sender) ? FORKQ__STOPPED : check_pipe(sender);
+  if (r != 0)
+    forkq__channel_unlock_write(sender->channel);
+  return r;
+}
+
+/* Waits for room in the pipe. No thread cancels the feeder's thread. */
+static void wait_room(struct forkq__sender *sender, struct through *through,
+                      bool has_lock) {
+  struct forkq__channel *channel = sender->channel;
+  if (through == NULL) {
+    forkq__channel_wait_room(channel, sender->stop_fd, NULL, NULL);
+    return;
+  }
+  through->has_lock = has_lock;
+  forkq__channel_wait_room(channel, sender->stop_fd, cancel_through, through);
+}
+
+/* Writes the packets from `first` to `last`, with no packets of another sender between. The
+ * caller has the write lock. While the pipe is full, the lock is free for others, but not in
+ * the middle of a message. After a failure the lock is given up. */
+static int send_run(struct forkq__sender *sender, struct forkq__buffer *first,
+                    struct forkq__buffer *last, struct through *through) {
+  struct forkq__channel *channel = sender->channel;
+  for (struct forkq__buffer *b = first;;) {
+    int r = forkq__channel_write(channel, &b->packet);
+    if (r == 0) {
+      if (b == last)
+        return 0;
+      b = b->next;
+      continue;
+    }
+    bool keep_lock = b != first;
+    if (r != FORKQ__NO_ROOM || !keep_lock)
+      forkq__channel_unlock_write(channel);
+    if (r != FORKQ__NO_ROOM)
+      return r;
+    wait_room(sender, through, keep_lock);
+    r = keep_lock ? check_with_lock(sender) : lock_write(sender, through);
+    if (r != 0)
+      return r;
+  }
+}
+
+static void send_all(struct forkq__sender *sender, struct forkq__buffer *list) {
+  struct forkq__buffer *b = list;
+  int r = lock_write(sender, NULL);
+  while (b != NULL) {
+    struct forkq__buffer *last = end_of_run(b);
+    if (r == 0)
+      r = send_run(sender, b, last, NULL);
+    if (r == FORKQ__STOPPED)
+      break;
+    release_bytes(sender, b, last);
+    if (r < 0) {
+      give_up(sender, b, r);
+      r = lock_write(sender, NULL);
+    }
+    b = last->next;
+    if (r == 0 && b != NULL && stopped(sender)) {
+      forkq__channel_unlock_write(sender->channel);
+      r = FORKQ__STOPPED;
+    }
+  }
+  if (r == 0)
+    forkq__channel_unlock_write(sender->channel);
+  if (dropped(sender))
+    throw_away(sender, b);
+}
+
+/* Waits until no packets are in flight. Returns whether none are by the deadline. */
+static bool await_landing(struct forkq__sender *sender, int64_t deadline) {
+  while (sender->in_flight != NULL && forkq__os_now() < deadline)
+    wait_done(sender, deadline);
+  return sender->in_flight == NULL;
+}
+
+void forkq__sender_await_turn(struct forkq__sender *sender, void (*leave)(void *arg),
+                              void *arg) {
+  FORKQ__HELD(&sender->mutex);
+  while (!await_landing(sender, forkq__os_deadline_within(FORKQ__FOREVER, CANCEL_MS)))
+    forkq__os_cancellation_point(leave, arg);
+}
+
+int forkq__sender_put_through(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  struct forkq__buffer *list = forkq__outbox_take(&sender->outbox);
+  struct through through = { .sender = sender, .list = list };
+  sender->in_flight = list;
+  forkq__sender_unlock(sender);
+  int r = lock_write(sender, &through);
+  if (r == 0)
+    r = send_run(sender, list, end_of_run(list), &through);
+  if (r == 0)
+    forkq__channel_unlock_write(sender->channel);
+  end_through(sender, list);
+  if (r < 0)
+    forkq__sender_withdraw(sender);
+  return r == FORKQ__STOPPED ? FORKQ_ECLOSED : r;
+}
+
+/* Writes the messages that begin in packet `first`, without waiting. Returns their last
+ * packet, or NULL if the thread must send them. A large message is begun only if it fits into
+ * the pipe, because the write lock cannot be passed on to the thread in the middle of the
+ * message. If the message does not fit after all, the thread begins it anew. */
+static struct forkq__buffer *send_here(struct forkq__sender *sender,
+                                       struct forkq__buffer *first) {
+  struct forkq__channel *channel = sender->channel;
+  if (first->packet.flags & FORKQ__FRAGMENT &&
+      first->packet.total / FORKQ__FRAME_MAX >= forkq__channel_room(channel))
+    return NULL;
+  struct forkq__buffer *last = end_of_run(first);
+  uint64_t written = 0;
+  for (struct forkq__buffer *b = first; forkq__channel_write(channel, &b->packet) == 0;
+       b = b->next) {
+    if (b == last)
+      return last;
+    written += forkq__packet_payload(&b->packet);
+  }
+  if (written > 0)
+    forkq__channel_note_full(channel);
+  forkq__channel_unwrite(channel, written);
+  return NULL;
+}
+
+/* Sends the packets before `end`, up to the first that has to wait. */
+static void send_until(struct forkq__sender *sender, const struct forkq__buffer *end) {
+  FORKQ__HELD(&sender->mutex);
+  struct forkq__outbox *outbox = &sender->outbox;
+  struct forkq__channel *channel = sender->channel;
+  /* These packets would overtake packets in flight. Without a reading end of its own, the
+   * process could get a SIGPIPE here; the feeder's thread blocks the signal. */
+  if (outbox->head == NULL || sender->in_flight != NULL || channel->read_fd < 0 ||
+      forkq__channel_try_lock_write(channel) != 0)
+    return;
+  if (check_pipe(sender) < 0)
+    sender->failed = -EBADF; /* the thread reports it for each item */
+  for (struct forkq__buffer *last; sender->failed == 0 && outbox->head != end &&
+                                   (last = send_here(sender, outbox->head)) != NULL;) {
+    release_bytes(sender, outbox->head, last);
+    forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox, last));
+  }
+  forkq__channel_unlock_write(channel);
+  drain_if_dropped(sender);
+}
+
+void forkq__sender_send_now(struct forkq__sender *sender) {
+  send_until(sender, NULL);
+}
+
+void forkq__sender_send_full(struct forkq__sender *sender) {
+  struct forkq__outbox *outbox = &sender->outbox;
+  if (outbox->head == outbox->tail)
+    return;
+  bool all_full =
+      outbox->tail->packet.flags & FORKQ__FRAGMENT; /* no message is added to it */
+  send_until(sender, all_full ? NULL : outbox->tail);
+}
+
+void forkq__sender_send_outbox(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  sender->in_flight = forkq__outbox_take(&sender->outbox);
+  give_back(sender, 0);
+  forkq__sender_unlock(sender);
+  send_all(sender, sender->in_flight);
+  forkq__sender_relock(sender);
+  struct forkq__buffer *excess = forkq__outbox_keep(&sender->outbox, sender->in_flight);
+  sender->in_flight = NULL;
+  if (dropped(sender))
+    drain_if_dropped(sender);
+  forkq__mutex_wake(&sender->done);
+  if (excess == NULL)
+    return;
+  forkq__sender_unlock(sender);
+  forkq__outbox_free(excess);
+  forkq__sender_relock(sender);
+}
+
+void forkq__sender_abandon(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  atomic_store(&sender->abandoned, true);
+  if (sender->stop_fd >= 0)
+    forkq__os_event_raise(sender->stop_fd);
+  forkq__sender_wake_putters(sender);
+}
+
+void forkq__sender_drop(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS);
+  struct forkq__buffer *list = forkq__outbox_take(&sender->outbox);
+  if (list != NULL)
+    throw_away(sender, list);
+  forkq__outbox_recycle(&sender->outbox, list);
+  drain_if_dropped(sender);
+  /* The thread gives up at its next check, or when the draining has made room for it. */
+  (void)await_landing(sender, deadline);
+}
+
+bool forkq__sender_stop_put_through(struct forkq__sender *sender, int64_t deadline) {
+  if (sender->in_flight == NULL)
+    return true;
+  forkq__sender_abandon(sender);
+  return await_landing(sender, deadline);
+}
+
+/* ---- a fork --------------------------------------------------------------------------------- */
+
+uint64_t forkq__sender_unsent(struct forkq__sender *sender) {
+  return sender->unsent + forkq__account_held(&sender->channel->account);
+}
+
+bool forkq__sender_estate(struct forkq__sender *sender,
+                          struct forkq__estate *ret_estate) {
+  FORKQ__HELD(&sender->mutex);
+  struct forkq__channel *channel = sender->channel;
+  if (!forkq__account_owns(&channel->account) || atomic_load(&sender->owed) != 0)
+    return false;
+  struct forkq__cell *cell = forkq__account_cell(&channel->account);
+  uint64_t returned = FORKQ__LOAD(cell->returned);
+  *ret_estate = (struct forkq__estate){
+    .cell = channel->account.cell,
+    .owner = channel->account.liveness.tasks.owner,
+    .due = FORKQ__LOAD(cell->accepted) - returned,
+    .returned = returned,
+  };
+  return true;
+}
+
+struct forkq__buffer *forkq__sender_take_unsent(struct forkq__sender *sender) {
+  struct forkq__buffer *first = sender->in_flight, *last = first;
+  while (last != NULL && last->next != NULL)
+    last = last->next;
+  struct forkq__buffer *rest = forkq__outbox_take(&sender->outbox);
+  sender->in_flight = NULL;
+  if (first == NULL)
+    return rest;
+  last->next = rest;
+  return first;
+}
+
+/* Drops the child's copies of the packets that the parent had put and not sent. */
+static void forget_packets(struct forkq__sender *sender) {
+  if (sender->forking)
+    forkq__outbox_recycle(&sender->outbox, forkq__sender_take_unsent(sender));
+  else
+    forkq__outbox_init(&sender->outbox);
+  sender->in_flight = NULL;
+}
+
+void forkq__sender_forked(struct forkq__sender *sender) {
+  /* Threads of the parent may have been waiting for this condition or the mutex, and are
+   * recorded in them. They do not exist in the child. */
+  forkq__mutex_init(&sender->mutex);
+  sender->done = (struct forkq__condition){ 0 };
+  forget_packets(sender);
+  sender->forking = false;
+  sender->unsent = 0;
+  sender->copied_bytes = 0;
+  sender->owed = 0;
+  sender->bytes = 0;
+  sender->room_waiters = 0;
+  atomic_store(&sender->abandoned, false);
+  close_stop(sender);
+  sender->channel->account.cell = FORKQ__NO_CELL;
+}
