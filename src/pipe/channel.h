@@ -17,7 +17,7 @@
 #include "base/look.h"
 #include "codec/packet.h"
 #include "shared/account.h"
-#include "shared/partial.h"
+#include "shared/spill.h"
 
 #include <forkq/item.h>
 #include <stdalign.h>
@@ -35,7 +35,6 @@
 struct forkq__channel {
   struct forkq__channel_shared *shared;
   struct forkq__account account;
-  struct forkq__partial_file spill;
   uint32_t max_message;
   uint32_t pipe_packets;   /* the room of the pipe when it was opened; 0: not known */
   uint64_t pipe_identity;  /* what read_fd and write_fd must be ... */

@@ -9,7 +9,7 @@
 #include "base/look.h"
 #include "base/os.h"
 #include "codec/serializer.h"
-#include "pipe/read_ahead.h"
+#include "pipe/channel_read.h"
 #include "pipe/reap.h"
 
 #include <pthread.h>
@@ -282,7 +282,7 @@ bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
   /* model: look_loading */
   if ((saw_event || atomic_load(&shared->loading)) &&
       forkq__channel_lock_read(channel, FORKQ__NOWAIT) == 0) {
-    if (saw_event && !forkq__ahead_unread(shared))
+    if (saw_event && !forkq__channel_unread(shared))
       lower_event(channel);
     forkq__channel_unlock_read(channel);
   }

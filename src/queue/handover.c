@@ -28,7 +28,7 @@ int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) 
     return r;
   forkq_handover_t handover = { .fds = { channel->read_fd, channel->write_fd,
                                          channel->event_fd, queue->slots.event_fd,
-                                         channel->spill.fd } };
+                                         channel->account.liveness.memory_fd } };
   forkq__sender_unlock(&queue->feeder.sender);
   if (handover.fds[0] < 0)
     return FORKQ_ECLOSED;

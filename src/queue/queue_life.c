@@ -48,8 +48,7 @@ void forkq__queue_close_descriptors(forkq_queue_t *queue) {
 void forkq__queue_close_memory(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   forkq__liveness_end(&channel->account.liveness);
-  close_fd(&channel->spill.fd, channel->account.liveness.identity);
-  channel->account.liveness.memory_fd = -1;
+  close_fd(&channel->account.liveness.memory_fd, channel->account.liveness.identity);
 }
 
 void forkq__queue_free(forkq_queue_t *queue) {

@@ -28,7 +28,8 @@ static void feeder_finished(void *arg) {
 
 static void no_descriptors(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
-  channel->read_fd = channel->write_fd = channel->event_fd = channel->spill.fd = -1;
+  channel->read_fd = channel->write_fd = channel->event_fd = -1;
+  channel->account.liveness.memory_fd = -1;
   queue->slots.event_fd = -1;
 }
 
@@ -57,15 +58,12 @@ static int start(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   channel->shared = &segment->channel;
   channel->account.ledger = &segment->ledger;
-  channel->spill.offset = (int64_t)sizeof *segment;
   channel->max_message = (uint32_t)segment->max_message;
   channel->joinable = segment->joinable != 0;
   channel->pipe_identity = segment->pipe_identity;
   channel->process_bit = forkq__os_process_bit();
   int capacity = forkq__os_pipe_capacity(channel->write_fd);
   channel->pipe_packets = capacity > 0 ? forkq__channel_packets_in(capacity) : 0;
-  channel->spill.identity = channel->account.liveness.identity;
-  channel->account.liveness.memory_fd = channel->spill.fd;
   channel->account.liveness.base = segment;
   channel->account.liveness.joinable = channel->joinable;
   queue->feeder.sender.channel = channel;
@@ -107,14 +105,15 @@ static int make_descriptors(forkq_queue_t *queue) {
   queue->segment->event_id = kept_id(forkq__os_event_id(channel->event_fd));
   queue->segment->room_id = kept_id(forkq__os_event_id(queue->slots.event_fd));
   r = forkq__os_identity(channel->read_fd, &queue->segment->pipe_identity);
-  return r < 0
-             ? r
-             : forkq__os_identity(channel->spill.fd, &channel->account.liveness.identity);
+  return r < 0 ? r
+               : forkq__os_identity(channel->account.liveness.memory_fd,
+                                    &channel->account.liveness.identity);
 }
 
 /* With the registry locked, as adopt. */
 static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
-  int r = forkq__segment_create(&queue->segment, &queue->channel.spill.fd);
+  int r =
+      forkq__segment_create(&queue->segment, &queue->channel.account.liveness.memory_fd);
   if (r < 0)
     return r;
   struct forkq__segment *segment = queue->segment;
@@ -134,7 +133,7 @@ static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
 static void close_new(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   const int fds[] = { channel->read_fd, channel->write_fd, channel->event_fd,
-                      queue->slots.event_fd, channel->spill.fd };
+                      queue->slots.event_fd, channel->account.liveness.memory_fd };
   for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
     if (fds[i] >= 0)
       forkq__os_close(fds[i]);
@@ -276,7 +275,7 @@ static int adopt_descriptors(forkq_queue_t *queue, const int fds[FORKQ_HANDOVER_
   channel->write_fd = fds[1];
   channel->event_fd = fds[2];
   queue->slots.event_fd = fds[3];
-  channel->spill.fd = fds[4];
+  channel->account.liveness.memory_fd = fds[4];
   return 0;
 }
 

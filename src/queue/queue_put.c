@@ -55,7 +55,7 @@ int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *
 }
 
 bool forkq__queue_reap(forkq_queue_t *queue) {
-  if (queue->channel.spill.fd < 0)
+  if (queue->channel.account.liveness.memory_fd < 0)
     return false;
   struct forkq__ledger *ledger = &queue->segment->ledger;
   uint64_t taken = FORKQ__LOAD(ledger->taken);

@@ -35,8 +35,8 @@
  *                                                                             many costs an event
  *   slots_shared      event, waiters, waking      any process, atomically     needs none: a waiting
  *                                                                             putter looks
- *   partial           cell, total, mark           the owner of the read       the next reader
- *                                                 lock                        (partial_repair)
+ *   spill             cell, total, mark           the owner of the read       the next reader
+ *                                                 lock                        (spill_repair)
  */
 #ifndef FORKQ_LAYOUT_H
 #define FORKQ_LAYOUT_H
@@ -137,9 +137,9 @@ struct forkq__slots_shared {
   struct forkq__look_shared look;
 };
 
-/* ---- the pipe: its locks, the packet read ahead, the sleepers; see channel.h, partial.h --- */
+/* ---- the pipe: its locks, the packet read ahead, the sleepers; see channel.h, spill.h --- */
 
-struct forkq__partial {
+struct forkq__spill {
   _Atomic uint32_t cell; /* of the sender, plus 1; 0: no part is kept */
   _Atomic uint32_t total;
   /* `have` << 32 | lower half of `seq`: the number of bytes kept, and the seq of the packet
@@ -159,7 +159,7 @@ struct forkq__channel_shared {
   alignas(64) struct forkq__lock write_lock;
   _Atomic uint64_t write_seq; /* last number given to a packet; guarded by write_lock */
 
-  alignas(64) struct forkq__lock read_lock; /* for all down to `partial`, and `packet` */
+  alignas(64) struct forkq__lock read_lock; /* for all down to `spill`, and `packet` */
   _Atomic uint32_t offset;  /* of the next frame in `packet`; 0: no packet was read yet */
   _Atomic uint32_t unread;  /* frames left in `packet`; read without the lock as a hint */
   _Atomic uint32_t loading; /* 1: a read into `packet` has begun; a hint as well */
@@ -176,7 +176,7 @@ struct forkq__channel_shared {
   _Atomic uint32_t take_items;
   _Atomic uint32_t take_offset;
   _Atomic uint32_t taker;
-  struct forkq__partial partial;
+  struct forkq__spill spill;
 
   alignas(64) _Atomic uint32_t shutdown; /* an enum forkq__shutdown; only grows */
   _Atomic uint32_t shutting; /* 1: it is about to grow, or has; no thread sleeps long */

@@ -21,7 +21,7 @@ struct forkq__tasks {
 };
 
 struct forkq__liveness {
-  int memory_fd;     /* borrowed */
+  int memory_fd;     /* of the shared memory; the queue closes it */
   uint64_t identity; /* of the memory's file */
   const void *base;  /* where the memory is mapped */
   bool joinable;     /* tasks are counted */

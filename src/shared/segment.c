@@ -84,7 +84,7 @@ static bool cells_in_bounds(const struct forkq__segment *segment) {
 }
 
 static bool limits_in_bounds(const struct forkq__segment *segment) {
-  uint64_t kept = FORKQ__LOAD(segment->channel.partial.mark) >> 32;
+  uint64_t kept = FORKQ__LOAD(segment->channel.spill.mark) >> 32;
   return segment->max_message > 0 && segment->max_message <= FORKQ_MESSAGE_MAX &&
          segment->slots.maxsize >= 0 && segment->joinable <= 1 &&
          kept <= FORKQ_MESSAGE_MAX;

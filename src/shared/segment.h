@@ -2,7 +2,7 @@
  *
  * It is anonymous memory (memfd_create(2)) of fixed size, known only by its descriptor. The
  * kernel frees it with the last process that has it. After the mapped part there is room for a
- * partial message (partial.h). Memory is reserved before it is written, so that no process gets
+ * partial message (spill.h). Memory is reserved before it is written, so that no process gets
  * a SIGBUS when the system has none left. create reserves everything except the ledger's cells,
  * which are reserved as they come into use. */
 #ifndef FORKQ_SEGMENT_H

@@ -584,7 +584,7 @@ START_TEST(memory_that_leads_out_of_itself_is_refused) {
                    FORKQ_EHANDOVER);
   ck_assert_int_eq(ATTACH_WITH(slots.maxsize, int64_t, -1), FORKQ_EHANDOVER);
   ck_assert_int_eq(ATTACH_WITH(joinable, uint32_t, 2), FORKQ_EHANDOVER);
-  ck_assert_int_eq(ATTACH_WITH(channel.partial.mark, uint64_t, UINT64_MAX),
+  ck_assert_int_eq(ATTACH_WITH(channel.spill.mark, uint64_t, UINT64_MAX),
                    FORKQ_EHANDOVER);
   ck_assert_int_eq(ATTACH_WITH(channel.offset, uint32_t, FORKQ__PACKET_END + 1),
                    FORKQ_EHANDOVER);

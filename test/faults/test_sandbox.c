@@ -229,7 +229,7 @@ static int kept_part(void) {
     until_pipe_full();
     stop(sender);
     CHILD_MUST(get_bin(HUGE, 0) == FORKQ_EMPTY);
-    CHILD_MUST(atomic_load(&queue->segment->channel.partial.cell) != 0);
+    CHILD_MUST(atomic_load(&queue->segment->channel.spill.cell) != 0);
     CHILD_MUST(forkq_queue_qsize(queue) == 1); /* it lives */
     send_signal(sender, SIGCONT);
     r = get_bin(HUGE, patience_ms);

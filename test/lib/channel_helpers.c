@@ -32,22 +32,21 @@ static void set_up(void) {
   int pipe[2];
   fds_before = support_open_fds();
   memset(&channel, 0, sizeof channel);
-  ck_assert_int_eq(forkq__segment_create(&segment, &channel.spill.fd), 0);
+  forkq__account_init(&channel.account);
+  ck_assert_int_eq(forkq__segment_create(&segment, &channel.account.liveness.memory_fd),
+                   0);
   ck_assert_int_eq(forkq__os_packet_pipe(pipe), 0);
   channel.read_fd = pipe[0];
   channel.write_fd = pipe[1];
   ck_assert_int_eq(forkq__os_identity(pipe[0], &channel.pipe_identity), 0);
   channel.event_fd = forkq__os_event_create();
-  channel.spill.offset = (int64_t)sizeof *segment;
-  forkq__account_init(&channel.account);
-  channel.account.liveness.memory_fd = channel.spill.fd;
   channel.account.liveness.base = segment;
-  ck_assert_int_eq(
-      forkq__os_identity(channel.spill.fd, &channel.account.liveness.identity), 0);
+  ck_assert_int_eq(forkq__os_identity(channel.account.liveness.memory_fd,
+                                      &channel.account.liveness.identity),
+                   0);
   channel.shared = shared = &segment->channel;
   channel.account.ledger = ledger = &segment->ledger;
   channel.max_message = FORKQ_MESSAGE_MAX;
-  channel.spill.identity = channel.account.liveness.identity;
   channel.pipe_packets = forkq__channel_packets_in(forkq__os_pipe_capacity(pipe[1]));
   channel.process_bit = FORKQ__ANY_BITS;
   open_cell();
@@ -62,7 +61,7 @@ static void tear_down(void) {
   close(channel.write_fd);
   close(channel.event_fd);
   forkq__liveness_end(&channel.account.liveness);
-  close(channel.spill.fd);
+  close(channel.account.liveness.memory_fd);
   forkq__segment_unmap(segment);
   ck_assert_int_eq(support_open_fds(), fds_before);
 }
@@ -172,7 +171,7 @@ void assert_empty(void) {
   ck_assert_int_eq(receive(), FORKQ__NOTHING);
   ck_assert_uint_eq(shared->unread, 0);
   ck_assert_uint_eq(shared->loading, 0);
-  ck_assert_uint_eq(shared->partial.cell, 0);
+  ck_assert_uint_eq(shared->spill.cell, 0);
   ck_assert_uint_eq(forkq__ledger_size(ledger), 0);
   ck_assert_int_eq(forkq__os_pipe_level(channel.read_fd), 0);
 }

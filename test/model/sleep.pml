@@ -1,5 +1,5 @@
 /* Who sleeps is woken: the turn, `asleep`, `loading` and `unread` as hints, the event
- * descriptor with `raised`, watchers, and a shutdown: src/pipe/channel_sleep.c, read_ahead.c, and what
+ * descriptor with `raised`, watchers, and a shutdown: src/pipe/channel_sleep.c, channel_read.c, and what
  * forkq_wait, a program's own loop and forkq_queue_shutdown do with it.
  *
  * Writers write packets of two messages. Getters get, and sleep. Readers get without waiting,

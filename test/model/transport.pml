@@ -1,5 +1,5 @@
 /* Packets, the two locks of the pipe, the packet read ahead, the ledger and its recovery:
- * src/pipe/read_ahead.c, channel_write.c, channel_verdict.c, reap.c, partial.c, ledger.c, slots.c.
+ * src/pipe/channel_read.c, channel_write.c, channel_verdict.c, reap.c, spill.c, ledger.c, slots.c.
  *
  * Producers put ITEMS each into an outbox of one packet of two frames, and send. Consumers get
  * and, with -DJOINABLE, say task_done. With -DLARGE the first producer's items are messages of
@@ -373,7 +373,7 @@ inline note_consumed() {
 inline drop_torn() {
   a_active = 0;
   if
-  :: kept_cell != 0 -> AT(partial_drop, kept_cell = 0; kept_have = 0; kept_seq = 0)
+  :: kept_cell != 0 -> AT(spill_drop, kept_cell = 0; kept_have = 0; kept_seq = 0)
   :: else
   fi
 }
@@ -381,9 +381,9 @@ inline drop_torn() {
 inline leave() {
   if
   :: a_active && a_have > 0 ->
-    AT(partial_mark, kept_whose = a_whose; kept_item = a_item; kept_have = a_have;
+    AT(spill_mark, kept_whose = a_whose; kept_item = a_item; kept_have = a_have;
        kept_seq = p_seq);
-    AT(partial_cell, kept_cell = a_cell + 1)
+    AT(spill_cell, kept_cell = a_cell + 1)
   :: else
   fi;
   a_active = 0
@@ -431,11 +431,11 @@ inline take_fragment() {
       if
       :: kept_seq != p_seq ->
         check_whole(kept_whose, kept_item, kept_have);
-        AT(partial_append, kept_have++; kept_seq = p_seq)
+        AT(spill_append, kept_have++; kept_seq = p_seq)
       :: else
       fi;
       consume_for(TAKER);
-      AT(partial_drop, kept_cell = 0; kept_have = 0; kept_seq = 0);
+      AT(spill_drop, kept_cell = 0; kept_have = 0; kept_seq = 0);
       r = 2
     :: else ->
       drop_torn();

@@ -249,7 +249,7 @@ END_TEST
 /* ---- a message that stops coming --------------------------------------------------- */
 
 static uint32_t kept_bytes(void) {
-  struct forkq__assembly kept = forkq__partial_kept(&shared->partial, UINT64_MAX);
+  struct forkq__assembly kept = forkq__spill_kept(&shared->spill, UINT64_MAX);
   return kept.active ? kept.have : 0;
 }
 

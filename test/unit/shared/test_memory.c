@@ -66,7 +66,7 @@ static int64_t held(int fd) {
 }
 
 static int64_t held_by_queue(void) {
-  return held(queue->channel.spill.fd);
+  return held(queue->channel.account.liveness.memory_fd);
 }
 
 /* Where shared memory comes in large pages, one brings many others along. */
@@ -130,7 +130,7 @@ static void create_under(void *arg) {
   if (fits) {
     if (bytes < INT64_MAX)
       most = (int64_t)bytes;
-    CHILD_MUST(fstat(queue->channel.spill.fd, &status) == 0);
+    CHILD_MUST(fstat(queue->channel.account.liveness.memory_fd, &status) == 0);
     CHILD_MUST(status.st_size == smaller(most, (int64_t)SEGMENT + FORKQ_MESSAGE_MAX));
     must_work();
     forkq_queue_destroy(queue);
@@ -169,7 +169,7 @@ static pid_t sender_in_the_middle(void) {
 }
 
 static bool is_kept(void) {
-  return atomic_load(&queue->segment->channel.partial.cell) != 0;
+  return atomic_load(&queue->segment->channel.spill.cell) != 0;
 }
 
 static void keep_and_go_on(void *sender) {
@@ -214,7 +214,7 @@ static void send_beginning(int packets) {
 
 static void must_be_empty(void) {
   CHILD_MUST(receive() == FORKQ__NOTHING && forkq__ledger_size(ledger) == 0);
-  CHILD_MUST(shared->partial.cell == 0);
+  CHILD_MUST(shared->spill.cell == 0);
 }
 
 /* Its deadline is over from the beginning, but all of the message is there. An item with some room
@@ -229,7 +229,7 @@ static void complete_it(size_t room) {
 
 /* Nothing of what comes later is taken for something else. */
 static void lose_it(int error) {
-  int64_t before = held(channel.spill.fd);
+  int64_t before = held(channel.account.liveness.memory_fd);
   send_beginning(PACKETS / 2);
   CHILD_MUST(receive() == error);
   CHILD_MUST(receive() == FORKQ__NOTHING);
@@ -237,7 +237,7 @@ static void lose_it(int error) {
   send_message(2, SMALL_ONE);
   CHILD_MUST(receive() == 0 && holds(2, SMALL_ONE));
   must_be_empty();
-  CHILD_MUST(held(channel.spill.fd) == before);
+  CHILD_MUST(held(channel.account.liveness.memory_fd) == before);
 }
 
 static void complete_and_lose(void *arg) {
@@ -291,8 +291,9 @@ static void must_have_no_mark(uint32_t cell) {
   struct forkq__ledger *of_queue = &queue->segment->ledger;
   CHILD_MUST(of_queue->lock.mutex.__data.__lock == 0);
   CHILD_MUST(of_queue->cells_used == cell);
-  CHILD_MUST(forkq__os_life_taken(queue->channel.spill.fd, cell) == 0);
-  CHILD_MUST(forkq__os_life_taken(queue->channel.spill.fd, FORKQ__CELLS_MAX + cell) == 0);
+  CHILD_MUST(forkq__os_life_taken(queue->channel.account.liveness.memory_fd, cell) == 0);
+  CHILD_MUST(forkq__os_life_taken(queue->channel.account.liveness.memory_fd,
+                                  FORKQ__CELLS_MAX + cell) == 0);
 }
 
 /* What needs no cell of its own goes on. */
@@ -375,7 +376,8 @@ static void use_what_is_reserved(void *arg) {
 START_TEST(only_reserved_memory_is_accessed) {
   forkq_queue_destroy(queue);
   ck_assert_int_eq(forkq_joinable_queue_create(&queue, 10), 0);
-  int fd = dup(queue->channel.spill.fd); /* to look at it when the queue is gone */
+  int fd = dup(queue->channel.account.liveness
+                   .memory_fd); /* to look at it when the queue is gone */
   run(use_what_is_reserved, &fd);
   close(fd);
 }
@@ -517,54 +519,54 @@ static void die_after(void (*run_steps)(int steps), int steps) {
   ck_assert_int_eq(support_wait(support_fork(take_lock_and_die, &death)), 128 + SIGKILL);
 }
 
-/* The steps of forkq__partial_keep, up to the one that makes it count. */
+/* The steps of forkq__spill_keep, up to the one that makes it count. */
 #define KEEP_STEPS 3
 static void keep(int steps) {
   static char part[300000];
   int i = 0;
   if (i++ < steps)
-    CHILD_MUST(forkq__os_memory_write(channel.spill.fd, part, sizeof part,
-                                      channel.spill.offset) == 0);
+    CHILD_MUST(forkq__os_memory_write(channel.account.liveness.memory_fd, part,
+                                      sizeof part, (int64_t)SEGMENT) == 0);
   if (i++ < steps)
-    shared->partial.total = 2 * sizeof part;
+    shared->spill.total = 2 * sizeof part;
   if (i++ < steps)
-    shared->partial.mark = (uint64_t)sizeof part << 32;
+    shared->spill.mark = (uint64_t)sizeof part << 32;
 }
 
 START_TEST(what_a_reader_wrote_that_died_before_it_counted_is_given_back) {
-  int64_t before = held(channel.spill.fd);
+  int64_t before = held(channel.account.liveness.memory_fd);
   for (int steps = 1; steps <= KEEP_STEPS; steps++) {
     die_after(keep, steps);
-    ck_assert_int_gt(held(channel.spill.fd), before);
+    ck_assert_int_gt(held(channel.account.liveness.memory_fd), before);
     assert_empty();
-    ck_assert_int_eq(held(channel.spill.fd), before);
+    ck_assert_int_eq(held(channel.account.liveness.memory_fd), before);
     send_message(1, LARGE);
     assert_receives(1, LARGE);
   }
 }
 END_TEST
 
-/* The first step of forkq__partial_drop. */
+/* The first step of forkq__spill_drop. */
 static void drop(int steps) {
   (void)steps;
-  shared->partial.cell = 0;
+  shared->spill.cell = 0;
 }
 
 static void keep_a_part(void) {
   atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
   send_part(1, LARGE, 0, 3);
   ck_assert_int_eq(receive(), FORKQ__NOTHING);
-  ck_assert_uint_ne(shared->partial.cell, 0);
+  ck_assert_uint_ne(shared->spill.cell, 0);
 }
 
 START_TEST(what_a_reader_was_dropping_when_it_died_is_given_back) {
-  int64_t before = held(channel.spill.fd);
+  int64_t before = held(channel.account.liveness.memory_fd);
   keep_a_part();
-  ck_assert_int_gt(held(channel.spill.fd), before);
+  ck_assert_int_gt(held(channel.account.liveness.memory_fd), before);
   die_after(drop, 1);
   send_part(1, LARGE, 3, 4);
   assert_empty();
-  ck_assert_int_eq(held(channel.spill.fd), before);
+  ck_assert_int_eq(held(channel.account.liveness.memory_fd), before);
 }
 END_TEST
 
@@ -573,15 +575,15 @@ static void nothing(int steps) {
 }
 
 START_TEST(what_counts_is_kept_when_a_reader_dies_and_given_back_when_it_is_complete) {
-  int64_t before = held(channel.spill.fd);
+  int64_t before = held(channel.account.liveness.memory_fd);
   keep_a_part();
   die_after(nothing, 0);
   ck_assert_int_eq(receive(), FORKQ__NOTHING);
-  ck_assert_int_gt(held(channel.spill.fd), before);
+  ck_assert_int_gt(held(channel.account.liveness.memory_fd), before);
   send_part(1, LARGE, 3, 4);
   assert_receives(1, LARGE);
   assert_empty();
-  ck_assert_int_eq(held(channel.spill.fd), before);
+  ck_assert_int_eq(held(channel.account.liveness.memory_fd), before);
 }
 END_TEST
 

@@ -162,8 +162,8 @@ END_TEST
 static void load_append_and_take(int steps) {
   load(LOAD_STEPS);
   struct forkq__frame frame = forkq__packet_frame(&shared->packet, shared->offset);
-  CHILD_MUST(forkq__partial_append(&shared->partial, channel.spill, shared->packet.seq,
-                                   frame.data, frame.size) == 0);
+  CHILD_MUST(forkq__spill_append(&shared->spill, &channel.account, shared->packet.seq,
+                                 frame.data, frame.size) == 0);
   take(steps);
 }
 

@@ -7,7 +7,7 @@
  * then `taken` and `unread`, which follow from `offset`. With task_done, the take is noted in
  * `take*` and `taker` before, so that the next reader can complete the count of items got
  * (repair_take). */
-#include "pipe/read_ahead.h"
+#include "pipe/channel_read.h"
 
 #include "base/contract.h"
 #include "base/log.h"
@@ -95,7 +95,7 @@ static void repair_read(void *arg) {
   /* model: repair_raised */
   FORKQ__STORE(shared->raised, 0);
   repair_take(channel);
-  forkq__partial_repair(&shared->partial, channel->spill);
+  forkq__spill_repair(&shared->spill, &channel->account);
   if (offset == 0) {
     if (FORKQ__LOAD(shared->loading) &&
         acceptable(channel, packet->length + FORKQ__PACKET_TAIL))
@@ -141,7 +141,7 @@ bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
   return forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0;
 }
 
-int forkq__ahead_load(struct forkq__channel *channel) {
+int forkq__channel_load(struct forkq__channel *channel) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
   struct forkq__channel_shared *shared = channel->shared;
   /* No getter is woken for an empty pipe. */
@@ -221,13 +221,14 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
   FORKQ__STORE(shared->taker, 0);
 }
 
-void forkq__ahead_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
-                       uint64_t messages) {
+void forkq__channel_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
+                         uint64_t messages) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
   consume_for(channel, channel->account.cell + 1, next, frames, messages);
 }
 
-void forkq__ahead_drop(struct forkq__channel *channel, uint32_t next, uint64_t messages) {
+void forkq__channel_drop(struct forkq__channel *channel, uint32_t next,
+                         uint64_t messages) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
   consume_for(channel, DROPPED, next, 1, messages);
 }

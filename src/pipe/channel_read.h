@@ -2,13 +2,13 @@
  * frames from it. When the last frame is taken, a reader reads the next packet. This is a part
  * of the channel, for the channel's own files. All functions but pipe_readable need the read
  * lock. */
-#ifndef FORKQ_READ_AHEAD_H
-#define FORKQ_READ_AHEAD_H
+#ifndef FORKQ_CHANNEL_READ_H
+#define FORKQ_CHANNEL_READ_H
 
 #include "pipe/channel.h"
 
 /* Whether a frame of the packet is left. */
-static inline bool forkq__ahead_unread(const struct forkq__channel_shared *shared) {
+static inline bool forkq__channel_unread(const struct forkq__channel_shared *shared) {
   uint32_t offset = FORKQ__LOAD(shared->offset);
   return offset != 0 && offset < shared->packet.length;
 }
@@ -16,14 +16,15 @@ static inline bool forkq__ahead_unread(const struct forkq__channel_shared *share
 /* Reads the next packet from the pipe. Never blocks. Returns 0, FORKQ__NOTHING if there is
  * none, FORKQ_EBADFRAME if the bytes are not a packet, -EBADF if the descriptor is no longer
  * the pipe, FORKQ_EBROKEN at the end of the file, or another negative errno of the read. */
-int forkq__ahead_load(struct forkq__channel *channel);
+int forkq__channel_load(struct forkq__channel *channel);
 
 /* Steps over `frames` frames, the last of which ends at `next`; `messages` end in them. take:
  * this process has got these messages. drop: it is one frame, and no process has got the
  * message. */
-void forkq__ahead_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
-                       uint64_t messages);
-void forkq__ahead_drop(struct forkq__channel *channel, uint32_t next, uint64_t messages);
+void forkq__channel_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
+                         uint64_t messages);
+void forkq__channel_drop(struct forkq__channel *channel, uint32_t next,
+                         uint64_t messages);
 
 /* Whether a read of the pipe would bring something. */
 bool forkq__channel_pipe_readable(const struct forkq__channel *channel);

@@ -1,8 +1,8 @@
 /* Receiving a message, under the read lock: a small one from the packet read ahead, a large
  * one fragment by fragment.
  *
- * A reader copies a frame first, and then takes it (forkq__ahead_take). A reader that runs out
- * of time in a large message keeps its part in shared memory, for the next reader (partial.h).
+ * A reader copies a frame first, and then takes it (forkq__channel_take). A reader that runs out
+ * of time in a large message keeps its part in shared memory, for the next reader (spill.h).
  * If a reader dies with a part that was not kept, the next readers drop the remaining
  * fragments. If it dies after it appended a fragment to a kept part and before it took the
  * fragment, the part has that packet's number, and the next reader does not append it again. */
@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "codec/serializer.h"
-#include "pipe/read_ahead.h"
+#include "pipe/channel_read.h"
 
 #include <errno.h>
 #include <string.h>
@@ -39,7 +39,7 @@ static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
     return ask_for_room(item, frame.size);
   memcpy(item->memory_, frame.data, frame.size);
   forkq__item_finish(item, frame.size);
-  forkq__ahead_take(channel, frame.next, 1, 1);
+  forkq__channel_take(channel, frame.next, 1, 1);
   return 0;
 }
 
@@ -47,12 +47,12 @@ static __attribute__((noinline)) void drop_beginning(struct forkq__channel *chan
                                                      struct forkq__assembly *assembly) {
   forkq__log(FORKQ_LOG_WARNING, "dropped the beginning of a message without its end");
   assembly->active = false;
-  forkq__partial_drop(&channel->shared->partial, channel->spill);
+  forkq__spill_drop(&channel->shared->spill, &channel->account);
 }
 
 static inline void drop_torn(struct forkq__channel *channel,
                              struct forkq__assembly *assembly) {
-  if (assembly->active || FORKQ__LOAD(channel->shared->partial.cell) != 0)
+  if (assembly->active || FORKQ__LOAD(channel->shared->spill.cell) != 0)
     drop_beginning(channel, assembly);
 }
 
@@ -85,31 +85,31 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
                      struct forkq__frame frame) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
-  struct forkq__assembly kept = forkq__partial_kept(&shared->partial, packet->seq);
+  struct forkq__assembly kept = forkq__spill_kept(&shared->spill, packet->seq);
   /* Equal if a reader died between its append and its take. */
   bool appended = kept.seq == packet->seq;
   if (!appended && !continues(&kept, packet, frame.size)) {
     struct forkq__assembly none = { 0 };
     drop_torn(channel, &none);
-    forkq__ahead_drop(channel, frame.next, forkq__packet_messages(packet));
+    forkq__channel_drop(channel, frame.next, forkq__packet_messages(packet));
     return FORKQ__MORE;
   }
   int r = 0;
   if (!appended)
-    r = forkq__partial_append(&shared->partial, channel->spill, packet->seq, frame.data,
-                              frame.size);
+    r = forkq__spill_append(&shared->spill, &channel->account, packet->seq, frame.data,
+                            frame.size);
   if (r == 0 && packet->flags & FORKQ__LAST) {
-    kept = forkq__partial_kept(&shared->partial, packet->seq);
+    kept = forkq__spill_kept(&shared->spill, packet->seq);
     if (kept.have > item->capacity_)
       return ask_for_room(item, kept.have);
-    r = forkq__partial_read(&shared->partial, channel->spill, item->memory_);
+    r = forkq__spill_read(&shared->spill, &channel->account, item->memory_);
   }
   if (r < 0)
     return -ENOMEM;
-  forkq__ahead_take(channel, frame.next, 1, forkq__packet_messages(packet));
+  forkq__channel_take(channel, frame.next, 1, forkq__packet_messages(packet));
   if (!(packet->flags & FORKQ__LAST))
     return FORKQ__MORE;
-  forkq__partial_drop(&shared->partial, channel->spill);
+  forkq__spill_drop(&shared->spill, &channel->account);
   if (kept.have != kept.total)
     return FORKQ_EBADFRAME;
   forkq__item_finish(item, kept.have);
@@ -121,8 +121,8 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
 static int keep(struct forkq__channel *channel, struct forkq__assembly *assembly,
                 forkq_item_t *item) {
   if (assembly->active && assembly->have > 0)
-    assembly->unkeepable = forkq__partial_keep(&channel->shared->partial, channel->spill,
-                                               assembly, item->memory_);
+    assembly->unkeepable = forkq__spill_keep(&channel->shared->spill, &channel->account,
+                                             assembly, item->memory_);
   if (assembly->unkeepable == 0)
     assembly->active = false;
   return assembly->unkeepable;
@@ -161,13 +161,13 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
     assembly->owner = FORKQ__LOAD(channel->account.ledger->cells[packet->cell].owners);
     assembly->total = packet->total;
     assembly->have = 0;
-  } else if (!assembly->active && FORKQ__LOAD(shared->partial.cell) != 0) {
+  } else if (!assembly->active && FORKQ__LOAD(shared->spill.cell) != 0) {
     return take_kept(channel, item, frame);
   }
   if (!continues(assembly, packet, frame.size)) {
     bool first = packet->flags & FORKQ__FIRST;
     drop_torn(channel, assembly);
-    forkq__ahead_drop(channel, frame.next, forkq__packet_messages(packet));
+    forkq__channel_drop(channel, frame.next, forkq__packet_messages(packet));
     return first ? FORKQ_EBADFRAME : FORKQ__MORE;
   }
   if ((size_t)assembly->have + frame.size > item->capacity_) {
@@ -176,7 +176,7 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
       return r == FORKQ__GROW ? r : lose(assembly);
   }
   append(assembly, item, packet, frame);
-  forkq__ahead_take(channel, frame.next, 1, forkq__packet_messages(packet));
+  forkq__channel_take(channel, frame.next, 1, forkq__packet_messages(packet));
   if (!(packet->flags & FORKQ__LAST))
     return FORKQ__MORE;
   if (assembly->have != assembly->total)
@@ -251,8 +251,8 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
   struct forkq__assembly assembly = { 0 };
   for (int fragments = 0;;) {
     int r;
-    if (!forkq__ahead_unread(shared)) {
-      r = forkq__ahead_load(channel);
+    if (!forkq__channel_unread(shared)) {
+      r = forkq__channel_load(channel);
       if (r == FORKQ__NOTHING && assembly.active)
         r = wait_for_rest(channel, &assembly, item, deadline);
       else if (r < 0 && assembly.active && keep(channel, &assembly, item) < 0)
@@ -306,7 +306,7 @@ static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t 
   *ret_taken = taken;
   if (taken == 0)
     return r;
-  forkq__ahead_take(channel, next, taken, taken);
+  forkq__channel_take(channel, next, taken, taken);
   FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + bytes);
   return r;
 }
@@ -315,7 +315,7 @@ static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t 
 static int receive_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
                        size_t *ret_received) {
   struct forkq__channel_shared *shared = channel->shared;
-  int r = forkq__ahead_unread(shared) ? 0 : forkq__ahead_load(channel);
+  int r = forkq__channel_unread(shared) ? 0 : forkq__channel_load(channel);
   if (r == 0 && shared->packet.flags & FORKQ__FRAGMENT)
     r = FORKQ__NOTHING;
   *ret_received = 0;
@@ -351,17 +351,17 @@ void forkq__channel_drain(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   if (forkq__channel_lock_read(channel, FORKQ__NOWAIT) != 0)
     return; /* a reader in a message sees the shutdown itself */
-  forkq__partial_drop(&shared->partial, channel->spill);
+  forkq__spill_drop(&shared->spill, &channel->account);
   for (;;) {
-    if (forkq__ahead_unread(shared)) {
+    if (forkq__channel_unread(shared)) {
       struct forkq__frame frame =
           forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
       bool ends = !(shared->packet.flags & FORKQ__FRAGMENT) ||
                   (shared->packet.flags & FORKQ__LAST);
-      forkq__ahead_drop(channel, frame.next, ends ? 1 : 0);
+      forkq__channel_drop(channel, frame.next, ends ? 1 : 0);
       continue;
     }
-    int r = forkq__ahead_load(channel);
+    int r = forkq__channel_load(channel);
     if (r < 0 && r != FORKQ_EBADFRAME)
       break;
   }
