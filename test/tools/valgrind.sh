@@ -29,7 +29,7 @@ not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joi
 # each process.
 not_for_helgrind='connection connection_faults connection_signals conformance_asyncio error heap
   loop_recv outbox packet partial readings serializer wait channel channel_sleep channel_write
-  read_ahead ledger lock slots'
+  read_ahead ledger_cells ledger_death ledger_doubt ledger_faults ledger_heirs lock slots'
 
 # The tests of the build that are of use.
 useful() {
