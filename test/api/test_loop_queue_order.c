@@ -1,5 +1,5 @@
 /* The order of a loop queue: who is served first, who is overtaken, and who goes on when a request
- * is cancelled. What CPython tests is in test_conformance_asyncio.c. */
+ * is cancelled. What CPython tests is in test_conformance_asyncio_*.c. */
 #include "loop_queue_helpers.h"
 
 /* ---- order and overtaking ---------------------------------------------------------- */

@@ -24,12 +24,13 @@ not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joi
   connection_python fork hazards kill stress'
 
 # Of no use under helgrind besides: there is one thread alone in connection, connection_faults,
-# connection_signals, conformance_asyncio, error, heap, loop_recv, outbox, packet, partial,
-# readings, serializer and wait; in those of the channel, ledger, lock and slots there is one in
-# each process.
-not_for_helgrind='connection connection_faults connection_signals conformance_asyncio error heap
-  loop_recv outbox packet partial readings serializer wait channel channel_sleep channel_write
-  read_ahead ledger_cells ledger_death ledger_doubt ledger_faults ledger_heirs lock slots'
+# connection_signals, those of conformance_asyncio, error, heap, loop_recv, outbox, packet,
+# partial, readings, serializer and wait; in those of the channel, ledger, lock and slots there is
+# one in each process.
+not_for_helgrind='connection connection_faults connection_signals conformance_asyncio_calls
+  conformance_asyncio_ends error heap loop_recv outbox packet partial readings serializer wait
+  channel channel_sleep channel_write read_ahead ledger_cells ledger_death ledger_doubt
+  ledger_faults ledger_heirs lock slots'
 
 # The tests of the build that are of use.
 useful() {
