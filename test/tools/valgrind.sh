@@ -25,12 +25,12 @@ not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joi
 
 # Of no use under helgrind besides: there is one thread alone in connection, connection_faults,
 # connection_signals, those of conformance_asyncio, error, heap, loop_recv, outbox, packet,
-# partial, readings, serializer and wait; in those of the channel, ledger, lock and slots there is
-# one in each process.
+# partial, readings, those of serializer and wait; in those of the channel, ledger, lock and slots
+# there is one in each process.
 not_for_helgrind='connection connection_faults connection_signals conformance_asyncio_calls
-  conformance_asyncio_ends error heap loop_recv outbox packet partial readings serializer wait
-  channel channel_sleep channel_write read_ahead ledger_cells ledger_death ledger_doubt
-  ledger_faults ledger_heirs lock slots'
+  conformance_asyncio_ends error heap loop_recv outbox packet partial readings serializer_pack
+  serializer_scan wait channel channel_sleep channel_write read_ahead ledger_cells ledger_death
+  ledger_doubt ledger_faults ledger_heirs lock slots'
 
 # The tests of the build that are of use.
 useful() {
