@@ -16,11 +16,12 @@ shift 2
 # item has a malloc of its own before libc's; faults_heap and faults_calls wrap it, and run all in
 # children; limits and faults_limits set limits of descriptors and memory, of which valgrind has
 # more than they know; signals needs the one that valgrind keeps for itself, and 1000 a second;
-# joinable and those of steps trace children, instruction by instruction or with strace; handover
-# starts itself anew by /proc/self/exe, which is valgrind; connection_python tests children in Python;
-# fork, hazards, kill and stress test what their children do, in times that are kept without it.
-not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joinable steps_calls
-  steps_put steps_get steps_tasks steps_loop steps_recovery steps_shutdown handover
+# joinable_deaths and those of steps trace children, instruction by instruction or with strace;
+# handover starts itself anew by /proc/self/exe, which is valgrind; connection_python tests
+# children in Python; fork, hazards, kill and stress test what their children do, in times that are
+# kept without it.
+not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joinable_deaths
+  steps_calls steps_put steps_get steps_tasks steps_loop steps_recovery steps_shutdown handover
   connection_python fork hazards kill stress'
 
 # Of no use under helgrind besides: there is one thread alone in connection, connection_faults,
