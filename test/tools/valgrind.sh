@@ -16,20 +16,22 @@ shift 2
 # item has a malloc of its own before libc's; faults_heap and faults_calls wrap it, and run all in
 # children; limits and faults_limits set limits of descriptors and memory, of which valgrind has
 # more than they know; signals needs the one that valgrind keeps for itself, and 1000 a second;
-# joinable and those of steps trace children, instruction by instruction or with strace; handover
-# starts itself anew by /proc/self/exe, which is valgrind; connection_python tests children in Python;
-# fork, hazards, kill and stress test what their children do, in times that are kept without it.
-not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joinable steps_calls
-  steps_put steps_get steps_tasks steps_loop steps_recovery steps_shutdown handover
+# joinable_deaths and those of steps trace children, instruction by instruction or with strace;
+# handover starts itself anew by /proc/self/exe, which is valgrind; connection_python tests
+# children in Python; fork, hazards, kill and stress test what their children do, in times that are
+# kept without it.
+not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joinable_deaths
+  steps_calls steps_put steps_get steps_tasks steps_loop steps_recovery steps_shutdown handover
   connection_python fork hazards kill stress'
 
 # Of no use under helgrind besides: there is one thread alone in connection, connection_faults,
-# connection_signals, conformance_asyncio, error, heap, loop_recv, outbox, packet, spill,
-# readings, serializer and wait; in those of the channel, ledger, lock and slots there is one in
-# each process.
-not_for_helgrind='connection connection_faults connection_signals conformance_asyncio error heap
-  loop_recv outbox packet spill readings serializer wait channel channel_sleep channel_write
-  read_ahead ledger lock slots'
+# connection_signals, those of conformance_asyncio, error, heap, loop_recv, outbox, packet,
+# spill, readings, those of serializer and wait; in those of the channel, ledger, lock and slots
+# there is one in each process.
+not_for_helgrind='connection connection_faults connection_signals conformance_asyncio_calls
+  conformance_asyncio_ends error heap loop_recv outbox packet spill readings serializer_pack
+  serializer_scan wait channel channel_sleep channel_write channel_read ledger_cells ledger_death
+  ledger_doubt ledger_faults ledger_heirs lock slots'
 
 # The tests of the build that are of use.
 useful() {
