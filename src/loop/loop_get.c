@@ -67,7 +67,7 @@ int forkq__loop_watch_items(forkq_loop_handle_t *handle) {
   if (r < 0)
     return r;
   if (!wanted)
-    forkq__channel_watch_end(&handle->queue->channel);
+    forkq__queue_unwatch_items(handle->queue);
   handle->items_watched = wanted;
   return 0;
 }

@@ -454,8 +454,7 @@ int forkq_loop_open_queue(forkq_loop_handle_t **ret_handle, uv_loop_t *loop,
     free_handle(handle);
     return r;
   }
-  handle->slots = queue->slots;
-  handle->slots.event_fd = handle->room.fd;
+  handle->slots = forkq__queue_slots(queue, handle->room.fd);
   r = open_handle(ret_handle, handle);
   if (r == 0)
     forkq__queue_follow(queue, &handle->follower);

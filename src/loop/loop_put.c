@@ -102,7 +102,7 @@ static int pack(forkq_loop_req_t *req, const struct forkq__source *source,
 
 static int wait_for_room(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
                          const struct forkq__source *source) {
-  int r = pack(req, source, handle->queue->channel.max_message);
+  int r = pack(req, source, forkq__queue_max_message(handle->queue));
   if (r < 0)
     return r;
   if (req->deadline_ == FORKQ__NOWAIT) {

@@ -159,14 +159,28 @@ void forkq__queue_observing_forked(forkq_queue_t *queue);
 
 /* For a loop. duplicate_watched: two new descriptors, which the loop closes. The first is readable
  * when there may be an item, the second when there may be a slot. watch_items: until
- * forkq__channel_watch_end, the first is readable also for items that were read ahead. Both return
- * 0, FORKQ_ECLOSED, the errors of forkq__queue_check, or a negative errno. follow and unfollow add
- * and remove a follower. All four take the sender's mutex. */
+ * unwatch_items, the first is readable also for items that were read ahead. Both return 0,
+ * FORKQ_ECLOSED, the errors of forkq__queue_check, or a negative errno. follow and unfollow add and
+ * remove a follower. All but unwatch_items take the sender's mutex. */
 int forkq__queue_duplicate_watched(forkq_queue_t *queue, int *ret_items_fd,
                                    int *ret_room_fd);
 int forkq__queue_watch_items(forkq_queue_t *queue);
+void forkq__queue_unwatch_items(forkq_queue_t *queue);
 void forkq__queue_follow(forkq_queue_t *queue, struct forkq__follower *follower);
 void forkq__queue_unfollow(forkq_queue_t *queue, struct forkq__follower *follower);
+
+/* The slots of the queue, for a loop that waits for one with its own descriptor. */
+static inline struct forkq__slots forkq__queue_slots(const forkq_queue_t *queue,
+                                                     int room_fd) {
+  struct forkq__slots slots = queue->slots;
+  slots.event_fd = room_fd;
+  return slots;
+}
+
+/* The most bytes that a message may have. */
+static inline uint32_t forkq__queue_max_message(const forkq_queue_t *queue) {
+  return queue->channel.max_message;
+}
 
 /* Calls `closed` of each follower. With the sender's mutex. */
 void forkq__queue_tell_followers(forkq_queue_t *queue);

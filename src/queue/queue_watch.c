@@ -62,6 +62,10 @@ int forkq__queue_watch_items(forkq_queue_t *queue) {
   return r;
 }
 
+void forkq__queue_unwatch_items(forkq_queue_t *queue) {
+  forkq__channel_watch_end(&queue->channel);
+}
+
 static void begin_observing(forkq_queue_t *queue) {
   if (queue->observed)
     return;

@@ -79,13 +79,15 @@ static bool watch_is_new(struct watch *watch, int fd) {
 }
 
 static int descriptor_of(const forkq_wait_entry_t *entry) {
+  int fds[2];
   switch (entry->kind) {
   case FORKQ_WAIT_CONNECTION:
     return forkq_connection_fileno(entry->on.connection);
   case FORKQ_WAIT_FD:
     return entry->on.fd >= 0 ? entry->on.fd : -EBADF;
   case FORKQ_WAIT_QUEUE:
-    return entry->on.queue->channel.read_fd;
+    forkq__queue_watch_fds(entry->on.queue, fds);
+    return fds[0];
   default:
     return -EINVAL;
   }
