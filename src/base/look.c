@@ -2,8 +2,7 @@
 #include "base/look.h"
 
 #include "base/os.h"
-
-#define NS_PER_MS INT64_C(1000000)
+#include "base/times.h"
 
 struct forkq__look forkq__look_begin(struct forkq__look_shared *shared, int seats,
                                      int first_ms, int last_ms) {
@@ -20,7 +19,7 @@ static bool is_within(int64_t time, int64_t now, int64_t ns) {
 /* An owner of a seat stores the time at least every `last_ms`. After twice that time the seat
  * is free. */
 static bool is_taken(const struct forkq__look *look, int64_t sign, int64_t now) {
-  return is_within(sign, now, 2 * look->last_ms * NS_PER_MS);
+  return is_within(sign, now, 2 * look->last_ms * FORKQ__NS_PER_MS);
 }
 
 static bool take_seat(struct forkq__look *look, int64_t now) {
@@ -38,7 +37,7 @@ static bool take_seat(struct forkq__look *look, int64_t now) {
 /* The waiters of a crowd may all have come at one time. To look at different times, each comes
  * earlier or later than it should, by up to a half. */
 static int64_t rarely(const struct forkq__look *look, int64_t now) {
-  int64_t ns = look->last_ms * FORKQ__LOOK_CROWD * NS_PER_MS;
+  int64_t ns = look->last_ms * FORKQ__LOOK_CROWD * FORKQ__NS_PER_MS;
   return ns / 2 + now % ns;
 }
 
@@ -47,7 +46,7 @@ int64_t forkq__look_until(struct forkq__look *look, int64_t deadline) {
   if (look->seat >= 0)
     atomic_store(&look->shared->seats[look->seat], now);
   bool often = look->seat >= 0 || take_seat(look, now);
-  look->next = now + (often ? look->ms * NS_PER_MS : rarely(look, now));
+  look->next = now + (often ? look->ms * FORKQ__NS_PER_MS : rarely(look, now));
   return look->next < deadline ? look->next : deadline;
 }
 
@@ -55,11 +54,11 @@ bool forkq__look_due(struct forkq__look *look) {
   int64_t now = forkq__os_now();
   if (now < look->next)
     return false;
-  bool due =
-      !is_within(atomic_load(&look->shared->looked), now, look->ms * NS_PER_MS / 2);
+  bool due = !is_within(atomic_load(&look->shared->looked), now,
+                        look->ms * FORKQ__NS_PER_MS / 2);
   if (due)
     atomic_store(&look->shared->looked, now);
-  look->ms = 2 * look->ms < look->last_ms ? 2 * look->ms : look->last_ms;
+  look->ms = forkq__back_off(look->ms, look->ms, look->last_ms);
   return due;
 }
 

@@ -3,6 +3,7 @@
 #include "base/mutex.h"
 
 #include "base/os.h"
+#include "base/times.h"
 
 #include <errno.h>
 #include <forkq/base.h>
@@ -29,7 +30,7 @@ static __attribute__((noinline)) int wait_for(struct forkq__mutex *mutex,
                                               int64_t deadline) {
   if (forkq__mutex_is_mine(mutex))
     return -EDEADLK;
-  int64_t moment = forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MUTEX_MS);
+  int64_t moment = forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MOMENT_MS);
   if (deadline < moment)
     deadline = moment;
   if (deadline == FORKQ__FOREVER)

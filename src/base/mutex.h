@@ -1,6 +1,6 @@
-/* A mutex between the threads of this process, with a deadline and an owner. A thread that already holds it gets -EDEADLK: it is in a signal
- * handler that interrupted a call, or in a fork handler of the program that runs while forkq
- * holds its mutexes for the fork. */
+/* A mutex between the threads of this process, with a deadline and an owner. A thread that already
+ * holds it gets -EDEADLK: it is in a signal handler that interrupted a call, or in a fork handler
+ * of the program that runs while forkq holds its mutexes for the fork. */
 #ifndef FORKQ_MUTEX_H
 #define FORKQ_MUTEX_H
 
@@ -8,10 +8,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
-
-/* Threads hold the mutex for microseconds, or longer while they look for the dead. The deadline
- * of a call is for room or for an item, so the mutex itself gets this long in any case. */
-#define FORKQ__MUTEX_MS 100
 
 struct forkq__mutex {
   uv_mutex_t mutex;
@@ -23,7 +19,8 @@ int forkq__mutex_init(struct forkq__mutex *mutex);
 void forkq__mutex_fini(struct forkq__mutex *mutex);
 
 /* Returns 0, FORKQ_TIMEDOUT, or -EDEADLK if the calling thread holds the mutex. Blocks until
- * the deadline, but at least for FORKQ__MUTEX_MS. */
+ * the deadline, but at least for FORKQ__MOMENT_MS: threads hold the mutex for microseconds, or
+ * longer while they look for the dead, and the deadline is for room or for an item. */
 int forkq__mutex_lock(struct forkq__mutex *mutex, int64_t deadline);
 void forkq__mutex_unlock(struct forkq__mutex *mutex);
 

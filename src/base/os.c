@@ -1,6 +1,7 @@
 /* Time, polling, cancellation, threads and signals. */
 #define _GNU_SOURCE
 #include "base/os_impl.h"
+#include "base/times.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -9,7 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NS_PER_MS INT64_C(1000000)
 #define NS_PER_S INT64_C(1000000000)
 
 int64_t forkq__os_page_size(void) {
@@ -27,11 +27,11 @@ int64_t forkq__os_deadline(int timeout_ms) {
     return FORKQ__FOREVER;
   if (timeout_ms == 0)
     return FORKQ__NOWAIT;
-  return forkq__os_now() + timeout_ms * NS_PER_MS;
+  return forkq__os_now() + timeout_ms * FORKQ__NS_PER_MS;
 }
 
 int64_t forkq__os_deadline_within(int64_t deadline, int ms) {
-  int64_t soon = forkq__os_now() + ms * NS_PER_MS;
+  int64_t soon = forkq__os_now() + ms * FORKQ__NS_PER_MS;
   return soon < deadline ? soon : deadline;
 }
 

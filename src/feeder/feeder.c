@@ -3,6 +3,7 @@
 
 #include "base/contract.h"
 #include "base/os.h"
+#include "base/times.h"
 
 #include <errno.h>
 
@@ -12,9 +13,6 @@
 /* The size of its stack, because the limit for stacks (RLIMIT_STACK) may be anything. A
  * function of the program's may run on it (on_feeder_error). */
 #define STACK_SIZE ((size_t)256 * 1024)
-
-/* A thread that waits checks this often whether it was cancelled. */
-#define CANCEL_MS 100
 
 /* Puts are rare if they come less often than this. */
 #define RARE_NS INT64_C(2000)
@@ -242,7 +240,7 @@ static int wait_for_end(struct forkq__feeder *feeder, int64_t deadline) {
       return r;
     if (forkq__feeder_has_thread(feeder))
       forkq__mutex_wait(&sender->mutex, &sender->done,
-                        forkq__os_deadline_within(deadline, CANCEL_MS));
+                        forkq__os_deadline_within(deadline, FORKQ__CANCEL_MS));
     bool running = forkq__feeder_has_thread(feeder);
     forkq__sender_unlock(sender);
     if (!running)

@@ -10,6 +10,7 @@
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/times.h"
 #include "pipe/reap.h"
 
 #include <errno.h>
@@ -18,9 +19,6 @@
 
 /* A thread that waits for the write lock checks this often whether its sender is abandoned. */
 #define LOOK_MS 500
-
-/* A thread that waits checks this often whether it was cancelled. */
-#define CANCEL_MS 100
 
 int forkq__sender_init(struct forkq__sender *sender) {
   forkq__outbox_init(&sender->outbox);
@@ -414,7 +412,8 @@ static bool await_landing(struct forkq__sender *sender, int64_t deadline) {
 void forkq__sender_await_turn(struct forkq__sender *sender, void (*leave)(void *arg),
                               void *arg) {
   FORKQ__HELD(&sender->mutex);
-  while (!await_landing(sender, forkq__os_deadline_within(FORKQ__FOREVER, CANCEL_MS)))
+  while (
+      !await_landing(sender, forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__CANCEL_MS)))
     forkq__os_cancellation_point(leave, arg);
 }
 

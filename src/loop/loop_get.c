@@ -2,6 +2,7 @@
 #include "loop/loop_impl.h"
 
 #include "base/os.h"
+#include "base/times.h"
 #include "codec/serializer.h"
 
 #include <errno.h>
@@ -33,10 +34,7 @@ static void pause_if_readable(forkq_loop_handle_t *handle) {
     handle->pause_ms = 0;
     return;
   }
-  int twice = handle->pause_ms * 2;
-  handle->pause_ms = twice < FIRST_PAUSE_MS  ? FIRST_PAUSE_MS
-                     : twice > LAST_PAUSE_MS ? LAST_PAUSE_MS
-                                             : twice;
+  handle->pause_ms = forkq__back_off(handle->pause_ms, FIRST_PAUSE_MS, LAST_PAUSE_MS);
   handle->resume_at = forkq__os_deadline_within(FORKQ__FOREVER, handle->pause_ms);
 }
 

@@ -9,12 +9,11 @@
 
 #include "base/heap.h"
 #include "base/os.h"
+#include "base/times.h"
 #include "connection/connection_impl.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define NS_PER_MS INT64_C(1000000)
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
@@ -302,7 +301,8 @@ static void set_timer(forkq_loop_handle_t *handle) {
     return;
   }
   int64_t left = at - forkq__os_now();
-  uint64_t ms = left > 0 ? (uint64_t)((left + NS_PER_MS - 1) / NS_PER_MS) : 0;
+  uint64_t ms =
+      left > 0 ? (uint64_t)((left + FORKQ__NS_PER_MS - 1) / FORKQ__NS_PER_MS) : 0;
   uv_update_time(handle->loop);
   (void)uv_timer_start(&handle->timer, on_timer, ms, 0);
 }

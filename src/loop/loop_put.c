@@ -4,16 +4,11 @@
 
 #include "base/heap.h"
 #include "base/os.h"
+#include "base/times.h"
 #include "codec/serializer.h"
 
 #include <errno.h>
 #include <string.h>
-
-/* A waiting put looks for slots of dead processes after the first of these times, then ever
- * more rarely, up to the last. It looks for free slots as well, because a wake-up can die with
- * the process that it woke. */
-#define FIRST_LOOK_MS 5
-#define LAST_LOOK_MS 100
 
 static int put_first(forkq_loop_handle_t *handle) {
   const forkq_loop_req_t *req = handle->puts.first;
@@ -21,11 +16,11 @@ static int put_first(forkq_loop_handle_t *handle) {
   return forkq__queue_put(handle->queue, &source, 0);
 }
 
+/* It looks for slots of dead processes, and for free slots as well, because a wake-up can die with
+ * the process that it woke. */
 static void look_later(forkq_loop_handle_t *handle, bool progress) {
-  int twice = progress ? 0 : handle->look_ms * 2;
-  handle->look_ms = twice < FIRST_LOOK_MS  ? FIRST_LOOK_MS
-                    : twice > LAST_LOOK_MS ? LAST_LOOK_MS
-                                           : twice;
+  handle->look_ms = forkq__back_off(progress ? 0 : handle->look_ms, FORKQ__FIRST_LOOK_MS,
+                                    FORKQ__LAST_LOOK_MS);
   handle->look_at = forkq__os_deadline_within(FORKQ__FOREVER, handle->look_ms);
 }
 

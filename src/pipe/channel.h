@@ -22,10 +22,6 @@
 #include <forkq/item.h>
 #include <stdalign.h>
 
-/* The owner of a lock here keeps it for microseconds, or for as long as a large message takes,
- * unless the owner is stopped. A call that must not wait tries for this long. */
-#define FORKQ__MOMENT_MS 100
-
 /* A getter that waits for a lock looks for an item this often, or one of many getters looks
  * for all, because the lock's owner may be stopped. The owner's death needs no look: the
  * kernel passes the lock on. */

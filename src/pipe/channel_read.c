@@ -12,6 +12,7 @@
 #include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/times.h"
 
 #include <errno.h>
 

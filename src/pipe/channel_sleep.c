@@ -8,15 +8,12 @@
  * itself. */
 #include "base/look.h"
 #include "base/os.h"
+#include "base/times.h"
 #include "codec/serializer.h"
 #include "pipe/channel_read.h"
 #include "pipe/reap.h"
 
 #include <pthread.h>
-
-/* After the announcement of a shutdown no getter sleeps longer than this, because the process
- * that announced it, or one that was to bring the last items, may have died. */
-#define SHUTDOWN_LOOK_MS 20
 
 void forkq__channel_poke(struct forkq__channel *channel) {
   forkq__os_event_raise(channel->event_fd);
@@ -142,7 +139,7 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
     /* model: poll_shutting */
     if (forkq__channel_shutting(channel))
       r = poll_in_turn(channel, fds, 1,
-                       forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS));
+                       forkq__os_deadline_within(deadline, FORKQ__SHUTDOWN_LOOK_MS));
     else
       /* model: watch_sleep */
       r = poll_in_turn(channel, fds, 2, deadline);

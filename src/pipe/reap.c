@@ -10,6 +10,7 @@
 #include "pipe/reap.h"
 
 #include "base/os.h"
+#include "base/times.h"
 
 #include <errno.h>
 

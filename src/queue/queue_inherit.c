@@ -9,6 +9,7 @@
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
+#include "base/times.h"
 #include "pipe/reap.h"
 
 /* The feeder looks after the first of these, then at intervals that double up to the last. */
@@ -136,9 +137,9 @@ void forkq__queue_take_over(forkq_queue_t *queue) {
     forkq__queue_drop_inherited(queue);
     return;
   }
-  int ms = queue->inherited.look_ms;
+  int ms = forkq__back_off(queue->inherited.look_ms, FIRST_LOOK_MS, LAST_LOOK_MS);
+  queue->inherited.look_ms = ms;
   queue->feeder.look_at = forkq__os_deadline_within(FORKQ__FOREVER, ms);
-  queue->inherited.look_ms = 2 * ms < LAST_LOOK_MS ? 2 * ms : LAST_LOOK_MS;
 }
 
 bool forkq__queue_begin_looking(forkq_queue_t *queue) {
@@ -146,7 +147,7 @@ bool forkq__queue_begin_looking(forkq_queue_t *queue) {
     return true;
   if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
     return false;
-  queue->inherited.look_ms = FIRST_LOOK_MS;
+  queue->inherited.look_ms = 0;
   forkq__queue_take_over(queue);
   if (queue->inherited.packets != NULL && forkq__feeder_start_thread(&queue->feeder) < 0)
     forkq__queue_drop_inherited(queue);

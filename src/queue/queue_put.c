@@ -12,16 +12,11 @@
 
 #include "base/look.h"
 #include "base/os.h"
+#include "base/times.h"
 #include "codec/serializer.h"
 #include "pipe/reap.h"
 
 #include <pthread.h>
-
-/* A waiting putter looks for slots of dead processes after the first of these, then at intervals
- * that double up to the last; of many putters, one looks for all. A wake-up can die with the putter
- * that it woke, so each putter also looks for free slots itself. */
-#define FIRST_LOOK_MS 5
-#define LAST_LOOK_MS 100
 
 /* A batch gives the mutex to other threads after it has packed so many bytes of small messages. */
 #define RUN_BYTES (256 * 1024)
@@ -173,9 +168,11 @@ static int try_lock_with_slot(forkq_queue_t *queue, int64_t deadline, bool reap)
   return r;
 }
 
+/* Of many putters, one looks for slots of dead processes for all. A wake-up can die with the putter
+ * that it woke, so each putter also looks for free slots itself. */
 static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
   struct forkq__look look = forkq__look_begin(&queue->segment->slots.look, FORKQ__SEATS,
-                                              FIRST_LOOK_MS, LAST_LOOK_MS);
+                                              FORKQ__FIRST_LOOK_MS, FORKQ__LAST_LOOK_MS);
   struct put_wait wait = { .queue = queue, .look = look };
   int r;
   do {

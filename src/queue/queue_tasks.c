@@ -8,14 +8,10 @@
 
 #include "base/look.h"
 #include "base/os.h"
+#include "base/times.h"
 
 #include <limits.h>
 #include <pthread.h>
-
-/* A joiner looks for processes that died at their tasks after the first of these, then at intervals
- * that double up to the last. */
-#define FIRST_LOOK_MS 5
-#define LAST_LOOK_MS 100
 
 void forkq__queue_wake_joiners(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
@@ -94,8 +90,8 @@ static int wait_all_done(forkq_queue_t *queue, int64_t deadline) {
   int r;
   if (forkq__ledger_unfinished(&segment->ledger) == 0)
     return 0;
-  wait.look =
-      forkq__look_begin(&segment->join_look, FORKQ__SEATS, FIRST_LOOK_MS, LAST_LOOK_MS);
+  wait.look = forkq__look_begin(&segment->join_look, FORKQ__SEATS, FORKQ__FIRST_LOOK_MS,
+                                FORKQ__LAST_LOOK_MS);
   atomic_fetch_add(&segment->joiners, 1);
   pthread_cleanup_push(leave_join, &wait);
   r = wait_in_join(queue, &wait.look, deadline);

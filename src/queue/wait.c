@@ -4,6 +4,7 @@
 
 #include "base/heap.h"
 #include "base/os.h"
+#include "base/times.h"
 #include "codec/serializer.h"
 #include "queue/queue_impl.h"
 
@@ -17,9 +18,6 @@
 /* The most entries: the places of their table fit in an int. The system's own limit, the
  * descriptors that a process may have, is far below. */
 #define ENTRIES_MAX (INT32_MAX / 4)
-
-/* After a shutdown forkq_wait looks at a queue this often: see channel_sleep.c. */
-#define SHUTDOWN_LOOK_MS 20
 
 /* Entry i has its descriptor at fds[i]. A queue has a second one at fds[count + i]. The queues
  * among the first `begun` entries are watched.
@@ -164,7 +162,7 @@ static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *ent
     forkq__queue_watch_fds(entries[i].on.queue, fds);
     watch->fds[count + i].fd = fds[1];
     if (fds[1] < 0)
-      deadline = forkq__os_deadline_within(deadline, SHUTDOWN_LOOK_MS);
+      deadline = forkq__os_deadline_within(deadline, FORKQ__SHUTDOWN_LOOK_MS);
   }
   return deadline;
 }

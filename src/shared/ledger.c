@@ -7,14 +7,10 @@
 #include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/times.h"
 
 #include <forkq/base.h>
 #include <unistd.h>
-
-/* A process holds the lock for microseconds, unless it is stopped. A caller has locks of its
- * process, for which other threads wait, or a deadline. So it waits no longer than this; only
- * forkq__ledger_task_done does. */
-#define MOMENT_MS 100
 
 /* How often counters are read, at most, while they change during a sum. */
 #define READINGS_MAX 16
@@ -39,8 +35,8 @@ static void repair(void *arg) {
 
 int forkq__ledger_lock(struct forkq__ledger *ledger) {
   return forkq__lock_acquire(&ledger->lock,
-                             forkq__os_deadline_within(FORKQ__FOREVER, MOMENT_MS), repair,
-                             ledger);
+                             forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__MOMENT_MS),
+                             repair, ledger);
 }
 
 int forkq__ledger_try_lock(struct forkq__ledger *ledger) {

@@ -538,7 +538,7 @@ static bool put_beside_owner(_Atomic int *ret_put) {
   while (support_now_ms() - begin_ms < 20)
     usleep(1000);
   forkq__sender_unlock(&queue->feeder.sender);
-  bool in_time = support_now_ms() - begin_ms < FORKQ__MUTEX_MS;
+  bool in_time = support_now_ms() - begin_ms < FORKQ__MOMENT_MS;
   pthread_join(putter, NULL);
   return in_time;
 }
