@@ -1,4 +1,5 @@
 /* The received item: its memory, and unpacking its bytes. */
+#include "codec/item.h"
 #include "base/heap.h"
 #include "codec/serializer.h"
 

@@ -1,5 +1,5 @@
 /* The serializer: which objects and bytes may pass through forkq, checked on the way in and
- * out; and the memory of received items. */
+ * out. */
 #ifndef FORKQ_SERIALIZER_H
 #define FORKQ_SERIALIZER_H
 
@@ -36,24 +36,5 @@ int forkq__scan(const void *data, size_t size, uint64_t *ret_elements);
 /* Packs an object. Returns 0, FORKQ_ETOODEEP, FORKQ_EBADOBJECT (a type that msgpack does not
  * have), or -1 if the packer's write failed. */
 int forkq__pack(msgpack_packer *packer, const msgpack_object *object);
-
-/* The largest size of one piece of memory: no distance in it is more than ptrdiff_t holds. */
-#define FORKQ__MEMORY_MAX ((size_t)PTRDIFF_MAX)
-
-/* Returns the capacity to which memory of `capacity`, at least 1, must grow to have room for
- * `size`: doubled as often as necessary, but at most `most`. 0 if `size` is above `most`. */
-size_t forkq__grown(size_t capacity, uint64_t size, size_t most);
-
-/* The memory of an item.
- *   reserve  makes room for `size` bytes in all and keeps the bytes that are there: 0 or -ENOMEM
- *   grow     empties the item and makes room for item->size bytes, to be received: 0 or -ENOMEM
- *   finish   sets item->data and item->size to the first `size` bytes of the memory
- *   unpack   validates the bytes and unpacks them into item->object: 0, FORKQ_EBADFRAME or -ENOMEM
- *   clear    removes object and data, and keeps the memory for the next message */
-int forkq__item_reserve(forkq_item_t *item, size_t size);
-int forkq__item_grow(forkq_item_t *item);
-void forkq__item_finish(forkq_item_t *item, size_t size);
-int forkq__item_unpack(forkq_item_t *item);
-void forkq__item_clear(forkq_item_t *item);
 
 #endif

@@ -6,6 +6,7 @@
  * the connection stops receiving. */
 #include "base/heap.h"
 #include "base/os.h"
+#include "codec/item.h"
 #include "codec/serializer.h"
 #include "connection/connection_frame.h"
 #include "connection/connection_impl.h"

@@ -5,6 +5,7 @@
  * in the stream. */
 #include "base/heap.h"
 #include "base/os.h"
+#include "codec/item.h"
 #include "codec/serializer.h"
 #include "connection/connection_frame.h"
 #include "connection/connection_impl.h"

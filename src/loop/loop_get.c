@@ -3,7 +3,7 @@
 
 #include "base/os.h"
 #include "base/times.h"
-#include "codec/serializer.h"
+#include "codec/item.h"
 
 #include <errno.h>
 

@@ -2,7 +2,7 @@
 #include "loop/loop_impl.h"
 
 #include "base/os.h"
-#include "codec/serializer.h"
+#include "codec/item.h"
 #include "connection/connection_impl.h"
 
 #include <errno.h>

@@ -11,7 +11,7 @@
 #include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
-#include "codec/serializer.h"
+#include "codec/item.h"
 #include "pipe/channel_read.h"
 
 #include <errno.h>
@@ -25,22 +25,14 @@
 /* Fragments of a message between two looks at the clock. */
 #define FRAGMENTS_PER_LOOK 64
 
-/* Asks the caller to make room for so many bytes. */
-static int ask_for_room(forkq_item_t *item, size_t size) {
-  item->size = size;
-  return FORKQ__GROW;
-}
-
 static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
   struct forkq__channel_shared *shared = channel->shared;
   struct forkq__frame frame =
       forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
-  if (frame.size > item->capacity_)
-    return ask_for_room(item, frame.size);
-  memcpy(item->memory_, frame.data, frame.size);
-  forkq__item_finish(item, frame.size);
-  forkq__channel_take(channel, frame.next, 1, 1);
-  return 0;
+  int r = forkq__item_set(item, frame.data, frame.size);
+  if (r == 0)
+    forkq__channel_take(channel, frame.next, 1, 1);
+  return r;
 }
 
 static __attribute__((noinline)) void drop_beginning(struct forkq__channel *channel,
@@ -101,7 +93,7 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
   if (r == 0 && packet->flags & FORKQ__LAST) {
     kept = forkq__spill_kept(&shared->spill, packet->seq);
     if (kept.have > item->capacity_)
-      return ask_for_room(item, kept.have);
+      return forkq__item_ask(item, kept.have);
     r = forkq__spill_read(&shared->spill, &channel->account, item->memory_);
   }
   if (r < 0)
@@ -143,7 +135,7 @@ static __attribute__((noinline)) int make_room(struct forkq__channel *channel,
                                                forkq_item_t *item, uint32_t size) {
   size_t room = room_wanted(channel, assembly, size);
   if (assembly->unkeepable == 0 && keep(channel, assembly, item) == 0)
-    return ask_for_room(item, room);
+    return forkq__item_ask(item, room);
   return forkq__item_reserve(item, room);
 }
 
@@ -294,12 +286,10 @@ static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t 
   int r = 0;
   while (taken < count && next < shared->packet.length) {
     struct forkq__frame frame = forkq__packet_frame(&shared->packet, next);
-    if (frame.size > items[taken].capacity_) {
-      r = ask_for_room(&items[taken], frame.size);
+    r = forkq__item_set(&items[taken], frame.data, frame.size);
+    if (r != 0)
       break;
-    }
-    memcpy(items[taken].memory_, frame.data, frame.size);
-    forkq__item_finish(&items[taken++], frame.size);
+    taken++;
     bytes += frame.size;
     next = frame.next;
   }

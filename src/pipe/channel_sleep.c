@@ -9,7 +9,7 @@
 #include "base/look.h"
 #include "base/os.h"
 #include "base/times.h"
-#include "codec/serializer.h"
+#include "codec/item.h"
 #include "pipe/channel_read.h"
 #include "pipe/reap.h"
 

@@ -7,7 +7,7 @@
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
-#include "codec/serializer.h"
+#include "codec/item.h"
 #include "pipe/reap.h"
 
 #include <pthread.h>

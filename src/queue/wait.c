@@ -5,7 +5,7 @@
 #include "base/heap.h"
 #include "base/os.h"
 #include "base/times.h"
-#include "codec/serializer.h"
+#include "codec/item.h"
 #include "queue/queue_impl.h"
 
 #include <errno.h>

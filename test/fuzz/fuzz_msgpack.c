@@ -5,6 +5,7 @@
  * that packs again is the same object. In pieces of any size the scan says the same. */
 #include "fuzz.h"
 
+#include "codec/item.h"
 #include "codec/serializer.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The received item: whose memory, for how long, and when it is allocated. */
 #define _GNU_SOURCE
-#include "codec/serializer.h"
+#include "codec/item.h"
 #include "support.h"
 
 #include <errno.h>

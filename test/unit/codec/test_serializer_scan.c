@@ -1,4 +1,5 @@
 /* What may pass: the scan against a decoder of its own, msgpack-c, and random bytes. */
+#include "codec/item.h"
 #include "codec/serializer.h"
 #include "scan_helpers.h"
 #include "support.h"

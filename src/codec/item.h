@@ -1,0 +1,46 @@
+/* The received item: its memory, and unpacking its bytes. */
+#ifndef FORKQ_ITEM_IMPL_H
+#define FORKQ_ITEM_IMPL_H
+
+#include "base/os.h"
+
+#include <forkq/item.h>
+#include <string.h>
+
+/* The largest size of one piece of memory: no distance in it is more than ptrdiff_t holds. */
+#define FORKQ__MEMORY_MAX ((size_t)PTRDIFF_MAX)
+
+/* Returns the capacity to which memory of `capacity`, at least 1, must grow to have room for
+ * `size`: doubled as often as necessary, but at most `most`. 0 if `size` is above `most`. */
+size_t forkq__grown(size_t capacity, uint64_t size, size_t most);
+
+/* The memory of an item.
+ *   reserve  makes room for `size` bytes in all and keeps the bytes that are there: 0 or -ENOMEM
+ *   grow     empties the item and makes room for item->size bytes, to be received: 0 or -ENOMEM
+ *   set      copies `size` bytes into it: 0, or FORKQ__GROW if it has no room for them
+ *   ask      notes how much room it needs, for grow: FORKQ__GROW
+ *   finish   sets item->data and item->size to the first `size` bytes of the memory
+ *   unpack   validates the bytes and unpacks them into item->object: 0, FORKQ_EBADFRAME or -ENOMEM
+ *   clear    removes object and data, and keeps the memory for the next message */
+int forkq__item_reserve(forkq_item_t *item, size_t size);
+int forkq__item_grow(forkq_item_t *item);
+static inline int forkq__item_set(forkq_item_t *item, const void *data, size_t size);
+static inline int forkq__item_ask(forkq_item_t *item, size_t size);
+void forkq__item_finish(forkq_item_t *item, size_t size);
+int forkq__item_unpack(forkq_item_t *item);
+void forkq__item_clear(forkq_item_t *item);
+
+static inline int forkq__item_ask(forkq_item_t *item, size_t size) {
+  item->size = size;
+  return FORKQ__GROW;
+}
+
+static inline int forkq__item_set(forkq_item_t *item, const void *data, size_t size) {
+  if (size > item->capacity_)
+    return forkq__item_ask(item, size);
+  memcpy(item->memory_, data, size);
+  forkq__item_finish(item, size);
+  return 0;
+}
+
+#endif
