@@ -195,30 +195,30 @@ static void cancel_wait(void *arg) {
 }
 
 /* Sleeps, then tries. Returns the result of pthread_mutex_trylock(3). */
-static int wait_and_try(struct forkq__lock *lock, _Atomic uint32_t *waiting,
-                        uint32_t bits, int64_t deadline) {
-  struct wait wait = { lock, waiting };
-  atomic_fetch_add(waiting, 1);
+static int wait_and_try(struct forkq__lock *lock, struct forkq__waiters waiters,
+                        int64_t deadline) {
+  struct wait wait = { lock, waiters.count };
+  atomic_fetch_add(waiters.count, 1);
   set_pending(lock);
   pthread_cleanup_push(cancel_wait, &wait);
-  sleep_until_free(lock, bits, deadline);
+  sleep_until_free(lock, waiters.bits, deadline);
   pthread_cleanup_pop(0);
   int r = pthread_mutex_trylock(&lock->mutex); /* also clears the announced lock */
   set_pending(NULL);
-  atomic_fetch_sub(waiting, 1);
+  atomic_fetch_sub(waiters.count, 1);
   return r;
 }
 
-int forkq__lock_await(struct forkq__lock *lock, _Atomic uint32_t *waiting, uint32_t bits,
+int forkq__lock_await(struct forkq__lock *lock, struct forkq__waiters waiters,
                       int64_t deadline, forkq__repair_fn repair, void *arg) {
   int r = pthread_mutex_trylock(&lock->mutex);
   if (r == EBUSY)
-    r = wait_and_try(lock, waiting, bits, deadline);
+    r = wait_and_try(lock, waiters, deadline);
   if (r == EBUSY)
     return FORKQ_TIMEDOUT;
   /* Other waiters may still sleep, and the owner has taken the word without FUTEX_WAITERS. With
    * this bit, the release or the death of this owner wakes one of them. */
-  if ((r == 0 || r == EOWNERDEAD) && atomic_load(waiting) > 0)
+  if ((r == 0 || r == EOWNERDEAD) && atomic_load(waiters.count) > 0)
     atomic_fetch_or(word_of(lock), FUTEX_WAITERS);
   return settle(lock, r, repair, arg);
 }

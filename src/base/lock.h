@@ -32,14 +32,18 @@ int forkq__lock_init(struct forkq__lock *lock);
 int forkq__lock_acquire(struct forkq__lock *lock, int64_t deadline,
                         forkq__repair_fn repair, void *arg);
 
-/* For a lock that its owner keeps for long. `waiting` is shared and lies beside the lock: the
- * number of waiters. It also counts waiters that were killed, which costs the others a system
- * call now and then. `bits` identifies the threads of a process.
- *
- * await returns as acquire. It may return FORKQ_TIMEDOUT before the deadline at any time, and
+/* The waiters for a lock that its owner keeps for long. */
+struct forkq__waiters {
+  /* How many there are; shared, beside the lock. It also counts waiters that were killed, which
+   * costs the others a system call now and then. */
+  _Atomic uint32_t *count;
+  uint32_t bits; /* identify the threads of this process */
+};
+
+/* await returns as acquire. It may return FORKQ_TIMEDOUT before the deadline at any time, and
  * does so if the lock is still held after a wake-up. It is a cancellation point. hasten wakes
  * all waiters that have one of these bits. wake wakes one waiter. */
-int forkq__lock_await(struct forkq__lock *lock, _Atomic uint32_t *waiting, uint32_t bits,
+int forkq__lock_await(struct forkq__lock *lock, struct forkq__waiters waiters,
                       int64_t deadline, forkq__repair_fn repair, void *arg);
 void forkq__lock_hasten(struct forkq__lock *lock, uint32_t bits);
 void forkq__lock_wake(struct forkq__lock *lock);

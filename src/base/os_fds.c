@@ -59,26 +59,31 @@ static void close_pidfd(struct cmsghdr *header) {
     forkq__os_close(pidfd);
 }
 
-/* Adds the descriptors of a control message to the `count` in `fds`, and closes those for which
- * there is no room. Returns the new count, as if there had been room for all. */
-static size_t take_fds(struct cmsghdr *header, int *fds, size_t room, size_t count) {
-  size_t more = (header->cmsg_len - CMSG_LEN(0)) / sizeof *fds;
-  for (size_t i = 0; i < more; i++, count++) {
+/* Descriptors that come with a message. The receiver owns the first `room` of them; the others are
+ * closed. */
+struct arrival {
+  int *fds;
+  size_t room;
+  size_t count; /* how many came */
+  bool cut;     /* there were more, which did not fit into the process's table */
+};
+
+/* Takes the descriptors of a control message. */
+static void take_fds(struct cmsghdr *header, struct arrival *arrival) {
+  size_t more = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+  for (size_t i = 0; i < more; i++, arrival->count++) {
     int fd;
     memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
-    if (count < room)
-      fds[count] = fd;
+    if (arrival->count < arrival->room)
+      arrival->fds[arrival->count] = fd;
     else
       forkq__os_close(fd);
   }
-  return count;
 }
 
-/* recvmsg(2). The caller owns the first `room` descriptors that came; the others are closed.
- * *ret_count is the number of descriptors that came. *ret_cut says that there were more, which
- * did not fit into the process's table. */
-static ssize_t receive_beside(int socket, struct iovec part, int flags, int *fds,
-                              size_t room, size_t *ret_count, bool *ret_cut) {
+/* recvmsg(2). Fills in `count` and `cut`. */
+static ssize_t receive_beside(int socket, struct iovec part, int flags,
+                              struct arrival *arrival) {
   union beside beside;
   struct msghdr message = { .msg_iov = &part,
                             .msg_iovlen = 1,
@@ -87,14 +92,14 @@ static ssize_t receive_beside(int socket, struct iovec part, int flags, int *fds
   ssize_t r = UNCANCELLED(recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags));
   if (r < 0)
     return r;
-  *ret_count = 0;
-  *ret_cut = (message.msg_flags & MSG_CTRUNC) != 0;
+  arrival->count = 0;
+  arrival->cut = (message.msg_flags & MSG_CTRUNC) != 0;
   for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL;
        header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET)
       continue;
     if (header->cmsg_type == SCM_RIGHTS)
-      *ret_count = take_fds(header, fds, room, *ret_count);
+      take_fds(header, arrival);
     else if (header->cmsg_type == SCM_PIDFD)
       close_pidfd(header);
   }
@@ -108,17 +113,15 @@ ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {
 ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
                              bool *ret_lost) {
   int fd = -1;
-  size_t count;
-  bool cut;
-  ssize_t r =
-      receive_beside(socket, (struct iovec){ ret_byte, 1 }, 0, &fd, 1, &count, &cut);
+  struct arrival arrival = { .fds = &fd, .room = 1 };
+  ssize_t r = receive_beside(socket, (struct iovec){ ret_byte, 1 }, 0, &arrival);
   if (r < 0)
     return r;
   /* If no byte came, a descriptor can only come from a sender that sent no bytes. */
   if (r == 0 && fd >= 0)
     forkq__os_close(fd);
   *ret_fd = r == 0 ? -1 : fd;
-  *ret_lost = cut || count > 1;
+  *ret_lost = arrival.cut || arrival.count > 1;
   return r;
 }
 
@@ -146,22 +149,22 @@ static int all_above_stdio(int *fds, size_t count) {
 
 /* The error for a message that is not as expected. The kernel keeps back the descriptors that
  * do not fit into the process's table, from the first such one on. */
-static int judge_arrival(bool all_bytes, bool too_many, bool cut) {
-  return all_bytes && !too_many && cut ? -EMFILE : FORKQ_EHANDOVER;
+static int judge_arrival(bool whole, const struct arrival *arrival) {
+  return whole && arrival->count <= arrival->room && arrival->cut ? -EMFILE
+                                                                  : FORKQ_EHANDOVER;
 }
 
 int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t count) {
-  size_t came;
-  bool cut;
-  ssize_t n = receive_beside(socket, (struct iovec){ data, size }, MSG_WAITALL, fds,
-                             count, &came, &cut);
+  struct arrival arrival = { .fds = fds, .room = count };
+  ssize_t n = receive_beside(socket, (struct iovec){ data, size }, MSG_WAITALL, &arrival);
   if (n < 0)
     return (int)n;
-  if ((size_t)n == size && came == count && !cut)
+  bool whole = (size_t)n == size;
+  if (whole && arrival.count == count && !arrival.cut)
     return all_above_stdio(fds, count);
-  for (size_t i = 0; i < came && i < count; i++)
+  for (size_t i = 0; i < arrival.count && i < count; i++)
     forkq__os_close(fds[i]);
-  if (n == 0 && came == 0 && !cut)
+  if (n == 0 && arrival.count == 0 && !arrival.cut)
     return FORKQ_EEOF;
-  return judge_arrival((size_t)n == size, came > count, cut);
+  return judge_arrival(whole, &arrival);
 }

@@ -70,19 +70,16 @@ int forkq__loop_watch_items(forkq_loop_handle_t *handle) {
   return 0;
 }
 
-static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle, int kind,
-                 forkq_item_t *item, int timeout_ms, forkq_loop_req_cb cb) {
-  int r = forkq__loop_check(handle, req, timeout_ms, cb);
+static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                 const struct forkq__loop_wanted *wanted) {
+  int r = forkq__loop_check(handle, req, wanted->timeout_ms, wanted->cb);
   if (r < 0)
     return r;
-  if (item == NULL)
+  if (wanted->item == NULL)
     return FORKQ_ENULL;
   if (handle->queue == NULL)
     return -EINVAL;
-  forkq__loop_begin(handle, req, kind, timeout_ms, cb);
-  req->item_ = item;
-  forkq__item_clear(item);
-  forkq__loop_append(&handle->incoming, req);
+  forkq__loop_begin_incoming(handle, req, wanted);
   r = forkq__loop_watch_items(handle);
   if (r < 0) {
     forkq__loop_take_back(req);
@@ -94,10 +91,17 @@ static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle, int kind,
 
 int forkq_loop_get(forkq_loop_req_t *req, forkq_loop_handle_t *handle, forkq_item_t *item,
                    int timeout_ms, forkq_loop_req_cb cb) {
-  return start(req, handle, FORKQ__LOOP_GET, item, timeout_ms, cb);
+  return start(
+      req, handle,
+      &(struct forkq__loop_wanted){
+          .kind = FORKQ__LOOP_GET, .item = item, .timeout_ms = timeout_ms, .cb = cb });
 }
 
 int forkq_loop_get_packed(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
                           forkq_item_t *item, int timeout_ms, forkq_loop_req_cb cb) {
-  return start(req, handle, FORKQ__LOOP_GET_PACKED, item, timeout_ms, cb);
+  return start(req, handle,
+               &(struct forkq__loop_wanted){ .kind = FORKQ__LOOP_GET_PACKED,
+                                             .item = item,
+                                             .timeout_ms = timeout_ms,
+                                             .cb = cb });
 }

@@ -10,6 +10,7 @@
 #include "base/heap.h"
 #include "base/os.h"
 #include "base/times.h"
+#include "codec/item.h"
 #include "connection/connection_impl.h"
 
 #include <errno.h>
@@ -62,6 +63,15 @@ void forkq__loop_begin(forkq_loop_handle_t *handle, forkq_loop_req_t *req, int k
     .deadline_ = forkq__os_deadline(timeout_ms),
     .kind_ = kind,
   };
+}
+
+void forkq__loop_begin_incoming(forkq_loop_handle_t *handle, forkq_loop_req_t *req,
+                                const struct forkq__loop_wanted *wanted) {
+  forkq__loop_begin(handle, req, wanted->kind, wanted->timeout_ms, wanted->cb);
+  req->item_ = wanted->item;
+  req->size_ = wanted->maxlength;
+  forkq__item_clear(wanted->item);
+  forkq__loop_append(&handle->incoming, req);
 }
 
 static struct forkq__loop_list *list_of(const forkq_loop_req_t *req) {

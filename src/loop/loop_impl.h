@@ -99,6 +99,19 @@ int forkq__loop_check(const forkq_loop_handle_t *handle, const forkq_loop_req_t 
 void forkq__loop_begin(forkq_loop_handle_t *handle, forkq_loop_req_t *req, int kind,
                        int timeout_ms, forkq_loop_req_cb cb);
 
+/* What a get or receive is to bring. */
+struct forkq__loop_wanted {
+  int kind;
+  forkq_item_t *item;
+  size_t maxlength; /* of a receive */
+  int timeout_ms;
+  forkq_loop_req_cb cb;
+};
+
+/* Begins such a request: empties the item, and appends the request to `incoming`. */
+void forkq__loop_begin_incoming(forkq_loop_handle_t *handle, forkq_loop_req_t *req,
+                                const struct forkq__loop_wanted *wanted);
+
 void forkq__loop_append(struct forkq__loop_list *list, forkq_loop_req_t *req);
 
 /* Takes a request out of its list again, because it was not started after all. */

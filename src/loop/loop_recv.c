@@ -16,35 +16,40 @@ int forkq__loop_recv_one(forkq_loop_req_t *req, size_t *budget) {
   return r == 0 && object ? forkq__connection_unpack(req->item_) : r;
 }
 
-static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle, int kind,
-                 forkq_item_t *item, size_t maxlength, int timeout_ms,
-                 forkq_loop_req_cb cb) {
-  int r = forkq__loop_check(handle, req, timeout_ms, cb);
+static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                 const struct forkq__loop_wanted *wanted) {
+  int r = forkq__loop_check(handle, req, wanted->timeout_ms, wanted->cb);
   if (r < 0)
     return r;
-  if (item == NULL)
+  if (wanted->item == NULL)
     return FORKQ_ENULL;
   if (handle->connection == NULL)
     return -EINVAL;
   r = forkq__connection_check_receive(handle->connection);
   if (r < 0)
     return r;
-  forkq__loop_begin(handle, req, kind, timeout_ms, cb);
-  req->item_ = item;
-  req->size_ = maxlength;
-  forkq__item_clear(item);
-  forkq__loop_append(&handle->incoming, req);
+  forkq__loop_begin_incoming(handle, req, wanted);
   forkq__loop_arm(handle);
   return 0;
 }
 
 int forkq_loop_recv(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
                     forkq_item_t *item, int timeout_ms, forkq_loop_req_cb cb) {
-  return start(req, handle, FORKQ__LOOP_RECV, item, FORKQ_MESSAGE_MAX, timeout_ms, cb);
+  return start(req, handle,
+               &(struct forkq__loop_wanted){ .kind = FORKQ__LOOP_RECV,
+                                             .item = item,
+                                             .maxlength = FORKQ_MESSAGE_MAX,
+                                             .timeout_ms = timeout_ms,
+                                             .cb = cb });
 }
 
 int forkq_loop_recv_bytes(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
                           forkq_item_t *item, size_t maxlength, int timeout_ms,
                           forkq_loop_req_cb cb) {
-  return start(req, handle, FORKQ__LOOP_RECV_BYTES, item, maxlength, timeout_ms, cb);
+  return start(req, handle,
+               &(struct forkq__loop_wanted){ .kind = FORKQ__LOOP_RECV_BYTES,
+                                             .item = item,
+                                             .maxlength = maxlength,
+                                             .timeout_ms = timeout_ms,
+                                             .cb = cb });
 }

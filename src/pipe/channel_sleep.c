@@ -203,9 +203,10 @@ static int wait_for_turn(struct turn_wait *wait, forkq_item_t *item, int64_t dea
                          bool *ret_received) {
   struct forkq__channel *channel = wait->channel;
   struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__waiters waiters = { &shared->turn_waiting, channel->process_bit };
   for (;;) {
     int r =
-        forkq__lock_await(&shared->turn, &shared->turn_waiting, channel->process_bit,
+        forkq__lock_await(&shared->turn, waiters,
                           forkq__look_until(&wait->look, deadline), repair_turn, channel);
     if (r != FORKQ_TIMEDOUT)
       return r;

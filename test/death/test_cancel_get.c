@@ -230,9 +230,10 @@ static void no_repair(void *arg) {
 
 static int await_lock(struct victim *victim) {
   (void)victim;
-  int r = forkq__lock_await(&lock, &lock_waiting, 1, FORKQ__FOREVER, no_repair, NULL);
+  struct forkq__waiters waiters = { &lock_waiting, 1 };
+  int r = forkq__lock_await(&lock, waiters, FORKQ__FOREVER, no_repair, NULL);
   while (r == FORKQ_TIMEDOUT) /* or somebody else was faster */
-    r = forkq__lock_await(&lock, &lock_waiting, 1, FORKQ__FOREVER, no_repair, NULL);
+    r = forkq__lock_await(&lock, waiters, FORKQ__FOREVER, no_repair, NULL);
   forkq__lock_release(&lock);
   return r;
 }
