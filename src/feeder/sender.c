@@ -1,10 +1,8 @@
 /* Sending packets: on the feeder's thread (send_outbox), on a putter's thread without waiting
  * (send_now, send_full), or on a putter's thread that waits (put_through).
  *
- * All packets of a large message are written under one hold of the write lock. The sender gives
- * back the slots of messages that it gives up. If the ledger lock cannot be had, these slots stay
- * in `owed`, for the next call. */
-#include "feeder/sender.h"
+ * All packets of a large message are written under one hold of the write lock. */
+#include "feeder/sender_impl.h"
 
 #include "base/contract.h"
 #include "base/heap.h"
@@ -85,168 +83,6 @@ void forkq__sender_close(struct forkq__sender *sender) {
   forkq__outbox_recycle(&sender->outbox, forkq__outbox_take(&sender->outbox));
 }
 
-/* ---- counting the bytes put and the bytes unsent ------------------------------------------ */
-
-bool forkq__sender_full(struct forkq__sender *sender) {
-  return sender->max_bytes > 0 && atomic_load(&sender->bytes) >= sender->max_bytes;
-}
-
-static void count_unsent(struct forkq__sender *sender, uint64_t bytes) {
-  if (sender->max_bytes > 0)
-    atomic_fetch_add(&sender->bytes, bytes);
-}
-
-static void count_put(struct forkq__sender *sender, uint64_t bytes) {
-  struct forkq__cell *cell = forkq__account_cell(&sender->channel->account);
-  FORKQ__STORE(cell->put_bytes, FORKQ__LOAD(cell->put_bytes) + bytes);
-  count_unsent(sender, bytes);
-}
-
-void forkq__sender_commit(struct forkq__sender *sender) {
-  FORKQ__HELD(&sender->mutex);
-  count_put(sender, sender->outbox.open.size);
-  forkq__outbox_commit(&sender->outbox);
-}
-
-void forkq__sender_adopt(struct forkq__sender *sender, struct forkq__outbox *draft) {
-  FORKQ__HELD(&sender->mutex);
-  count_put(sender, draft->open.size);
-  forkq__outbox_join(&sender->outbox, draft);
-}
-
-uint64_t forkq__sender_copy(struct forkq__sender *sender,
-                            const struct forkq__buffer *list, uint64_t skip) {
-  FORKQ__HELD(&sender->mutex);
-  struct forkq__copied copied = forkq__outbox_copy(&sender->outbox, list, skip);
-  sender->copied_bytes += copied.bytes;
-  count_unsent(sender, copied.bytes);
-  return copied.messages;
-}
-
-/* A putter counts itself as waiting before it looks for room. The feeder makes room before it
- * looks for waiting putters. So one of them sees the other. */
-static void leave_wait(void *arg) {
-  struct forkq__sender *sender = arg;
-  atomic_fetch_sub(&sender->room_waiters, 1);
-}
-
-void forkq__sender_wait_room(struct forkq__sender *sender, int64_t deadline) {
-  uint32_t event = atomic_load(&sender->room_event);
-  atomic_fetch_add(&sender->room_waiters, 1);
-  pthread_cleanup_push(leave_wait, sender);
-  if (forkq__sender_full(sender)) {
-    atomic_fetch_add(&sender->slots->shared->waits, 1);
-    (void)forkq__os_futex_wait_cancellable(&sender->room_event, event, deadline,
-                                           FORKQ__ANY_BITS);
-  }
-  pthread_cleanup_pop(1);
-}
-
-void forkq__sender_wake_putters(struct forkq__sender *sender) {
-  atomic_fetch_add(&sender->room_event, 1);
-  if (atomic_load(&sender->room_waiters) > 0)
-    forkq__os_futex_wake(&sender->room_event, INT_MAX);
-  forkq__slots_tell_watchers(sender->slots);
-}
-
-/* The messages in the packets from `first` to `last` do not count as unsent any more. */
-static void release_bytes(struct forkq__sender *sender, const struct forkq__buffer *first,
-                          const struct forkq__buffer *last) {
-  if (sender->max_bytes == 0)
-    return;
-  uint64_t bytes = forkq__packet_payload(&last->packet);
-  for (const struct forkq__buffer *b = first; b != last; b = b->next)
-    bytes += forkq__packet_payload(&b->packet);
-  atomic_fetch_sub(&sender->bytes, bytes);
-  if (!forkq__sender_full(sender))
-    forkq__sender_wake_putters(sender);
-}
-
-/* ---- items that could not be sent -------------------------------------------------------- */
-
-/* Gives back the slots of items that will not be sent. If the ledger lock cannot be had,
- * because its owner was stopped, the next call gives them back. */
-static void give_back(struct forkq__sender *sender, uint64_t items) {
-  struct forkq__channel *channel = sender->channel;
-  uint64_t owed = atomic_exchange(&sender->owed, 0) + items;
-  if (owed == 0 || channel->account.cell == FORKQ__NO_CELL)
-    return;
-  if (forkq__account_return(&channel->account, owed))
-    forkq__slots_freed(sender->slots);
-  else
-    atomic_fetch_add(&sender->owed, owed);
-}
-
-void forkq__sender_withdraw(struct forkq__sender *sender) {
-  FORKQ__HELD(&sender->mutex);
-  if (sender->channel->account.cell == FORKQ__NO_CELL)
-    return;
-  struct forkq__cell *cell = forkq__account_cell(&sender->channel->account);
-  give_back(sender, 1);
-  FORKQ__STORE(cell->not_put, FORKQ__LOAD(cell->not_put) + 1);
-}
-
-void forkq__sender_lose(struct forkq__sender *sender, uint64_t items) {
-  FORKQ__HELD(&sender->mutex);
-  if (items == 0)
-    return;
-  forkq__log(FORKQ_LOG_ERROR, "lost %llu items: no memory", (unsigned long long)items);
-  sender->unsent += items;
-  give_back(sender, items);
-}
-
-/* Joins the fragments of a message; NULL if there is no memory. */
-static char *join_fragments(const struct forkq__buffer *first, uint32_t total) {
-  char *data = forkq__malloc(total);
-  size_t have = 0;
-  for (const struct forkq__buffer *b = first; data != NULL && have < total; b = b->next) {
-    struct forkq__frame frame = forkq__packet_frame(&b->packet, FORKQ__PACKET_HEAD);
-    memcpy(data + have, frame.data, frame.size);
-    have += frame.size;
-  }
-  return data;
-}
-
-static void report_large(struct forkq__sender *sender, const struct forkq__buffer *first,
-                         int error) {
-  uint32_t total = first->packet.total;
-  char *data = join_fragments(first, total);
-  sender->lost(sender->arg, error, data, total);
-  forkq__free(data);
-}
-
-static void report_small(struct forkq__sender *sender, const struct forkq__packet *packet,
-                         int error) {
-  for (uint32_t o = FORKQ__PACKET_HEAD; o < packet->length;) {
-    struct forkq__frame frame = forkq__packet_frame(packet, o);
-    sender->lost(sender->arg, error, frame.data, frame.size);
-    o = frame.next;
-  }
-}
-
-/* The last packet of the messages that begin in this one. */
-static struct forkq__buffer *end_of_run(struct forkq__buffer *first) {
-  struct forkq__buffer *last = first;
-  if (first->packet.flags & FORKQ__FRAGMENT)
-    while (!(last->packet.flags & FORKQ__LAST))
-      last = last->next;
-  return last;
-}
-
-/* Gives up on the messages that begin in packet `first`. */
-static void give_up(struct forkq__sender *sender, struct forkq__buffer *first,
-                    int error) {
-  struct forkq__buffer *last = end_of_run(first);
-  if (first->packet.flags & FORKQ__FRAGMENT) {
-    report_large(sender, first, error);
-  } else {
-    report_small(sender, &first->packet, error);
-  }
-  uint32_t items = forkq__packet_messages(&last->packet);
-  sender->unsent += items;
-  give_back(sender, items);
-}
-
 /* ---- sending ----------------------------------------------------------------------------- */
 
 static bool dropped(struct forkq__sender *sender) {
@@ -262,16 +98,6 @@ static void drain_if_dropped(struct forkq__sender *sender) {
     forkq__channel_drain(sender->channel);
     forkq__slots_wake_all(sender->slots);
   }
-}
-
-/* Gives back the items of packets that an immediate shutdown drops. */
-static void throw_away(struct forkq__sender *sender, struct forkq__buffer *list) {
-  uint64_t items = 0;
-  for (struct forkq__buffer *b = list; b != NULL; b = b->next) {
-    items += forkq__packet_messages(&b->packet);
-    release_bytes(sender, b, b);
-  }
-  give_back(sender, items);
 }
 
 /* Whether nothing more is to be sent. */
@@ -380,14 +206,14 @@ static void send_all(struct forkq__sender *sender, struct forkq__buffer *list) {
   struct forkq__buffer *b = list;
   int r = lock_write(sender, NULL);
   while (b != NULL) {
-    struct forkq__buffer *last = end_of_run(b);
+    struct forkq__buffer *last = forkq__packets_end(b);
     if (r == 0)
       r = send_run(sender, b, last, NULL);
     if (r == FORKQ__STOPPED)
       break;
-    release_bytes(sender, b, last);
+    forkq__sender_release_bytes(sender, b, last);
     if (r < 0) {
-      give_up(sender, b, r);
+      forkq__sender_give_up(sender, b, r);
       r = lock_write(sender, NULL);
     }
     b = last->next;
@@ -399,7 +225,7 @@ static void send_all(struct forkq__sender *sender, struct forkq__buffer *list) {
   if (r == 0)
     forkq__channel_unlock_write(sender->channel);
   if (dropped(sender))
-    throw_away(sender, b);
+    forkq__sender_throw_away(sender, b);
 }
 
 /* Waits until no packets are in flight. Returns whether none are by the deadline. */
@@ -425,7 +251,7 @@ int forkq__sender_put_through(struct forkq__sender *sender) {
   forkq__sender_unlock(sender);
   int r = lock_write(sender, &through);
   if (r == 0)
-    r = send_run(sender, list, end_of_run(list), &through);
+    r = send_run(sender, list, forkq__packets_end(list), &through);
   if (r == 0)
     forkq__channel_unlock_write(sender->channel);
   end_through(sender, list);
@@ -444,7 +270,7 @@ static struct forkq__buffer *send_here(struct forkq__sender *sender,
   if (first->packet.flags & FORKQ__FRAGMENT &&
       first->packet.total / FORKQ__FRAME_MAX >= forkq__channel_room(channel))
     return NULL;
-  struct forkq__buffer *last = end_of_run(first);
+  struct forkq__buffer *last = forkq__packets_end(first);
   uint64_t written = 0;
   for (struct forkq__buffer *b = first; forkq__channel_write(channel, &b->packet) == 0;
        b = b->next) {
@@ -472,7 +298,7 @@ static void send_until(struct forkq__sender *sender, const struct forkq__buffer 
     sender->failed = -EBADF; /* the thread reports it for each item */
   for (struct forkq__buffer *last; sender->failed == 0 && outbox->head != end &&
                                    (last = send_here(sender, outbox->head)) != NULL;) {
-    release_bytes(sender, outbox->head, last);
+    forkq__sender_release_bytes(sender, outbox->head, last);
     forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox, last));
   }
   forkq__channel_unlock_write(channel);
@@ -495,7 +321,7 @@ void forkq__sender_send_full(struct forkq__sender *sender) {
 void forkq__sender_send_outbox(struct forkq__sender *sender) {
   FORKQ__HELD(&sender->mutex);
   sender->in_flight = forkq__outbox_take(&sender->outbox);
-  give_back(sender, 0);
+  forkq__sender_give_back(sender, 0);
   forkq__sender_unlock(sender);
   send_all(sender, sender->in_flight);
   forkq__sender_relock(sender);
@@ -524,7 +350,7 @@ void forkq__sender_drop(struct forkq__sender *sender) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS);
   struct forkq__buffer *list = forkq__outbox_take(&sender->outbox);
   if (list != NULL)
-    throw_away(sender, list);
+    forkq__sender_throw_away(sender, list);
   forkq__outbox_recycle(&sender->outbox, list);
   drain_if_dropped(sender);
   /* The thread gives up at its next check, or when the draining has made room for it. */
@@ -539,10 +365,6 @@ bool forkq__sender_stop_put_through(struct forkq__sender *sender, int64_t deadli
 }
 
 /* ---- a fork --------------------------------------------------------------------------------- */
-
-uint64_t forkq__sender_unsent(struct forkq__sender *sender) {
-  return sender->unsent + forkq__account_held(&sender->channel->account);
-}
 
 bool forkq__sender_estate(struct forkq__sender *sender,
                           struct forkq__estate *ret_estate) {
