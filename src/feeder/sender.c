@@ -5,15 +5,11 @@
 #include "feeder/sender_impl.h"
 
 #include "base/contract.h"
-#include "base/heap.h"
-#include "base/log.h"
 #include "base/os.h"
 #include "base/times.h"
 #include "pipe/reap.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <string.h>
 
 /* A thread that waits for the write lock checks this often whether its sender is abandoned. */
 #define LOOK_MS 500

@@ -1,12 +1,22 @@
-/* Reading a packet ahead, and taking frames from it, under the read lock.
+/* Reading a packet for all getters, and taking frames from it, under the read lock.
  *
- * The store of `offset` decides in both. A load sets `offset` to 0, wipes the magic, sets
- * `loading`, and reads. If the reader dies before it has accepted the packet, the next reader
- * accepts it if its magic and tail are there. After the accepting store of `offset`,
- * everything else follows from the packet (repair_read). A take stores `offset` first, and
- * then `taken` and `unread`, which follow from `offset`. With task_done, the take is noted in
- * `take*` and `taker` before, so that the next reader can complete the count of items got
- * (repair_take). */
+ * The store of `offset` decides in both: 0 means no packet, else the frames before `offset` are
+ * taken, and all other fields follow from the packet. With task_done, a take is noted in `take*`
+ * and `taker` before, because the count of items got does not follow from the packet.
+ *
+ *   a reader dies after           and leaves                       repair_read
+ *   load_offset                   offset 0; the read has not       sets `loading` to 0
+ *                                 begun, or brought nothing
+ *   load_read                     offset 0, `loading`, and the     accepts the packet
+ *                                 packet with its magic and tail
+ *     (as it is copied)           the packet without magic or      sets `loading` to 0: the packet
+ *                                 tail, and in the pipe            is read again
+ *   accept_offset                 a packet, its numbers not        sets `read_seq`, `read_wire`,
+ *                                 counted                          `unread` from the packet
+ *   consume_offset                frames taken, and not counted    sets `taken`, `unread` from
+ *                                                                  `base` and `offset`
+ *   take_taker                    a noted take, done or not        sets the count of items got
+ *                                                                  (repair_take) */
 #include "pipe/channel_read.h"
 
 #include "base/contract.h"
