@@ -91,7 +91,7 @@ long stepped_point(long length, int i, int count) {
   if (seed == 0)
     seed = (uint64_t)getpid();
   if (i == 0 || i == count - 1)
-    return i == 0 ? 0 : length;
+    return i == 0 ? 0 : LONG_MAX;
   long part = length / count;
   return i * part + (long)support_random_below(&seed, (uint32_t)part + 1);
 }

@@ -17,12 +17,13 @@ struct stepped {
  * the system does not permit to trace, and the test cannot be done. */
 long stepped_length(const struct stepped *stepped);
 
-/* Starts a child, and sends it the signal behind so many instructions. From then on nobody traces
- * it. */
+/* Starts a child, and sends it the signal behind so many instructions, or behind the call. From
+ * then on nobody traces it. */
 pid_t stepped_start(const struct stepped *stepped, long instructions);
 
-/* The i-th of `count` points, spread over the length, anywhere in its part of it; the first is 0,
- * the last the length. */
+/* The i-th of `count` points, spread over the length, anywhere in its part of it. The first is 0,
+ * the last is behind the call, however long it is this time: a look for the dead, say, takes longer
+ * after more of them. */
 long stepped_point(long length, int i, int count);
 
 #endif
