@@ -13,7 +13,7 @@
 #define NS_PER_S INT64_C(1000000000)
 
 int64_t forkq__os_page_size(void) {
-  return sysconf(_SC_PAGESIZE);
+  return forkq__os_real_page_size();
 }
 
 int64_t forkq__os_now(void) {

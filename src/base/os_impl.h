@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Repeats a system call as long as a signal interrupts it. Its value is the result, or -errno. */
 #define RETRY(call)                                                                      \
@@ -35,6 +36,12 @@
  * both_above_stdio returns 0 or a negative errno. */
 int forkq__os_above_stdio(int fd);
 int forkq__os_both_above_stdio(int fds[2]);
+
+/* As forkq__os_page_size, in whose place a test has another, as if this were another machine. What
+ * the system calls here need is this machine's. */
+static inline int64_t forkq__os_real_page_size(void) {
+  return sysconf(_SC_PAGESIZE);
+}
 
 /* Anonymous files of one kind share a device, on which their inodes are unique. */
 static inline uint64_t forkq__os_identity_of(const struct stat *status) {

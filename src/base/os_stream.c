@@ -20,7 +20,7 @@
 /* The kernel limits the pipes of a user without privileges (pipe(7)). Then the pipe gets fewer
  * pages, or keeps those it has. */
 static void enlarge_pipe(int fd) {
-  int64_t page = forkq__os_page_size();
+  int64_t page = forkq__os_real_page_size();
   for (int packets = PIPE_PACKETS; packets >= PIPE_PACKETS_LEAST; packets /= 2)
     if (fcntl(fd, F_SETPIPE_SZ, (int)(packets * page)) >= 0)
       return;

@@ -1,6 +1,7 @@
 /* Many that wait for the same, and calls beside a shutdown, a close or an exit that is under way. */
 #define _GNU_SOURCE
 #include "base/os.h"
+#include "base/times.h"
 #include "queue/queue_impl.h"
 #include "queue_helpers.h"
 

@@ -1,6 +1,8 @@
 /* The memory for parts of a message: there is none for a part, or the reader that has kept one
  * dies. */
 #define _GNU_SOURCE
+#include "codec/item.h"
+
 #include "channel_helpers.h"
 #include "memory_helpers.h"
 #include "refuse.h"
