@@ -261,7 +261,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  * Blocks: until an item arrives, for at most `timeout_ms`. A waiting get holds no lock
  *   that others need: killing or stopping it blocks nobody. After a stop, another
  *   sleeping getter may take up to 500 ms to wake up. With timeout 0 the call may take
- *   some tenths of a second, if another process is stopped in the middle of its own get.
+ *   some tenths of a second, if another process is stopped in the middle of its own get. A
+ *   get may take 0.1 s longer than its timeout, if another thread of this process keeps an
+ *   internal lock: see forkq_queue_put.
  * Errors: the common errors, and:
  *   FORKQ_EMPTY      the queue is empty (timeout 0)
  *   FORKQ_TIMEDOUT   no item arrived within the timeout
@@ -536,7 +538,8 @@ FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
  *   the number of items not sent. On 0 these items are lost (after
  *   forkq_queue_cancel_join_thread: unless the feeder still sends them before the process
  *   ends). On FORKQ_TIMEDOUT they are still on their way.
- * Blocks: for at most `timeout_ms`.
+ * Blocks: for at most `timeout_ms`, or 0.1 s longer, if another thread of this process keeps
+ *   an internal lock: see forkq_queue_put.
  * Errors:
  *   FORKQ_ENOTCLOSED  forkq_queue_close was not called before
  *   FORKQ_TIMEDOUT    the feeder has not finished within the timeout

@@ -190,13 +190,25 @@ START_TEST(nothing_is_taken_over_where_the_parent_gave_up_one_meanwhile) {
 }
 END_TEST
 
+/* How often a thread has waited for a lock. */
+static int waits;
+
+int __real_forkq__os_clocklock(pthread_mutex_t *mutex, int64_t deadline);
+int __wrap_forkq__os_clocklock(pthread_mutex_t *mutex, int64_t deadline);
+int __wrap_forkq__os_clocklock(pthread_mutex_t *mutex, int64_t deadline) {
+  waits++;
+  return __real_forkq__os_clocklock(mutex, deadline);
+}
+
 START_TEST(nobody_waits_for_the_lock_to_inherit) {
   support_kill_and_wait(start((struct account){ .accepted = 5, .sent = 2 }));
   atomic_store(&flags[0], 0);
   pid_t child = support_fork(hold_lock, NULL);
   support_until(&flags[0]);
   support_stop(child);
+  waits = 0;
   ck_assert_int_eq(inherit(5), FORKQ__BUSY);
+  ck_assert_int_eq(waits, 0);
   ck_assert_uint_eq(taken_over, UINT64_MAX);
   support_kill_and_wait(child);
   ck_assert_int_eq(inherit(5), 0);
