@@ -166,30 +166,47 @@ static int read_options(const forkq_queue_options_t *given,
   return 0;
 }
 
-int forkq_queue_create_with(forkq_queue_t **ret_queue,
-                            const forkq_queue_options_t *given) {
-  forkq_queue_options_t options;
-  if (ret_queue == NULL || given == NULL)
-    return FORKQ_ENULL;
-  int r = read_options(given, &options);
+/* Makes a queue that has nothing yet, and locks the registry. */
+static int begin_opening(const forkq_queue_options_t *given,
+                         forkq_queue_options_t *ret_options, forkq_queue_t **ret_queue) {
+  int r = read_options(given, ret_options);
   if (r < 0)
     return r;
-  forkq_queue_t *queue = new_queue(&options);
+  forkq_queue_t *queue = new_queue(ret_options);
   if (queue == NULL)
     return -ENOMEM;
   r = forkq__life_hold();
-  if (r == 0) {
-    r = create(queue, &options);
-    if (r < 0)
-      close_new(queue);
-    queue->arrived = forkq__life_forks();
-    forkq__life_let_go();
-  }
   if (r < 0)
     forkq__queue_free(queue);
   else
     *ret_queue = queue;
   return r;
+}
+
+/* Unlocks the registry. `r` says how the opening went: the queue is the caller's, or freed. */
+static int end_opening(forkq_queue_t *queue, int r, forkq_queue_t **ret_queue) {
+  queue->arrived = forkq__life_forks();
+  forkq__life_let_go();
+  if (r < 0)
+    forkq__queue_free(queue);
+  else
+    *ret_queue = queue;
+  return r;
+}
+
+int forkq_queue_create_with(forkq_queue_t **ret_queue,
+                            const forkq_queue_options_t *given) {
+  forkq_queue_options_t options;
+  forkq_queue_t *queue;
+  if (ret_queue == NULL || given == NULL)
+    return FORKQ_ENULL;
+  int r = begin_opening(given, &options, &queue);
+  if (r < 0)
+    return r;
+  r = create(queue, &options);
+  if (r < 0)
+    close_new(queue);
+  return end_opening(queue, r, ret_queue);
 }
 
 int forkq_queue_create(forkq_queue_t **ret_queue, int64_t maxsize) {
@@ -339,23 +356,12 @@ int forkq__queue_adopt_allowed(const forkq_queue_options_t *options) {
 int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_FDS],
                        const forkq_queue_options_t *given) {
   forkq_queue_options_t options;
-  int r = read_options(given, &options);
+  forkq_queue_t *queue;
+  int r = begin_opening(given, &options, &queue);
   if (r < 0)
     return r;
-  forkq_queue_t *queue = new_queue(&options);
-  if (queue == NULL)
-    return -ENOMEM;
-  r = forkq__life_hold();
-  if (r == 0) {
-    r = adopt(queue, fds);
-    queue->arrived = forkq__life_forks();
-    forkq__life_let_go();
-  }
-  if (r < 0) {
+  r = adopt(queue, fds);
+  if (r < 0)
     no_descriptors(queue);
-    forkq__queue_free(queue);
-    return r;
-  }
-  *ret_queue = queue;
-  return 0;
+  return end_opening(queue, r, ret_queue);
 }
