@@ -17,7 +17,8 @@
 #ifndef FORKQ_LIFECYCLE_H
 #define FORKQ_LIFECYCLE_H
 
-#include <stdatomic.h>
+#include "base/atomics.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -67,7 +68,7 @@ void forkq__life_end(struct forkq__life *life);
 extern _Atomic unsigned *forkq__life_mark;
 unsigned forkq__life_forked(void);
 static inline unsigned forkq__life_forks(void) {
-  unsigned forks = atomic_load_explicit(forkq__life_mark, memory_order_acquire);
+  unsigned forks = FORKQ__LOAD(*forkq__life_mark);
   return forks != 0 ? forks : forkq__life_forked();
 }
 

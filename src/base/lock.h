@@ -6,8 +6,9 @@
 #ifndef FORKQ_LOCK_H
 #define FORKQ_LOCK_H
 
+#include "base/atomics.h"
+
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 

@@ -9,7 +9,8 @@
 #ifndef FORKQ_LOOK_H
 #define FORKQ_LOOK_H
 
-#include <stdatomic.h>
+#include "base/atomics.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 

@@ -10,7 +10,7 @@
 #include <limits.h>
 
 int forkq__mutex_init(struct forkq__mutex *mutex) {
-  atomic_store_explicit(&mutex->owner, 0, memory_order_relaxed);
+  FORKQ__STORE(mutex->owner, 0);
   return uv_mutex_init(&mutex->mutex);
 }
 
@@ -19,11 +19,11 @@ void forkq__mutex_fini(struct forkq__mutex *mutex) {
 }
 
 bool forkq__mutex_is_mine(const struct forkq__mutex *mutex) {
-  return atomic_load_explicit(&mutex->owner, memory_order_relaxed) == pthread_self();
+  return FORKQ__LOAD(mutex->owner) == pthread_self();
 }
 
 static void set_owner(struct forkq__mutex *mutex, pthread_t owner) {
-  atomic_store_explicit(&mutex->owner, owner, memory_order_relaxed);
+  FORKQ__STORE(mutex->owner, owner);
 }
 
 static __attribute__((noinline)) int wait_for(struct forkq__mutex *mutex,

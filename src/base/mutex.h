@@ -4,7 +4,8 @@
 #ifndef FORKQ_MUTEX_H
 #define FORKQ_MUTEX_H
 
-#include <stdatomic.h>
+#include "base/atomics.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>

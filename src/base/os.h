@@ -6,9 +6,10 @@
 #ifndef FORKQ_OS_H
 #define FORKQ_OS_H
 
+#include "base/atomics.h"
+
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -143,11 +143,11 @@ static atomic_bool without_nosignal;
 static void remember_refusal(int fd) {
   struct stat status;
   if (fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode))
-    atomic_store_explicit(&without_nosignal, true, memory_order_relaxed);
+    FORKQ__STORE(without_nosignal, true);
 }
 
 ssize_t forkq__os_pipe_write_cancellable(int fd, const struct iovec *parts, int count) {
-  if (!atomic_load_explicit(&without_nosignal, memory_order_relaxed)) {
+  if (!FORKQ__LOAD(without_nosignal)) {
     ssize_t r = RETRY(pwritev2(fd, parts, count, WHERE_IT_IS, RWF_NOSIGNAL));
     if (!forkq__os_is_refusal(r))
       return r;
@@ -178,13 +178,13 @@ ssize_t forkq__os_socket_write_soon(int fd, const struct iovec *parts, int count
 static atomic_bool without_nowait;
 
 ssize_t forkq__os_pipe_read_soon(int fd, void *data, size_t size) {
-  if (atomic_load_explicit(&without_nowait, memory_order_relaxed))
+  if (FORKQ__LOAD(without_nowait))
     return -EAGAIN;
   const struct iovec part = { data, size };
   ssize_t r = UNCANCELLED(preadv2(fd, &part, 1, WHERE_IT_IS, RWF_NOWAIT));
   if (!forkq__os_is_refusal(r))
     return r;
-  atomic_store_explicit(&without_nowait, true, memory_order_relaxed);
+  FORKQ__STORE(without_nowait, true);
   return -EAGAIN;
 }
 

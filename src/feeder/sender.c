@@ -59,9 +59,9 @@ int forkq__sender_open(struct forkq__sender *sender) {
 
 static void close_account(struct forkq__sender *sender) {
   struct forkq__channel *channel = sender->channel;
-  if (channel->account.cell == FORKQ__NO_CELL)
+  if (!forkq__account_has_cell(&channel->account))
     return;
-  sender->unsent += forkq__account_held(&channel->account);
+  atomic_fetch_add(&sender->unsent, forkq__account_held(&channel->account));
   forkq__account_close(&channel->account);
   forkq__slots_wake_all(sender->slots);
 }
@@ -371,7 +371,7 @@ bool forkq__sender_estate(struct forkq__sender *sender,
   struct forkq__cell *cell = forkq__account_cell(&channel->account);
   uint64_t returned = FORKQ__LOAD(cell->returned);
   *ret_estate = (struct forkq__estate){
-    .cell = channel->account.cell,
+    .cell = FORKQ__LOAD(channel->account.cell),
     .owner = channel->account.liveness.tasks.owner,
     .due = FORKQ__LOAD(cell->accepted) - returned,
     .returned = returned,
@@ -407,12 +407,12 @@ void forkq__sender_forked(struct forkq__sender *sender) {
   sender->done = (struct forkq__condition){ 0 };
   forget_packets(sender);
   sender->forking = false;
-  sender->unsent = 0;
+  FORKQ__STORE(sender->unsent, 0);
   sender->copied_bytes = 0;
-  sender->owed = 0;
-  sender->bytes = 0;
-  sender->room_waiters = 0;
+  FORKQ__STORE(sender->owed, 0);
+  FORKQ__STORE(sender->bytes, 0);
+  FORKQ__STORE(sender->room_waiters, 0);
   atomic_store(&sender->abandoned, false);
   close_stop(sender);
-  sender->channel->account.cell = FORKQ__NO_CELL;
+  FORKQ__STORE(sender->channel->account.cell, FORKQ__NO_CELL);
 }

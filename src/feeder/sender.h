@@ -60,7 +60,7 @@ int forkq__sender_open(struct forkq__sender *sender);
 
 /* Whether the sender is open and may still send. */
 static inline bool forkq__sender_is_open(struct forkq__sender *sender) {
-  return !sender->closing && !sender->abandoned && sender->failed == 0 &&
+  return !sender->closing && !FORKQ__LOAD(sender->abandoned) && sender->failed == 0 &&
          forkq__account_owns(&sender->channel->account);
 }
 

@@ -10,7 +10,7 @@
 void forkq__sender_give_back(struct forkq__sender *sender, uint64_t items) {
   struct forkq__channel *channel = sender->channel;
   uint64_t owed = atomic_exchange(&sender->owed, 0) + items;
-  if (owed == 0 || channel->account.cell == FORKQ__NO_CELL)
+  if (owed == 0 || !forkq__account_has_cell(&channel->account))
     return;
   if (forkq__account_return(&channel->account, owed))
     forkq__slots_freed(sender->slots);
@@ -20,7 +20,7 @@ void forkq__sender_give_back(struct forkq__sender *sender, uint64_t items) {
 
 void forkq__sender_withdraw(struct forkq__sender *sender) {
   FORKQ__HELD(&sender->mutex);
-  if (sender->channel->account.cell == FORKQ__NO_CELL)
+  if (!forkq__account_has_cell(&sender->channel->account))
     return;
   struct forkq__cell *cell = forkq__account_cell(&sender->channel->account);
   forkq__sender_give_back(sender, 1);
@@ -32,7 +32,7 @@ void forkq__sender_lose(struct forkq__sender *sender, uint64_t items) {
   if (items == 0)
     return;
   forkq__log(FORKQ_LOG_ERROR, "lost %llu items: no memory", (unsigned long long)items);
-  sender->unsent += items;
+  atomic_fetch_add(&sender->unsent, items);
   forkq__sender_give_back(sender, items);
 }
 
@@ -74,7 +74,7 @@ void forkq__sender_give_up(struct forkq__sender *sender, struct forkq__buffer *f
     report_small(sender, &first->packet, error);
   }
   uint32_t items = forkq__packet_messages(&last->packet);
-  sender->unsent += items;
+  atomic_fetch_add(&sender->unsent, items);
   forkq__sender_give_back(sender, items);
 }
 
@@ -88,5 +88,5 @@ void forkq__sender_throw_away(struct forkq__sender *sender, struct forkq__buffer
 }
 
 uint64_t forkq__sender_unsent(struct forkq__sender *sender) {
-  return sender->unsent + forkq__account_held(&sender->channel->account);
+  return FORKQ__LOAD(sender->unsent) + forkq__account_held(&sender->channel->account);
 }

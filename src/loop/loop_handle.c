@@ -23,11 +23,11 @@
  * another thread is wrong only while a thread is known to be inside the loop: while it polls,
  * which is nearly always, and while it serves this handle. */
 static void set_inside(forkq_loop_handle_t *handle, uintptr_t thread) {
-  atomic_store_explicit(&handle->inside, thread, memory_order_relaxed);
+  FORKQ__STORE(handle->inside, thread);
 }
 
 static bool other_thread(const forkq_loop_handle_t *handle) {
-  uintptr_t inside = atomic_load_explicit(&handle->inside, memory_order_relaxed);
+  uintptr_t inside = FORKQ__LOAD(handle->inside);
   return inside != 0 && inside != (uintptr_t)uv_thread_self();
 }
 

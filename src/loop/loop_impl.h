@@ -6,10 +6,10 @@
 #ifndef FORKQ_LOOP_IMPL_H
 #define FORKQ_LOOP_IMPL_H
 
+#include "base/atomics.h"
 #include "queue/queue_impl.h"
 
 #include <forkq/loop_handle.h>
-#include <stdatomic.h>
 
 /* Requests that a handle serves in one turn of the loop. */
 #define FORKQ__LOOP_TURN 64

@@ -235,7 +235,7 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
 void forkq__channel_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
                          uint64_t messages) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
-  consume_for(channel, channel->account.cell + 1, next, frames, messages);
+  consume_for(channel, FORKQ__LOAD(channel->account.cell) + 1, next, frames, messages);
 }
 
 void forkq__channel_drop(struct forkq__channel *channel, uint32_t next,

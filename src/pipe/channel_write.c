@@ -53,7 +53,7 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
   struct forkq__cell *cell = forkq__account_cell(&channel->account);
   /* The number is used up before the write: a number may be skipped, but never used twice. */
   uint64_t seq = FORKQ__LOAD(shared->write_seq) + 1;
-  uint32_t size = forkq__packet_finish(packet, channel->account.cell, seq);
+  uint32_t size = forkq__packet_finish(packet, FORKQ__LOAD(channel->account.cell), seq);
   /* model: write_seq */
   FORKQ__STORE(shared->write_seq, seq);
   /* model: write_pending_sent */

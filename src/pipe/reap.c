@@ -96,7 +96,7 @@ bool forkq__reap(struct forkq__channel *channel) {
 
 int forkq__reap_and_claim(struct forkq__channel *channel) {
   struct forkq__account *account = &channel->account;
-  if (account->cell != FORKQ__NO_CELL)
+  if (forkq__account_has_cell(account))
     return forkq__account_owns(account) ? 0 : -EBADF;
   int r = forkq__liveness_prepare(&account->liveness);
   if (r == 0)

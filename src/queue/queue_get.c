@@ -61,7 +61,7 @@ static void leave_get(void *queue) {
 static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   if (!queue->channel.joinable)
     return 0;
-  if (queue->channel.account.cell != FORKQ__NO_CELL)
+  if (forkq__account_has_cell(&queue->channel.account))
     return forkq__account_owns(&queue->channel.account) ? 0 : -EBADF;
   for (;;) {
     int r = forkq__sender_lock(&queue->feeder.sender, deadline);
@@ -80,8 +80,8 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
 
 /* Whether this process may have unsent items. */
 static bool may_have_own(const forkq_queue_t *queue) {
-  return queue->channel.account.cell != FORKQ__NO_CELL ||
-         queue->inherited.packets != NULL;
+  return forkq__account_has_cell(&queue->channel.account) ||
+         FORKQ__LOAD(queue->inherited.packets) != NULL;
 }
 
 /* Receives an item that is there: 0, FORKQ__NOTHING, FORKQ_ESHUTDOWN if no item will come any more,

@@ -115,7 +115,7 @@ static inline int forkq__queue_check(forkq_queue_t *queue) {
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
   unsigned forks = forkq__life_forks();
-  bool known = atomic_load_explicit(&queue->arrived, memory_order_acquire) == forks;
+  bool known = FORKQ__LOAD(queue->arrived) == forks;
   return known ? queue->refusal : forkq__queue_find_refusal(queue, forks);
 }
 

@@ -49,7 +49,7 @@ static void inherit_packets(forkq_queue_t *queue, struct forkq__buffer *packets)
     forkq__outbox_free(packets);
     return;
   }
-  queue->inherited.packets = packets;
+  FORKQ__STORE(queue->inherited.packets, packets);
   queue->inherited.estate = queue->estate;
   queue->channel.account.liveness.spared = queue->estate.cell;
 }
@@ -59,7 +59,7 @@ static void inherit_packets(forkq_queue_t *queue, struct forkq__buffer *packets)
 void forkq__queue_inherit(forkq_queue_t *queue) {
   if (!queue->feeder.sender
            .forking) { /* the fork had no mutex: all may be half changed */
-    queue->inherited.packets = NULL;
+    FORKQ__STORE(queue->inherited.packets, NULL);
     queue->channel.account.liveness.spared = FORKQ__NO_CELL;
     return;
   }
@@ -83,7 +83,7 @@ struct heir {
 static void take_items(void *arg, uint64_t count) {
   struct heir *heir = arg;
   forkq_queue_t *queue = heir->queue;
-  const struct forkq__buffer *packets = queue->inherited.packets;
+  const struct forkq__buffer *packets = FORKQ__LOAD(queue->inherited.packets);
   uint64_t there = forkq__outbox_count(packets);
   heir->taken = count < there ? count : there;
   for (uint64_t i = 0; i < heir->taken; i++)
@@ -124,14 +124,14 @@ static int look(forkq_queue_t *queue) {
  * what the parent has sent. So it tries again for a while. */
 void forkq__queue_end_looking(forkq_queue_t *queue) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, LAST_TRY_MS);
-  while (queue->inherited.packets != NULL && look(queue) == FORKQ__BUSY &&
+  while (FORKQ__LOAD(queue->inherited.packets) != NULL && look(queue) == FORKQ__BUSY &&
          forkq__os_now() < deadline)
     forkq__os_poll(NULL, 0, forkq__os_deadline_within(deadline, 1));
   forkq__queue_drop_inherited(queue);
 }
 
 void forkq__queue_take_over(forkq_queue_t *queue) {
-  if (queue->inherited.packets == NULL)
+  if (FORKQ__LOAD(queue->inherited.packets) == NULL)
     return;
   if (look(queue) == 0) {
     forkq__queue_drop_inherited(queue);
@@ -143,13 +143,14 @@ void forkq__queue_take_over(forkq_queue_t *queue) {
 }
 
 bool forkq__queue_begin_looking(forkq_queue_t *queue) {
-  if (queue->inherited.packets == NULL)
+  if (FORKQ__LOAD(queue->inherited.packets) == NULL)
     return true;
   if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
     return false;
   queue->inherited.look_ms = 0;
   forkq__queue_take_over(queue);
-  if (queue->inherited.packets != NULL && forkq__feeder_start_thread(&queue->feeder) < 0)
+  if (FORKQ__LOAD(queue->inherited.packets) != NULL &&
+      forkq__feeder_start_thread(&queue->feeder) < 0)
     forkq__queue_drop_inherited(queue);
   forkq__sender_unlock(&queue->feeder.sender);
   return true;

@@ -78,7 +78,7 @@ int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks) {
   queue->channel.process_bit = forkq__os_process_bit();
   if (queue->refusal == 0 && !forkq__queue_begin_looking(queue))
     return 0; /* the next call tries again */
-  atomic_store_explicit(&queue->arrived, forks, memory_order_release);
+  FORKQ__STORE(queue->arrived, forks);
   return queue->refusal;
 }
 
@@ -283,7 +283,7 @@ static void after_fork_child(struct forkq__life *life) {
 /* Whether this process has put, or has taken a task, or observes the queue. A child that has done
  * none of these changes nothing at exit. */
 static bool is_used(const forkq_queue_t *queue) {
-  return queue->channel.account.cell != FORKQ__NO_CELL ||
+  return forkq__account_has_cell(&queue->channel.account) ||
          queue->feeder.state != FORKQ__FEEDER_NONE || queue->observed;
 }
 

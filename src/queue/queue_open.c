@@ -185,7 +185,7 @@ static int begin_opening(const forkq_queue_options_t *given,
 
 /* Unlocks the registry. `r` says how the opening went: the queue is the caller's, or freed. */
 static int end_opening(forkq_queue_t *queue, int r, forkq_queue_t **ret_queue) {
-  queue->arrived = forkq__life_forks();
+  FORKQ__STORE(queue->arrived, forkq__life_forks());
   forkq__life_let_go();
   if (r < 0)
     forkq__queue_free(queue);

@@ -65,7 +65,7 @@ static void add_cells(struct forkq__ledger *ledger, forkq_queue_stats_t *stats) 
 
 static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
   struct forkq__account *account = &queue->channel.account;
-  if (account->cell == FORKQ__NO_CELL)
+  if (!forkq__account_has_cell(account))
     return;
   struct forkq__cell *cell = forkq__account_cell(account);
   uint64_t sent_bytes = atomic_load(&cell->sent_bytes);

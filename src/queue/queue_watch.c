@@ -11,7 +11,7 @@ int forkq__queue_watch_begin(forkq_queue_t *queue) {
   if (r < 0)
     return r;
   forkq__channel_watch_begin(&queue->channel);
-  if (queue->channel.account.cell != FORKQ__NO_CELL)
+  if (forkq__account_has_cell(&queue->channel.account))
     forkq__queue_send_own(queue, FORKQ__FOREVER);
   return 0;
 }

@@ -11,7 +11,7 @@
 
 void forkq__account_init(struct forkq__account *account) {
   forkq__liveness_init(&account->liveness);
-  account->cell = FORKQ__NO_CELL;
+  FORKQ__STORE(account->cell, FORKQ__NO_CELL);
 }
 
 /* Reserves the memory of a cell that was never used. */
@@ -28,7 +28,7 @@ static void begin(struct forkq__account *account, uint32_t index) {
   forkq__ledger_begin_ownership(account->ledger, index);
   tasks->cell = index;
   tasks->owner = FORKQ__LOAD(account->ledger->cells[index].owners);
-  account->cell = index;
+  FORKQ__STORE(account->cell, index);
 }
 
 /* Passes over a free cell whose life lock another process has. When a process dies, the kernel
@@ -60,8 +60,8 @@ bool forkq__account_tasks_live(struct forkq__account *account, uint32_t index) {
 
 void forkq__account_close(struct forkq__account *account) {
   struct forkq__ledger *ledger = account->ledger;
-  uint32_t index = account->cell;
-  account->cell = FORKQ__NO_CELL;
+  uint32_t index = FORKQ__LOAD(account->cell);
+  FORKQ__STORE(account->cell, FORKQ__NO_CELL);
   if (forkq__ledger_lock(ledger) != 0) {
     forkq__liveness_drop(&account->liveness, index);
     return;
@@ -74,7 +74,7 @@ void forkq__account_close(struct forkq__account *account) {
 }
 
 uint64_t forkq__account_held(struct forkq__account *account) {
-  uint32_t cell = account->cell;
+  uint32_t cell = FORKQ__LOAD(account->cell);
   return cell == FORKQ__NO_CELL ? 0 : forkq__ledger_held(account->ledger, cell);
 }
 
@@ -82,7 +82,7 @@ bool forkq__account_return(struct forkq__account *account, uint64_t count) {
   if (forkq__ledger_lock(account->ledger) != 0)
     return false;
   if (forkq__account_owns(account))
-    forkq__ledger_give_back(account->ledger, account->cell, count);
+    forkq__ledger_give_back(account->ledger, FORKQ__LOAD(account->cell), count);
   forkq__ledger_unlock(account->ledger);
   return true;
 }
@@ -93,7 +93,7 @@ int forkq__account_task_done(struct forkq__account *account) {
 }
 
 bool forkq__account_sees_alive(const struct forkq__account *account, uint32_t cell) {
-  return cell == account->cell ||
+  return cell == FORKQ__LOAD(account->cell) ||
          forkq__liveness_lives(&account->liveness, cell,
                                FORKQ__LOAD(account->ledger->cells[cell].pid));
 }

@@ -23,16 +23,20 @@ int forkq__account_claim(struct forkq__account *account);
  * from now on. */
 void forkq__account_close(struct forkq__account *account);
 
+static inline bool forkq__account_has_cell(const struct forkq__account *account) {
+  return FORKQ__LOAD(account->cell) != FORKQ__NO_CELL;
+}
+
 /* Whether this process has a cell and no reaper has taken the process for dead. */
 static inline bool forkq__account_owns(struct forkq__account *account) {
-  return account->cell != FORKQ__NO_CELL &&
-         forkq__ledger_owns(account->ledger, account->cell,
-                            account->liveness.tasks.owner);
+  uint32_t cell = FORKQ__LOAD(account->cell);
+  return cell != FORKQ__NO_CELL &&
+         forkq__ledger_owns(account->ledger, cell, account->liveness.tasks.owner);
 }
 
 /* The cell of this process, which must have one. */
 static inline struct forkq__cell *forkq__account_cell(struct forkq__account *account) {
-  return &account->ledger->cells[account->cell];
+  return &account->ledger->cells[FORKQ__LOAD(account->cell)];
 }
 
 /* Items in this process's outbox; 0 without a cell. */

@@ -41,21 +41,13 @@
 #ifndef FORKQ_LAYOUT_H
 #define FORKQ_LAYOUT_H
 
+#include "base/atomics.h"
 #include "base/lock.h"
 #include "base/look.h"
 #include "codec/packet.h"
 
 #include <stdalign.h>
-#include <stdatomic.h>
 #include <stdint.h>
-
-/* For fields that other processes read without the lock, or whose stores must be visible in
- * this order when the writer dies. */
-#define FORKQ__LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
-#define FORKQ__STORE(field, value)                                                       \
-  atomic_store_explicit(&(field), (value), memory_order_release)
-/* In one total order with all other sequentially consistent accesses: see slots.h. */
-#define FORKQ__LOAD_IN_ORDER(field) atomic_load(&(field))
 
 #define FORKQ__CELLS_MAX 4096u
 #define FORKQ__NO_CELL UINT32_MAX

@@ -278,7 +278,7 @@ int forkq__ledger_task_done(struct forkq__ledger *ledger, const struct forkq__ta
 static uint64_t accepted_by_all(struct forkq__ledger *ledger) {
   uint64_t accepted = 0;
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++)
-    accepted += FORKQ__LOAD_IN_ORDER(ledger->cells[i].accepted);
+    accepted += atomic_load(&ledger->cells[i].accepted);
   return accepted;
 }
 

@@ -56,11 +56,11 @@ void forkq__slots_begin(struct forkq__slots *slots) {
 /* `anyhow`: takes a slot even if none is free. */
 static bool take_limited(struct forkq__slots *slots, bool anyhow) {
   struct forkq__ledger *ledger = slots->account->ledger;
-  uint32_t index = slots->account->cell;
+  uint32_t index = FORKQ__LOAD(slots->account->cell);
   struct forkq__cell *cell = &ledger->cells[index];
-  uint64_t base = atomic_load_explicit(&cell->accepted, memory_order_relaxed);
+  uint64_t base = FORKQ__LOAD(cell->accepted);
   /* model: take_try_base */
-  atomic_store_explicit(&cell->try_base, base, memory_order_release);
+  FORKQ__STORE(cell->try_base, base);
   /* model: take_word */
   uint64_t word = atomic_load(&ledger->word);
   uint64_t next;
@@ -71,28 +71,27 @@ static bool take_limited(struct forkq__slots *slots, bool anyhow) {
       slots->gone = items_gone(ledger);
       if (!room(slots, count)) {
         /* model: take_none */
-        atomic_store_explicit(&cell->try_count, 0, memory_order_release);
+        FORKQ__STORE(cell->try_count, 0);
         return false;
       }
     }
     if (word != 0 && (word & CELL_MASK) != index + 1)
       confirm(ledger, word);
     /* model: take_try_count */
-    atomic_store_explicit(&cell->try_count, count + 1, memory_order_release);
+    FORKQ__STORE(cell->try_count, count + 1);
     next = (count + 1) << FORKQ__CELL_BITS | (index + 1);
     /* model: take_swap */
   } while (!atomic_compare_exchange_weak(&ledger->word, &word, next));
   /* model: take_accepted */
   atomic_store(&cell->accepted, base + 1);
   /* model: take_over */
-  atomic_store_explicit(&cell->try_count, 0, memory_order_release);
+  FORKQ__STORE(cell->try_count, 0);
   return true;
 }
 
 static bool take_unlimited(struct forkq__slots *slots) {
-  _Atomic uint64_t *accepted = &forkq__account_cell(slots->account)->accepted;
-  uint64_t base = atomic_load_explicit(accepted, memory_order_relaxed);
-  atomic_store(accepted, base + 1);
+  struct forkq__cell *cell = forkq__account_cell(slots->account);
+  atomic_store(&cell->accepted, FORKQ__LOAD(cell->accepted) + 1);
   return true;
 }
 

@@ -11,8 +11,9 @@ static void on_load(const volatile void *field);
 #undef FORKQ__LOAD
 #define FORKQ__LOAD(field)                                                               \
   (on_load(&(field)), atomic_load_explicit(&(field), memory_order_acquire))
-#undef FORKQ__LOAD_IN_ORDER
-#define FORKQ__LOAD_IN_ORDER(field) (on_load(&(field)), atomic_load(&(field)))
+#undef atomic_load
+#define atomic_load(field)                                                               \
+  (on_load(field), atomic_load_explicit(field, memory_order_seq_cst))
 #include "shared/ledger.c"
 
 #define ITEMS 7
