@@ -114,8 +114,10 @@ struct forkq_loop_req {
   void *data; /* the user's; forkq does not touch it */
   /* private */
   forkq_loop_handle_t *handle_;
-  forkq_loop_req_t *next_;
-  forkq_loop_req_t *previous_;
+  struct {
+    forkq_loop_req_t *tqe_next;
+    forkq_loop_req_t **tqe_prev;
+  } link_; /* as TAILQ_ENTRY of <sys/queue.h> */
   forkq_loop_req_cb cb_;
   forkq_item_t *item_;
   char *packed_;
@@ -127,7 +129,7 @@ struct forkq_loop_req {
 };
 
 #define FORKQ_LOOP_REQ_INIT                                                              \
-  { NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
+  { NULL, NULL, { NULL, NULL }, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
 /* Opens a handle on a queue. The caller owns *ret_handle and closes it with
  * forkq_loop_close. The caller keeps the queue, and must not destroy it before the handle

@@ -137,16 +137,20 @@ struct forkq_loop_queue_req {
   forkq_loop_queue_t *queue; /* the queue that the request is used with, or NULL */
   /* private */
   forkq_loop_queue_cb cb_;
-  forkq_loop_queue_req_t *previous_;
-  forkq_loop_queue_req_t *next_;
+  struct {
+    forkq_loop_queue_req_t *tqe_next;
+    forkq_loop_queue_req_t **tqe_prev;
+  } link_; /* as TAILQ_ENTRY of <sys/queue.h> */
   uint64_t ticket_;
   int line_;
 };
 
 /* private */
 struct forkq_loop_queue_line_ {
-  forkq_loop_queue_req_t *first_;
-  forkq_loop_queue_req_t *last_;
+  struct {
+    forkq_loop_queue_req_t *tqh_first;
+    forkq_loop_queue_req_t **tqh_last;
+  } waiting_; /* as TAILQ_HEAD of <sys/queue.h> */
   size_t count_;
 };
 

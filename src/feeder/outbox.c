@@ -4,6 +4,7 @@
  * fragments. */
 #include "feeder/outbox.h"
 
+#include "base/contract.h"
 #include "base/heap.h"
 
 #include <errno.h>
@@ -20,6 +21,19 @@
 /* A message is begun in the tail only if this many bytes fit there. Otherwise most of its
  * bytes would be copied once more, into a packet of its own. */
 #define WORTHWHILE 64
+
+/* The deque between two calls: its last packet is where it ends, and has whole messages only, or the
+ * end of one. */
+static bool is_sound(const struct forkq__outbox *outbox) {
+  const struct forkq__buffer *tail = outbox->tail;
+  if ((outbox->head == NULL) != (tail == NULL) ||
+      (outbox->spare == NULL) != (outbox->spares == 0))
+    return false;
+  return tail == NULL ||
+         (tail->next == NULL && tail->packet.frames > 0 &&
+          tail->packet.length <= FORKQ__PACKET_END &&
+          (!(tail->packet.flags & FORKQ__FRAGMENT) || tail->packet.flags & FORKQ__LAST));
+}
 
 void forkq__outbox_init(struct forkq__outbox *outbox) {
   memset(outbox, 0, sizeof *outbox);
@@ -99,6 +113,7 @@ struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
   if (outbox->head == NULL)
     outbox->tail = NULL;
   last->next = NULL;
+  FORKQ__CHECK(is_sound(outbox));
   return first;
 }
 
@@ -125,6 +140,7 @@ int forkq__outbox_begin(struct forkq__outbox *outbox, uint32_t limit) {
   outbox->open.size = 0;
   outbox->open.limit = limit;
   outbox->open.error = 0;
+  FORKQ__CHECK(is_sound(outbox));
   if (tail_has_room(outbox)) {
     open_frame(outbox, outbox->tail);
     return 0;
@@ -233,6 +249,7 @@ void forkq__outbox_commit(struct forkq__outbox *outbox) {
   if (outbox->open.first != NULL)
     link_at_end(outbox, outbox->open.first, outbox->open.last);
   outbox->open.first = NULL;
+  FORKQ__CHECK(is_sound(outbox));
 }
 
 void forkq__outbox_rollback(struct forkq__outbox *outbox) {
@@ -297,6 +314,7 @@ void forkq__outbox_join(struct forkq__outbox *outbox, struct forkq__outbox *draf
   while (draft->spares > 1 && draft->spare != NULL)
     add_spare(outbox, take_spare(draft));
   draft->head = draft->tail = NULL;
+  FORKQ__CHECK(is_sound(outbox) && is_sound(draft));
 }
 
 /* ---- copying ----------------------------------------------------------------------------- */

@@ -42,8 +42,8 @@ static void pause_if_readable(forkq_loop_handle_t *handle) {
 void forkq__loop_serve_incoming(forkq_loop_handle_t *handle) {
   size_t budget = FORKQ__LOOP_TURN_BYTES;
   handle->cut_short = false;
-  for (int n = 0; n < FORKQ__LOOP_TURN && handle->incoming.first != NULL; n++) {
-    forkq_loop_req_t *req = handle->incoming.first;
+  for (int n = 0; n < FORKQ__LOOP_TURN && !TAILQ_EMPTY(&handle->incoming.line); n++) {
+    forkq_loop_req_t *req = TAILQ_FIRST(&handle->incoming.line);
     int r = handle->queue != NULL ? forkq__loop_get_one(req)
                                   : forkq__loop_recv_one(req, &budget);
     if (r == FORKQ__NOTHING) {
@@ -58,7 +58,7 @@ void forkq__loop_serve_incoming(forkq_loop_handle_t *handle) {
 }
 
 int forkq__loop_watch_items(forkq_loop_handle_t *handle) {
-  bool wanted = handle->incoming.first != NULL;
+  bool wanted = !TAILQ_EMPTY(&handle->incoming.line);
   if (wanted == handle->items_watched)
     return 0;
   int r = wanted ? forkq__queue_watch_items(handle->queue) : 0;

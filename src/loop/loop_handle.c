@@ -81,34 +81,17 @@ static struct forkq__loop_list *list_of(const forkq_loop_req_t *req) {
   return req->kind_ == FORKQ__LOOP_PUT ? &handle->puts : &handle->incoming;
 }
 
-static void append(struct forkq__loop_list *list, forkq_loop_req_t *req) {
-  req->next_ = NULL;
-  req->previous_ = list->last;
-  if (list->last != NULL)
-    list->last->next_ = req;
-  else
-    list->first = req;
-  list->last = req;
-}
-
 void forkq__loop_append(struct forkq__loop_list *list, forkq_loop_req_t *req) {
   req->state_ = FORKQ__LOOP_WAITING;
   list->timed += req->deadline_ != FORKQ__FOREVER;
-  append(list, req);
+  TAILQ_INSERT_TAIL(&list->line, req, link_);
 }
 
 void forkq__loop_take_back(forkq_loop_req_t *req) {
   if (req->state_ == FORKQ__LOOP_IDLE)
     return;
   struct forkq__loop_list *list = list_of(req);
-  if (req->previous_ != NULL)
-    req->previous_->next_ = req->next_;
-  else
-    list->first = req->next_;
-  if (req->next_ != NULL)
-    req->next_->previous_ = req->previous_;
-  else
-    list->last = req->previous_;
+  TAILQ_REMOVE(&list->line, req, link_);
   if (req->state_ == FORKQ__LOOP_WAITING)
     list->timed -= req->deadline_ != FORKQ__FOREVER;
   req->state_ = FORKQ__LOOP_IDLE;
@@ -124,7 +107,7 @@ void forkq__loop_decide(forkq_loop_req_t *req, int status) {
   drop_packed(req);
   req->status_ = status;
   req->state_ = FORKQ__LOOP_DECIDED;
-  append(&req->handle_->decided, req);
+  TAILQ_INSERT_TAIL(&req->handle_->decided.line, req, link_);
 }
 
 void forkq__loop_complete(forkq_loop_req_t *req, int status) {
@@ -134,8 +117,8 @@ void forkq__loop_complete(forkq_loop_req_t *req, int status) {
 }
 
 static void decide_all(struct forkq__loop_list *list, int status) {
-  while (list->first != NULL)
-    forkq__loop_decide(list->first, status);
+  while (!TAILQ_EMPTY(&list->line))
+    forkq__loop_decide(TAILQ_FIRST(&list->line), status);
 }
 
 /* The parent registered this handle's watches and started its requests, for itself. */
@@ -150,8 +133,9 @@ static void adopt_if_forked(forkq_loop_handle_t *handle) {
     forkq__queue_follow(handle->queue, &handle->follower);
   decide_all(&handle->incoming, UV_ECANCELED);
   decide_all(&handle->puts, UV_ECANCELED);
-  for (forkq_loop_req_t *req = handle->decided.first; req != NULL; req = req->next_)
-    req->status_ = UV_ECANCELED;
+  forkq_loop_req_t *req;
+  TAILQ_FOREACH(req, &handle->decided.line, link_)
+  req->status_ = UV_ECANCELED;
 }
 
 /* ---- events of the loop ------------------------------------------------------------------ */
@@ -201,8 +185,9 @@ static void on_room(uv_poll_t *uv, int status, int events) {
 }
 
 static void deliver(forkq_loop_handle_t *handle) {
-  for (int n = 0; n < FORKQ__LOOP_TURN && handle->decided.first != NULL; n++)
-    forkq__loop_complete(handle->decided.first, handle->decided.first->status_);
+  for (int n = 0; n < FORKQ__LOOP_TURN && !TAILQ_EMPTY(&handle->decided.line); n++)
+    forkq__loop_complete(TAILQ_FIRST(&handle->decided.line),
+                         TAILQ_FIRST(&handle->decided.line)->status_);
 }
 
 static void on_deliver(uv_idle_t *uv) {
@@ -227,10 +212,12 @@ static bool is_spared(const forkq_loop_req_t *req, bool cut_short) {
 /* The earliest deadline. Goes through the list only if a request has one. */
 static int64_t next_deadline(const struct forkq__loop_list *list, bool cut_short) {
   int64_t next = FORKQ__FOREVER;
-  const forkq_loop_req_t *req = list->timed > 0 ? list->first : NULL;
-  for (; req != NULL; req = req->next_)
-    if (!is_spared(req, cut_short))
-      next = earlier(next, req->deadline_);
+  const forkq_loop_req_t *req;
+  if (list->timed == 0)
+    return next;
+  TAILQ_FOREACH(req, &list->line, link_)
+  if (!is_spared(req, cut_short))
+    next = earlier(next, req->deadline_);
   return next;
 }
 
@@ -245,8 +232,8 @@ static int64_t next_put(const forkq_loop_handle_t *handle) {
 static void expire(struct forkq__loop_list *list, int64_t now, int outcome,
                    bool cut_short) {
   forkq_loop_req_t *next;
-  for (forkq_loop_req_t *req = list->first; req != NULL; req = next) {
-    next = req->next_;
+  for (forkq_loop_req_t *req = TAILQ_FIRST(&list->line); req != NULL; req = next) {
+    next = TAILQ_NEXT(req, link_);
     if (is_spared(req, cut_short))
       continue;
     if (req->deadline_ == FORKQ__NOWAIT)
@@ -320,24 +307,24 @@ static void set_timer(forkq_loop_handle_t *handle) {
 static void unwatch(forkq_loop_handle_t *handle) {
   if (handle->queue == NULL)
     return;
-  if (handle->incoming.first == NULL)
+  if (TAILQ_EMPTY(&handle->incoming.line))
     (void)forkq__loop_watch_items(handle);
-  if (handle->puts.first == NULL)
+  if (TAILQ_EMPTY(&handle->puts.line))
     forkq__loop_watch_room(handle);
 }
 
 void forkq__loop_arm(forkq_loop_handle_t *handle) {
-  if (handle->incoming.first == NULL) {
+  if (TAILQ_EMPTY(&handle->incoming.line)) {
     handle->resume_at = FORKQ__FOREVER;
     handle->cut_short = false;
   }
   unwatch(handle);
   set_poll(&handle->items,
-           handle->incoming.first != NULL && handle->resume_at == FORKQ__FOREVER,
+           !TAILQ_EMPTY(&handle->incoming.line) && handle->resume_at == FORKQ__FOREVER,
            on_items);
   if (handle->queue != NULL)
-    set_poll(&handle->room, handle->puts.first != NULL, on_room);
-  if (handle->decided.first != NULL || handle->look_again)
+    set_poll(&handle->room, !TAILQ_EMPTY(&handle->puts.line), on_room);
+  if (!TAILQ_EMPTY(&handle->decided.line) || handle->look_again)
     (void)uv_idle_start(&handle->deliver, on_deliver);
   else
     (void)uv_idle_stop(&handle->deliver);
@@ -379,7 +366,7 @@ static void close_uv(forkq_loop_handle_t *handle) {
 
 /* A closing handle lives until the callbacks of all its requests have run. */
 static void go_on(forkq_loop_handle_t *handle) {
-  if (handle->closing && handle->decided.first == NULL)
+  if (handle->closing && TAILQ_EMPTY(&handle->decided.line))
     close_uv(handle);
   else
     forkq__loop_arm(handle);
@@ -431,6 +418,9 @@ static forkq_loop_handle_t *new_handle(uv_loop_t *loop) {
   if (handle == NULL)
     return NULL;
   handle->loop = loop;
+  TAILQ_INIT(&handle->incoming.line);
+  TAILQ_INIT(&handle->puts.line);
+  TAILQ_INIT(&handle->decided.line);
   handle->items.fd = handle->room.fd = -1;
   handle->resume_at = handle->look_at = handle->timer_at = FORKQ__FOREVER;
   handle->follower.closed = closed;

@@ -10,6 +10,7 @@
 #include "queue/queue_impl.h"
 
 #include <forkq/loop_handle.h>
+#include <sys/queue.h>
 
 /* Requests that a handle serves in one turn of the loop. */
 #define FORKQ__LOOP_TURN 64
@@ -33,8 +34,7 @@ enum {
 };
 
 struct forkq__loop_list {
-  forkq_loop_req_t *first;
-  forkq_loop_req_t *last;
+  TAILQ_HEAD(, forkq_loop_req) line;
   size_t timed; /* waiting requests with a deadline */
 };
 

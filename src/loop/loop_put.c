@@ -11,7 +11,7 @@
 #include <string.h>
 
 static int put_first(forkq_loop_handle_t *handle) {
-  const forkq_loop_req_t *req = handle->puts.first;
+  const forkq_loop_req_t *req = TAILQ_FIRST(&handle->puts.line);
   const struct forkq__source source = { .data = req->packed_, .size = req->size_ };
   return forkq__queue_put(handle->queue, &source, 0);
 }
@@ -29,13 +29,13 @@ void forkq__loop_serve_puts(forkq_loop_handle_t *handle) {
   int n = 0;
   int r = 0;
   handle->look_again = false;
-  for (; n < FORKQ__LOOP_TURN && handle->puts.first != NULL; n++) {
+  for (; n < FORKQ__LOOP_TURN && !TAILQ_EMPTY(&handle->puts.line); n++) {
     r = put_first(handle);
     if (r == FORKQ_FULL)
       break;
-    forkq__loop_complete(handle->puts.first, r);
+    forkq__loop_complete(TAILQ_FIRST(&handle->puts.line), r);
   }
-  if (handle->puts.first == NULL)
+  if (TAILQ_EMPTY(&handle->puts.line))
     return;
   handle->look_again = r != FORKQ_FULL;
   look_later(handle, n > 0);
@@ -44,7 +44,7 @@ void forkq__loop_serve_puts(forkq_loop_handle_t *handle) {
 /* A handle that stops waiting passes on the room that is left, because the wake-up was for one
  * putter, and may have been this handle's. */
 void forkq__loop_watch_room(forkq_loop_handle_t *handle) {
-  bool wanted = handle->puts.first != NULL;
+  bool wanted = !TAILQ_EMPTY(&handle->puts.line);
   if (!wanted)
     handle->look_at = FORKQ__FOREVER;
   if (wanted == handle->room_watched)
@@ -118,8 +118,8 @@ static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
   if (handle->queue == NULL)
     return -EINVAL;
   forkq__loop_begin(handle, req, FORKQ__LOOP_PUT, timeout_ms, cb);
-  r = handle->puts.first == NULL ? forkq__queue_put(handle->queue, source, 0)
-                                 : FORKQ_FULL; /* other puts come first */
+  r = TAILQ_EMPTY(&handle->puts.line) ? forkq__queue_put(handle->queue, source, 0)
+                                      : FORKQ_FULL; /* other puts come first */
   if (r == 0)
     forkq__loop_decide(req, 0);
   else if (r == FORKQ_FULL)

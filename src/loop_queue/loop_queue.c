@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/queue.h>
 
 /* Callbacks in one turn of the loop: few enough for the loop's other handles, and enough that
  * the turn's own system call costs little in comparison. */
@@ -29,32 +30,19 @@ static void line_up(queue_t *queue, req_t *req, enum line which) {
   line_t *line = &queue->lines_[which];
   req->line_ = (int)which;
   req->ticket_ = queue->tickets_++;
-  req->previous_ = line->last_;
-  req->next_ = NULL;
-  if (line->last_ != NULL)
-    line->last_->next_ = req;
-  else
-    line->first_ = req;
-  line->last_ = req;
+  TAILQ_INSERT_TAIL(&line->waiting_, req, link_);
   line->count_++;
 }
 
 static void leave_line(queue_t *queue, req_t *req) {
   line_t *line = &queue->lines_[req->line_];
-  if (req->previous_ != NULL)
-    req->previous_->next_ = req->next_;
-  else
-    line->first_ = req->next_;
-  if (req->next_ != NULL)
-    req->next_->previous_ = req->previous_;
-  else
-    line->last_ = req->previous_;
+  TAILQ_REMOVE(&line->waiting_, req, link_);
   line->count_--;
 }
 
 static bool somebody_waits(const queue_t *queue) {
   for (int i = 0; i < LINES; i++)
-    if (queue->lines_[i].first_ != NULL)
+    if (!TAILQ_EMPTY(&queue->lines_[i].waiting_))
       return true;
   return false;
 }
@@ -94,7 +82,7 @@ static bool can_go_on(const queue_t *queue, const req_t *req) {
 static req_t *next_to_serve(const queue_t *queue) {
   req_t *next = NULL;
   for (int i = 0; i < LINES; i++) {
-    req_t *req = queue->lines_[i].first_;
+    req_t *req = TAILQ_FIRST(&queue->lines_[i].waiting_);
     if (req != NULL && can_go_on(queue, req) &&
         (next == NULL || req->ticket_ < next->ticket_))
       next = req;
@@ -234,6 +222,8 @@ static int init(uv_loop_t *loop, queue_t *queue, int64_t maxsize,
   queue->loop = loop;
   queue->maxsize = maxsize;
   queue->items_.kind_ = (int)kind;
+  for (int i = 0; i < LINES; i++)
+    TAILQ_INIT(&queue->lines_[i].waiting_);
   uv_idle_init(loop, &queue->idle_); /* these two do not fail */
   uv_prepare_init(loop, &queue->prepare_);
   queue->idle_.data = queue->prepare_.data = queue;

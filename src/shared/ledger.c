@@ -15,22 +15,42 @@
 /* How often counters are read, at most, while they change during a sum. */
 #define READINGS_MAX 16
 
+/* The sums over the cells that are guarded by the lock. */
+struct sums {
+  uint64_t returned;
+  uint64_t done;
+  uint64_t abandoned;
+};
+
+static struct sums add_up(struct forkq__ledger *ledger) {
+  struct sums sums = { .done = FORKQ__LOAD(ledger->others.done) };
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
+    sums.returned += FORKQ__LOAD(ledger->cells[i].returned);
+    sums.done += FORKQ__LOAD(ledger->cells[i].done);
+    sums.abandoned += FORKQ__LOAD(ledger->cells[i].abandoned);
+  }
+  return sums;
+}
+
 /* After the death of an owner of the lock: makes the sums anew from their parts. */
 static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
-  uint64_t returned = 0, done = FORKQ__LOAD(ledger->others.done), abandoned = 0;
+  struct sums sums = add_up(ledger);
   atomic_fetch_add(&ledger->recoveries, 1);
-  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
-    returned += FORKQ__LOAD(ledger->cells[i].returned);
-    done += FORKQ__LOAD(ledger->cells[i].done);
-    abandoned += FORKQ__LOAD(ledger->cells[i].abandoned);
-  }
   /* model: repair_returned */
-  FORKQ__STORE(ledger->returned, returned);
+  FORKQ__STORE(ledger->returned, sums.returned);
   /* model: repair_done */
-  FORKQ__STORE(ledger->done, done);
+  FORKQ__STORE(ledger->done, sums.done);
   /* model: repair_abandoned */
-  FORKQ__STORE(ledger->abandoned, abandoned);
+  FORKQ__STORE(ledger->abandoned, sums.abandoned);
+}
+
+/* Between two owners of the lock the sums agree with their parts. */
+static bool is_sound(struct forkq__ledger *ledger) {
+  struct sums sums = add_up(ledger);
+  return sums.returned == FORKQ__LOAD(ledger->returned) &&
+         sums.done == FORKQ__LOAD(ledger->done) &&
+         sums.abandoned == FORKQ__LOAD(ledger->abandoned);
 }
 
 int forkq__ledger_lock(struct forkq__ledger *ledger) {
@@ -44,6 +64,7 @@ int forkq__ledger_try_lock(struct forkq__ledger *ledger) {
 }
 
 void forkq__ledger_unlock(struct forkq__ledger *ledger) {
+  FORKQ__CHECK(is_sound(ledger));
   forkq__lock_release(&ledger->lock);
 }
 

@@ -108,10 +108,10 @@ END_TEST
 /* A run of one turn serves a timer at its end, if that was not due at its beginning already: then
  * the request is called back in the same turn, and it is tried with more time. */
 static void *run_until_the_time_is_over(void *arg) {
-  for (int ms = 1; handle->decided.first == NULL; ms *= 2) {
+  for (int ms = 1; TAILQ_EMPTY(&handle->decided.line); ms *= 2) {
     a.calls = 0;
     ck_assert_int_eq(start_get(&a, ms), 0);
-    while (handle->decided.first == NULL && a.calls == 0)
+    while (TAILQ_EMPTY(&handle->decided.line) && a.calls == 0)
       uv_run(&loop, UV_RUN_ONCE);
   }
   return arg;

@@ -74,10 +74,31 @@ static void start_after_the_end(void *arg) {
   (void)forkq__feeder_start_thread(&queue->feeder);
 }
 
+static void unlock_with_a_wrong_sum(void *arg) {
+  struct forkq__ledger *ledger = queue->channel.account.ledger;
+  (void)arg;
+  CHILD_MUST(forkq__ledger_lock(ledger) == 0);
+  atomic_fetch_add(&ledger->returned, 1);
+  forkq__ledger_unlock(ledger);
+}
+
+static void pop_half_a_message(void *arg) {
+  struct forkq__outbox outbox;
+  char large[2 * FORKQ__PACKET_SIZE] = { 0 };
+  (void)arg;
+  forkq__outbox_init(&outbox);
+  CHILD_MUST(forkq__outbox_begin(&outbox, sizeof large) == 0 &&
+             forkq__outbox_append(&outbox, large, sizeof large) == 0);
+  forkq__outbox_commit(&outbox);
+  outbox.tail = outbox.head;
+  (void)forkq__outbox_begin(&outbox, 1);
+}
+
 START_TEST(a_broken_contract_ends_the_process) {
   void (*const breaches[])(void *) = { open_without_the_mutex, write_without_the_lock,
-                                       start_after_the_end };
-  for (int i = 0; i < 3; i++)
+                                       start_after_the_end, unlock_with_a_wrong_sum,
+                                       pop_half_a_message };
+  for (size_t i = 0; i < sizeof breaches / sizeof *breaches; i++)
     ck_assert_int_eq(support_wait(support_fork(breaches[i], NULL)), 128 + SIGABRT);
 }
 END_TEST
