@@ -357,11 +357,14 @@ typedef struct forkq_loop_queue_stats {
   int is_shutdown;
 } forkq_loop_queue_stats_t;
 
-/* Fills in *stats. The caller sets stats->size before.
+/* Fills in *stats. The caller sets stats->size before. It may be smaller than the
+ * library's: later versions only add fields at the end. The smallest valid size ends after
+ * `maxsize`.
  *
  * Returns: 0.
  * Errors: the common errors, and:
- *   FORKQ_ERANGE  stats->size is not sizeof(forkq_loop_queue_stats_t)
+ *   FORKQ_ERANGE  stats->size is too small, larger than this library's, or not the size of
+ *                 a struct
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_loop_queue_stats(const forkq_loop_queue_t *queue,
                                                       forkq_loop_queue_stats_t *stats);

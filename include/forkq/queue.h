@@ -500,14 +500,16 @@ typedef struct forkq_queue_stats {
   uint64_t lost_items; /* put by processes that were killed, and lost with them */
 } forkq_queue_stats_t;
 
-/* Fills in *stats. The caller sets stats->size before. It works until
- * forkq_queue_destroy.
+/* Fills in *stats. The caller sets stats->size before. It may be smaller than the
+ * library's, as in forkq_queue_options_t; the smallest valid size ends after `put_items`.
+ * It works until forkq_queue_destroy.
  *
  * Returns: 0.
  * Blocks: as forkq_queue_qsize.
  * Errors:
  *   FORKQ_ENULL   `queue` or `stats` is NULL
- *   FORKQ_ERANGE  stats->size is not sizeof(forkq_queue_stats_t)
+ *   FORKQ_ERANGE  stats->size is too small, larger than this library's, or not the size of
+ *                 a struct
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
                                                  forkq_queue_stats_t *stats);

@@ -4,6 +4,7 @@
  * (see can_go_on), whatever items came and went in between. Each call changes the state, and
  * then makes the two libuv handles agree with it (settle). The requests are served in the
  * loop's idle phase. */
+#include "base/versioned.h"
 #include "loop_queue/loop_items.h"
 
 #include <errno.h>
@@ -420,16 +421,18 @@ int forkq_loop_queue_full(const queue_t *queue) {
   return r < 0 ? r : !has_room(queue);
 }
 
+static const size_t oldest_stats = offsetof(forkq_loop_queue_stats_t, items);
+
 int forkq_loop_queue_stats(const queue_t *queue, forkq_loop_queue_stats_t *stats) {
   if (stats == NULL)
     return FORKQ_ENULL;
   int r = check(queue);
   if (r < 0)
     return r;
-  if (stats->size != sizeof *stats)
+  if (!forkq__is_version(stats->size, oldest_stats, sizeof *stats))
     return FORKQ_ERANGE;
-  *stats = (forkq_loop_queue_stats_t){
-    .size = sizeof *stats,
+  const forkq_loop_queue_stats_t now = {
+    .size = stats->size,
     .maxsize = queue->maxsize,
     .items = queue->items_.count_,
     .getters = queue->lines_[GETTERS].count_,
@@ -439,5 +442,6 @@ int forkq_loop_queue_stats(const queue_t *queue, forkq_loop_queue_stats_t *stats
     .unfinished = queue->unfinished_,
     .is_shutdown = queue->is_shutdown_,
   };
+  memcpy(stats, &now, now.size);
   return 0;
 }

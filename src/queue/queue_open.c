@@ -7,6 +7,7 @@
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/versioned.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -142,19 +143,13 @@ static void close_new(forkq_queue_t *queue) {
 
 static const size_t oldest_options = offsetof(forkq_queue_options_t, max_message);
 
-/* Whether options of this version, or of an earlier one, can have this size. */
-static bool is_size_of_options(size_t size) {
-  return size >= oldest_options && size <= sizeof(forkq_queue_options_t) &&
-         size % _Alignof(forkq_queue_options_t) == 0;
-}
-
 /* Copies the caller's options: NULL, or as long as their `size` says. A field that they do not have
  * gets its default. */
 static int read_options(const forkq_queue_options_t *given,
                         forkq_queue_options_t *ret_options) {
   forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
   if (given != NULL) {
-    if (!is_size_of_options(given->size))
+    if (!forkq__is_version(given->size, oldest_options, sizeof options))
       return FORKQ_ERANGE;
     memcpy(&options, given, given->size);
   }

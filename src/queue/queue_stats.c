@@ -3,6 +3,9 @@
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
+#include "base/versioned.h"
+
+#include <string.h>
 
 /* Takes back what dead processes held, before a number is told; not if the mutex cannot be had. */
 static void reap_unlocked(forkq_queue_t *queue) {
@@ -75,22 +78,25 @@ static void add_own(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
         atomic_load(&cell->put_bytes) + queue->feeder.sender.copied_bytes - sent_bytes;
 }
 
+static const size_t oldest_stats = offsetof(forkq_queue_stats_t, put_bytes);
+
 int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
   if (queue == NULL || stats == NULL)
     return FORKQ_ENULL;
-  if (stats->size != sizeof *stats)
+  if (!forkq__is_version(stats->size, oldest_stats, sizeof *stats))
     return FORKQ_ERANGE;
   struct forkq__segment *segment = queue->segment;
   struct forkq__ledger *ledger = &segment->ledger;
-  *stats = (forkq_queue_stats_t){ .size = sizeof *stats };
+  forkq_queue_stats_t now = { .size = stats->size };
   reap_unlocked(queue);
-  add_cells(ledger, stats);
-  add_own(queue, stats);
-  stats->got_items = atomic_load(&ledger->taken);
-  stats->got_bytes = atomic_load(&segment->channel.bytes_taken);
-  stats->put_waits = atomic_load(&segment->slots.waits);
-  stats->get_waits = atomic_load(&segment->channel.getter_waits);
-  stats->recoveries = atomic_load(&ledger->recoveries);
-  stats->lost_items = forkq__ledger_lost(ledger);
+  add_cells(ledger, &now);
+  add_own(queue, &now);
+  now.got_items = atomic_load(&ledger->taken);
+  now.got_bytes = atomic_load(&segment->channel.bytes_taken);
+  now.put_waits = atomic_load(&segment->slots.waits);
+  now.get_waits = atomic_load(&segment->channel.getter_waits);
+  now.recoveries = atomic_load(&ledger->recoveries);
+  now.lost_items = forkq__ledger_lost(ledger);
+  memcpy(stats, &now, now.size);
   return 0;
 }

@@ -1,6 +1,6 @@
-/* put_many and get_many, and the same of bytes. */
+/* put_many and get_many. Of bytes: test_batch_bytes.c. */
 #define _GNU_SOURCE
-#include "support.h"
+#include "batch_helpers.h"
 
 #include <check.h>
 #include <forkq.h>
@@ -8,144 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define UNTOUCHED ((size_t)77)
-#define BATCH 64
 #define EACH 200000
-#define LARGE 100000
-
-/* A fork beside a thread that begins leaves AddressSanitizer's allocator locked: there, the
- * feeder begins before any fork. */
-#if defined(__SANITIZE_ADDRESS__)
-#  define UNDER_ASAN 1
-#else
-#  define UNDER_ASAN 0
-#endif
-
-static forkq_queue_t *queue;
-static int fds_before;
-static forkq_item_t items[BATCH]; /* zeroed, as FORKQ_ITEM_INIT */
-
-static void await_feeder(void) {
-  msgpack_object nil = { .type = MSGPACK_OBJECT_NIL };
-  ck_assert_int_eq(forkq_queue_put(queue, &nil, -1), 0);
-  ck_assert_int_eq(forkq_queue_get(queue, &items[0], 5000), 0);
-  support_until_threads_asleep(1);
-}
-
-static void create(int64_t maxsize) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);
-  if (UNDER_ASAN)
-    await_feeder();
-}
-
-static void create_joinable(int64_t maxsize) {
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(forkq_joinable_queue_create(&queue, maxsize), 0);
-  if (UNDER_ASAN) {
-    await_feeder();
-    ck_assert_int_eq(forkq_queue_task_done(queue), 0);
-  }
-}
-
-static void set_up(void) {
-  fds_before = support_open_fds();
-  queue = NULL;
-  create(0);
-}
-
-static void tear_down(void) {
-  for (int i = 0; i < BATCH; i++)
-    forkq_item_destroy(&items[i]);
-  forkq_queue_destroy(queue);
-  ck_assert_int_eq(support_open_fds(), fds_before);
-}
-
-static msgpack_object number(uint64_t value) {
-  msgpack_object object = { .type = MSGPACK_OBJECT_POSITIVE_INTEGER };
-  object.via.u64 = value;
-  return object;
-}
-
-/* Puts the numbers from `first` on. */
-static int put_numbers(uint64_t first, size_t count, int timeout_ms, size_t *ret_put) {
-  msgpack_object objects[BATCH];
-  for (size_t i = 0; i < count; i++)
-    objects[i] = number(first + i);
-  return forkq_queue_put_many(queue, objects, count, timeout_ms, ret_put);
-}
-
-/* ... which all find room. */
-static void put_all(uint64_t first, size_t count) {
-  size_t n = UNTOUCHED;
-  ck_assert_int_eq(put_numbers(first, count, -1, &n), 0);
-  ck_assert_uint_eq(n, count);
-}
-
-/* Gets `count` numbers, the first of which is `first`, in as many batches as it takes. */
-static void get_all(uint64_t first, size_t count) {
-  for (size_t have = 0; have < count;) {
-    size_t n = UNTOUCHED;
-    size_t want = count - have < BATCH ? count - have : BATCH;
-    support_assert(forkq_queue_get_many(queue, items, want, 5000, &n) == 0);
-    support_assert(n >= 1 && n <= want);
-    for (size_t i = 0; i < n; i++)
-      support_assert(items[i].object.via.u64 == first + have + i);
-    have += n;
-  }
-}
-
-/* The numbers from `first` on, each packed as a uint 64. */
-struct packed {
-  unsigned char bytes[BATCH][9];
-  forkq_bytes_t messages[BATCH];
-};
-
-static void pack_numbers(struct packed *packed, uint64_t first, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    unsigned char *bytes = packed->bytes[i];
-    bytes[0] = 0xcf;
-    for (int b = 0; b < 8; b++)
-      bytes[1 + b] = (unsigned char)((first + i) >> (56 - 8 * b));
-    packed->messages[i] = (forkq_bytes_t){ bytes, sizeof packed->bytes[i] };
-  }
-}
-
-static uint64_t packed_number(const forkq_item_t *item) {
-  uint64_t value = 0;
-  for (size_t i = 1; i < item->size; i++)
-    value = value << 8 | (unsigned char)item->data[i];
-  return value;
-}
-
-static int put_packed_numbers(uint64_t first, size_t count, int timeout_ms,
-                              size_t *ret_put) {
-  struct packed packed;
-  pack_numbers(&packed, first, count);
-  return forkq_queue_put_many_packed(queue, packed.messages, count, timeout_ms, ret_put);
-}
-
-/* Gets them with batches of bytes, which are not unpacked. */
-static void get_all_packed(uint64_t first, size_t count) {
-  for (size_t have = 0; have < count;) {
-    size_t n = UNTOUCHED;
-    size_t want = count - have < BATCH ? count - have : BATCH;
-    support_assert(forkq_queue_get_many_packed(queue, items, want, 5000, &n) == 0);
-    support_assert(n >= 1 && n <= want);
-    for (size_t i = 0; i < n; i++) {
-      support_assert(items[i].object.type == MSGPACK_OBJECT_NIL);
-      support_assert(items[i].size == 9 && packed_number(&items[i]) == first + have + i);
-    }
-    have += n;
-  }
-}
-
-static void assert_empty(void) {
-  size_t n = UNTOUCHED;
-  ck_assert_int_eq(forkq_queue_get_many(queue, items, BATCH, 0, &n), FORKQ_EMPTY);
-  ck_assert_uint_eq(n, UNTOUCHED);
-  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
-}
 
 /* ---- one process --------------------------------------------------------------------- */
 
@@ -357,120 +220,6 @@ START_TEST(mixed_with_large_items) {
 }
 END_TEST
 
-START_TEST(bytes_in_order) {
-  size_t n = UNTOUCHED;
-  for (uint64_t round = 0; round < 100; round++) {
-    ck_assert_int_eq(put_packed_numbers(round * BATCH, BATCH, -1, &n), 0);
-    ck_assert_uint_eq(n, BATCH);
-    put_all((round + 1) * BATCH, 1);
-    ck_assert_int_eq(forkq_queue_qsize(queue), BATCH + 1);
-    get_all_packed(round * BATCH, BATCH);
-    get_all((round + 1) * BATCH, 1);
-    ck_assert_int_eq(put_packed_numbers(1000, BATCH, -1, &n), 0);
-    get_all(1000, BATCH);
-    assert_empty();
-  }
-}
-END_TEST
-
-START_TEST(bytes_fill_a_bounded_queue_exactly) {
-  create(10);
-  size_t n = UNTOUCHED;
-  ck_assert_int_eq(put_packed_numbers(0, BATCH, -1, &n), 0);
-  ck_assert_uint_eq(n, 10);
-  n = UNTOUCHED;
-  ck_assert_int_eq(put_packed_numbers(0, BATCH, 0, &n), FORKQ_FULL);
-  ck_assert_int_eq(put_packed_numbers(0, BATCH, 20, &n), FORKQ_TIMEDOUT);
-  ck_assert_uint_eq(n, UNTOUCHED);
-  get_all_packed(0, 10);
-  ck_assert_int_eq(forkq_queue_get_many_packed(queue, items, 4, 0, &n), FORKQ_EMPTY);
-  ck_assert_int_eq(forkq_queue_get_many_packed(queue, items, 4, 20, &n), FORKQ_TIMEDOUT);
-  ck_assert_uint_eq(n, UNTOUCHED);
-  assert_empty();
-}
-END_TEST
-
-START_TEST(bad_arguments_of_bytes) {
-  forkq_bytes_t message = { "\x05", 1 };
-  size_t n = UNTOUCHED;
-  ck_assert_int_eq(forkq_queue_put_many_packed(NULL, &message, 1, 0, &n), FORKQ_ENULL);
-  ck_assert_int_eq(forkq_queue_put_many_packed(queue, NULL, 1, 0, &n), FORKQ_ENULL);
-  ck_assert_int_eq(forkq_queue_put_many_packed(queue, &message, 1, 0, NULL), FORKQ_ENULL);
-  ck_assert_int_eq(forkq_queue_put_many_packed(queue, &message, 1, -2, &n),
-                   FORKQ_ETIMEOUT);
-  ck_assert_int_eq(forkq_queue_get_many_packed(NULL, items, 1, 0, &n), FORKQ_ENULL);
-  ck_assert_int_eq(forkq_queue_get_many_packed(queue, NULL, 1, 0, &n), FORKQ_ENULL);
-  ck_assert_int_eq(forkq_queue_get_many_packed(queue, items, 1, 0, NULL), FORKQ_ENULL);
-  ck_assert_int_eq(forkq_queue_get_many_packed(queue, items, 1, -2, &n), FORKQ_ETIMEOUT);
-  ck_assert_uint_eq(n, UNTOUCHED);
-  ck_assert_int_eq(forkq_queue_put_many_packed(queue, NULL, 0, 0, &n), 0);
-  ck_assert_uint_eq(n, 0);
-  n = UNTOUCHED;
-  ck_assert_int_eq(forkq_queue_get_many_packed(queue, NULL, 0, 0, &n), 0);
-  ck_assert_uint_eq(n, 0);
-  assert_empty();
-}
-END_TEST
-
-/* Each of these ends a batch, and is its error when it is the first; no slot is lost. */
-START_TEST(bad_bytes_in_the_middle) {
-  create(4);
-  char deep[FORKQ_DEPTH_MAX + 2];
-  memset(deep, 0x91, sizeof deep - 1);
-  deep[sizeof deep - 1] = 0;
-  const struct {
-    forkq_bytes_t message;
-    int error;
-  } bad[] = {
-    { { NULL, 1 }, FORKQ_ENULL },
-    { { "\x01", 0 }, FORKQ_EBADOBJECT },
-    { { "\xcf\x01", 2 }, FORKQ_EBADOBJECT },
-    { { "\x01\x02", 2 }, FORKQ_EBADOBJECT },
-    { { deep, sizeof deep }, FORKQ_ETOODEEP },
-  };
-  struct packed packed;
-  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-    size_t n = UNTOUCHED;
-    pack_numbers(&packed, 0, 5);
-    packed.messages[2] = bad[i].message;
-    ck_assert_int_eq(forkq_queue_put_many_packed(queue, packed.messages, 5, -1, &n), 0);
-    ck_assert_uint_eq(n, 2);
-    n = UNTOUCHED;
-    ck_assert_int_eq(forkq_queue_put_many_packed(queue, packed.messages + 2, 3, -1, &n),
-                     bad[i].error);
-    ck_assert_uint_eq(n, UNTOUCHED);
-    get_all_packed(0, 2);
-    ck_assert_int_eq(put_packed_numbers(0, 5, 0, &n), 0);
-    ck_assert_uint_eq(n, 4);
-    get_all_packed(0, 4);
-    assert_empty();
-  }
-}
-END_TEST
-
-/* Small ones that lie in one packet are taken in one step, in any division. */
-START_TEST(runs_of_every_length) {
-  create_joinable(BATCH);
-  for (size_t first = 1; first < BATCH; first++) {
-    size_t n = UNTOUCHED;
-    forkq_queue_stats_t before = { .size = sizeof before }, after = before;
-    ck_assert_int_eq(forkq_queue_stats(queue, &before), 0);
-    ck_assert_int_eq(put_packed_numbers(0, BATCH, -1, &n), 0);
-    ck_assert_uint_eq(n, BATCH);
-    get_all_packed(0, first);
-    ck_assert_int_eq(forkq_queue_qsize(queue), (int64_t)(BATCH - first));
-    get_all_packed(first, BATCH - first);
-    ck_assert_int_eq(forkq_queue_stats(queue, &after), 0);
-    ck_assert_uint_eq(after.got_items - before.got_items, BATCH);
-    ck_assert_uint_eq(after.got_bytes - before.got_bytes, 9 * BATCH);
-    for (int i = 0; i < BATCH; i++)
-      ck_assert_int_eq(forkq_queue_task_done(queue), 0);
-    ck_assert_int_eq(forkq_queue_join(queue, 0, NULL), 0);
-    assert_empty();
-  }
-}
-END_TEST
-
 /* ---- several processes --------------------------------------------------------------- */
 
 struct result {
@@ -658,11 +407,6 @@ int main(void) {
   tcase_add_test(tcase, in_a_packing_function);
   tcase_add_test(tcase, a_bad_object_in_the_middle);
   tcase_add_test(tcase, mixed_with_large_items);
-  tcase_add_test(tcase, bytes_in_order);
-  tcase_add_test(tcase, bytes_fill_a_bounded_queue_exactly);
-  tcase_add_test(tcase, bad_arguments_of_bytes);
-  tcase_add_test(tcase, bad_bytes_in_the_middle);
-  tcase_add_test(tcase, runs_of_every_length);
   tcase_add_test(tcase, put_many_waits_for_the_first_only);
   tcase_add_test(tcase, get_many_waits_for_the_first_only);
   tcase_add_test(tcase, two_by_two_processes);

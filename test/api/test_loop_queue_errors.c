@@ -67,6 +67,12 @@ START_TEST(null_is_an_error_but_for_items) {
   ck_assert_int_eq(forkq_loop_queue_stats(&queue, NULL), FORKQ_ENULL);
   stats.size = 1;
   ck_assert_int_eq(forkq_loop_queue_stats(&queue, &stats), FORKQ_ERANGE);
+  stats.size = sizeof stats + sizeof(size_t);
+  ck_assert_int_eq(forkq_loop_queue_stats(&queue, &stats), FORKQ_ERANGE);
+  stats.size = offsetof(forkq_loop_queue_stats_t, items);
+  stats.items = 5;
+  ck_assert_int_eq(forkq_loop_queue_stats(&queue, &stats), 0);
+  ck_assert_uint_eq(stats.items, 5); /* the field of a later version */
   ck_assert_int_eq(forkq_loop_queue_close(NULL, NULL), FORKQ_ENULL);
 
   ck_assert_int_eq(forkq_loop_queue_put(&queue, &req, NULL, on_end), 0);

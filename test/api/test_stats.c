@@ -59,6 +59,24 @@ START_TEST(arguments) {
 }
 END_TEST
 
+/* As of a program that was built with an earlier version: the fields it has are filled in, and not a
+ * byte behind them is written. */
+START_TEST(of_an_earlier_version) {
+  ck_assert_int_eq(put(1, -1), 0);
+  const size_t oldest = offsetof(forkq_queue_stats_t, put_bytes);
+  for (size_t size = oldest; size <= sizeof(forkq_queue_stats_t);
+       size += sizeof(size_t)) {
+    forkq_queue_stats_t whole = stats(), older;
+    memset(&older, 0x5a, sizeof older);
+    older.size = whole.size = size;
+    ck_assert_int_eq(forkq_queue_stats(queue, &older), 0);
+    ck_assert_mem_eq(&older, &whole, size);
+    for (size_t i = size; i < sizeof older; i++)
+      ck_assert_int_eq(((const char *)&older)[i], 0x5a);
+  }
+}
+END_TEST
+
 START_TEST(a_new_queue_has_none) {
   forkq_queue_stats_t none = { .size = sizeof none };
   forkq_queue_stats_t now = stats();
@@ -342,6 +360,7 @@ int main(void) {
   tcase_set_timeout(tcase, 60);
   tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, arguments);
+  tcase_add_test(tcase, of_an_earlier_version);
   tcase_add_test(tcase, a_new_queue_has_none);
   tcase_add_test(tcase, items_and_bytes);
   tcase_add_test(tcase, a_large_item_counts_as_one);
