@@ -101,8 +101,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_handover_keep(const forkq_handover_t *hando
  *                     two namespaces is unknown
  *   FORKQ_ENOROBUST   robust mutexes do not work on this system
  *   FORKQ_ENULL       `ret_queue` or `text` is NULL
- *   FORKQ_ERANGE      options->size or options->max_message is not valid
- *                     (forkq_queue_create_with)
+ *   FORKQ_ERANGE      options->size, options->max_message or options->spin_us is not
+ *                     valid (forkq_queue_create_with)
  *   FORKQ_EPACKING    a packing function made the call
  *   -EDEADLK          see "Signals" in forkq/base.h
  *   -ENOMEM           there is no memory

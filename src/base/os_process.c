@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -107,4 +108,10 @@ void *forkq__os_wiped_page(void) {
     return page;
   munmap(page, size);
   return NULL;
+}
+
+/* On a machine with more CPUs than the set has bits, the call fails. */
+bool forkq__os_has_cpus(void) {
+  cpu_set_t cpus;
+  return sched_getaffinity(0, sizeof cpus, &cpus) != 0 || CPU_COUNT(&cpus) > 1;
 }

@@ -431,17 +431,17 @@ int forkq_loop_queue_stats(const queue_t *queue, forkq_loop_queue_stats_t *stats
     return r;
   if (!forkq__is_version(stats->size, oldest_stats, sizeof *stats))
     return FORKQ_ERANGE;
-  const forkq_loop_queue_stats_t now = {
-    .size = stats->size,
-    .maxsize = queue->maxsize,
-    .items = queue->items_.count_,
-    .getters = queue->lines_[GETTERS].count_,
-    .putters = queue->lines_[PUTTERS].count_,
-    .joiners = queue->lines_[JOINERS].count_,
-    .cancelled = queue->lines_[CANCELLED].count_,
-    .unfinished = queue->unfinished_,
-    .is_shutdown = queue->is_shutdown_,
-  };
+  forkq_loop_queue_stats_t now;
+  memset(&now, 0, sizeof now); /* also between the fields and behind them */
+  now.size = stats->size;
+  now.maxsize = queue->maxsize;
+  now.items = queue->items_.count_;
+  now.getters = queue->lines_[GETTERS].count_;
+  now.putters = queue->lines_[PUTTERS].count_;
+  now.joiners = queue->lines_[JOINERS].count_;
+  now.cancelled = queue->lines_[CANCELLED].count_;
+  now.unfinished = queue->unfinished_;
+  now.is_shutdown = queue->is_shutdown_;
   memcpy(stats, &now, now.size);
   return 0;
 }

@@ -15,6 +15,7 @@
 #define FORKQ_CHANNEL_H
 
 #include "base/look.h"
+#include "base/spin.h"
 #include "codec/packet.h"
 #include "shared/account.h"
 #include "shared/spill.h"
@@ -41,6 +42,7 @@ struct forkq__channel {
   uint32_t process_bit; /* see forkq__lock_await */
   bool joinable;        /* gets are counted in this process's cell, which then exists */
   _Atomic bool closed;  /* threads in a receive give up soon */
+  struct forkq__spin spin; /* of the owner of the turn, before it sleeps */
 };
 
 /* Takes the read lock. With FORKQ__NOWAIT it waits for FORKQ__MOMENT_MS; else until the

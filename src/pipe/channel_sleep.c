@@ -117,6 +117,14 @@ static void repair_turn(void *arg) {
   atomic_store(&channel->shared->asleep, 0);
 }
 
+/* Whether a spin is over: a poll would not sleep, or only for the moment until the packet with the
+ * new number is in the pipe. */
+static bool may_have_come(void *arg) {
+  struct forkq__channel *channel = arg;
+  return !all_came(channel->shared) || forkq__channel_shutting(channel) ||
+         atomic_load(&channel->closed);
+}
+
 /* Sleeps until there may be a message. Returns 1 if the event was raised, 0 if not, or a
  * negative errno if it could not sleep. The caller owns the turn. */
 static int watch(struct forkq__channel *channel, int64_t deadline) {
@@ -134,7 +142,9 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
   if (atomic_load(&shared->loading) == 0 &&
       /* model: watch_unread */
       atomic_load(&shared->unread) == 0 && !atomic_load(&channel->closed)) {
-    atomic_fetch_add(&shared->getter_waits, 1);
+    /* `asleep` is set, so putters write at once, and a death leaves what a sleeper's leaves. */
+    if (!forkq__spin(&channel->spin, may_have_come, channel, deadline))
+      atomic_fetch_add(&shared->getter_waits, 1);
     /* The event then stays raised, so only the pipe is polled. */
     /* model: poll_shutting */
     if (forkq__channel_shutting(channel))

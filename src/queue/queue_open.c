@@ -43,6 +43,8 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   queue->poll_set = -1;
   forkq__account_init(&channel->account);
   queue->direct_write = !options->no_direct_write;
+  forkq__spin_init(&channel->spin, options->spin_us);
+  forkq__spin_init(&queue->slots.spin, options->spin_us);
   queue->feeder.sender.max_bytes = options->outbox_max_bytes;
   queue->on_feeder_error = options->on_feeder_error;
   queue->on_feeder_error_arg = options->on_feeder_error_arg;
@@ -153,7 +155,7 @@ static int read_options(const forkq_queue_options_t *given,
       return FORKQ_ERANGE;
     memcpy(&options, given, given->size);
   }
-  if (options.max_message > FORKQ_MESSAGE_MAX)
+  if (options.max_message > FORKQ_MESSAGE_MAX || options.spin_us > FORKQ_SPIN_US_MAX)
     return FORKQ_ERANGE;
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;

@@ -126,8 +126,14 @@ static void leave_wait(void *arg) {
   atomic_fetch_sub(&slots->waiters, 1);
 }
 
+static bool has_room(void *slots) {
+  return !forkq__slots_full(slots);
+}
+
 void forkq__slots_wait(struct forkq__slots *slots, int64_t deadline) {
   struct forkq__slots_shared *shared = slots->shared;
+  if (forkq__spin(&slots->spin, has_room, slots, deadline))
+    return;
   /* model: wait_event */
   uint32_t event = atomic_load(&shared->event);
   /* model: wait_waiters */

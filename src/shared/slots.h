@@ -4,6 +4,7 @@
 #define FORKQ_SLOTS_H
 
 #include "base/look.h"
+#include "base/spin.h"
 #include "shared/account.h"
 
 /* The slots, as one process uses them. */
@@ -14,6 +15,7 @@ struct forkq__slots {
   /* How many items had left when this process last looked. It saves reading a cache line that
    * getters write. */
   uint64_t gone;
+  struct forkq__spin spin; /* of putters, before they sleep */
 };
 
 /* Call before the first take of an account. */

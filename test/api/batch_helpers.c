@@ -11,7 +11,7 @@
 #  define UNDER_ASAN 0
 #endif
 
-    forkq_queue_t *queue;
+forkq_queue_t *queue;
 static int fds_before;
 forkq_item_t items[BATCH];
 

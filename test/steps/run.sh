@@ -9,5 +9,5 @@ shift
 export FORKQ_STEPS="${FORKQ_STEPS-all}"
 for name in recovery get loop put tasks; do
   "./test_steps_$name" --list
-done | xargs -r -P $(($(nproc) * 2)) -n 2 env
+done | xargs -r -P $(($(nproc) * 2)) -n 3 env
 [ $# -gt 0 ] || ./test_steps_calls
