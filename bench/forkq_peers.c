@@ -13,10 +13,12 @@ unsigned char *forkq_make_bin(size_t size) {
   return bin;
 }
 
-struct forkq_channel *forkq_channel_open(const struct load *load, const char *name) {
-  (void)name;
+struct forkq_channel *forkq_channel_open(const struct load *load, uint64_t spin_us) {
   struct forkq_channel *self = check_memory(calloc(1, sizeof *self));
-  forkq_must(forkq_queue_create(&self->queue, load->bounded ? load->bound : 0), "create");
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  options.maxsize = load->bounded ? load->bound : 0;
+  options.spin_us = spin_us;
+  forkq_must(forkq_queue_create_with(&self->queue, &options), "create");
   self->size = load->size;
   self->bin = forkq_make_bin(load->size);
   return self;

@@ -22,7 +22,8 @@ void forkq_must(int result, const char *what);
 /* A bin of that size. */
 unsigned char *forkq_make_bin(size_t size);
 
-struct forkq_channel *forkq_channel_open(const struct load *load, const char *name);
+/* On a queue with this spin_us. */
+struct forkq_channel *forkq_channel_open(const struct load *load, uint64_t spin_us);
 void forkq_channel_close(void *channel);
 
 #endif

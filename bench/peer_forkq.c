@@ -1,11 +1,19 @@
-/* forkq's queue with bytes, one call a message; what is put is a msgpack bin. */
+/* forkq's queue with bytes, one call a message; what is put is a msgpack bin. And the same queue with
+ * the option to spin before it sleeps. */
 #include <forkq.h>
 
 #include "forkq_peers.h"
 #include "loop.h"
 
 static void *open_queue(const struct load *load, const char *name) {
-  return forkq_channel_open(load, name);
+  (void)name;
+  return forkq_channel_open(load, 0);
+}
+
+/* Longer than it takes to wake the other side: some 20 us. */
+static void *open_spinning(const struct load *load, const char *name) {
+  (void)name;
+  return forkq_channel_open(load, 50);
 }
 
 LOOP_INLINE void send_bytes(void *channel, uint32_t producer, uint64_t number) {
@@ -28,6 +36,18 @@ const struct peer peer_forkq = {
   .name = "forkq",
   .label = "forkq",
   .open = open_queue,
+  .send = send_bytes,
+  .receive = receive_bytes,
+  .produce = produce,
+  .consume = consume,
+  .close = forkq_channel_close,
+  .version = forkq_version,
+};
+
+const struct peer peer_forkq_spin = {
+  .name = "forkq_spin",
+  .label = "forkq, spin_us 50",
+  .open = open_spinning,
   .send = send_bytes,
   .receive = receive_bytes,
   .produce = produce,

@@ -83,7 +83,8 @@ LOOP_INLINE struct message_head receive_object(void *channel) {
 LOOP_DEFINE(send_object, receive_object)
 
 static void *open_queue(const struct load *load, const char *name) {
-  return forkq_channel_open(load, name);
+  (void)name;
+  return forkq_channel_open(load, 0);
 }
 
 const struct peer peer_forkq_object = {

@@ -9,7 +9,7 @@
 #include "peer.h"
 
 extern const struct peer peer_forkq, peer_forkq_batch, peer_forkq_object,
-    peer_forkq_simple, peer_forkq_connection, peer_pipe, peer_pipe_large,
+    peer_forkq_simple, peer_forkq_spin, peer_forkq_connection, peer_pipe, peer_pipe_large,
     peer_pipe_framed, peer_packets, peer_ring, peer_ring_batch, peer_seqpacket, peer_mq,
     peer_zmq, peer_boost;
 
@@ -30,6 +30,7 @@ static const struct peer *const peers[] = {
   &peer_forkq_batch,
   &peer_forkq_object,
   &peer_forkq_simple,
+  &peer_forkq_spin,
   &peer_forkq_connection,
   &peer_pipe,
   &peer_pipe_large,

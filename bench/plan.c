@@ -27,7 +27,7 @@ static const char *const unbounded_peers[] = {
   "forkq", "cpython_queue", "pipe", "packets", "ring", "boost", "zmq", NULL,
 };
 static const char *const bounded_peers[] = {
-  "forkq", "cpython_queue", "pipe", "pipe_large", "packets", "ring",
+  "forkq", "forkq_spin", "cpython_queue", "pipe", "pipe_large", "packets", "ring",
   "boost", "zmq",           "mq",   "seqpacket",  NULL,
 };
 static const char *const object_peers[] = { "forkq_object", "cpython_object", NULL };
@@ -41,7 +41,7 @@ static const char *const connection_peers[] = {
   NULL,
 };
 static const char *const round_trip_peers[] = {
-  "forkq",        "cpython_queue", "forkq_simple", "cpython_simple", "forkq_connection",
+  "forkq",        "forkq_spin",    "cpython_queue", "forkq_simple", "cpython_simple", "forkq_connection",
   "cpython_pipe", "pipe",          "ring",         "boost",          "zmq",
   "mq",           "seqpacket",     NULL,
 };

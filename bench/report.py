@@ -54,6 +54,7 @@ TRIP_TARGETS = [
     ("one CPU", "cpython_queue", 0.2),
     ("anywhere", "cpython_queue", 0.2),
 ]
+SPIN_TARGET = 0.25
 CPU_TARGET = 0.25
 MEMORY_TARGETS = [
     ("message_bytes", "a queued message of 64 B, beyond these", 16, "B"),
@@ -204,6 +205,12 @@ def target_rows(results):
             value = 1 / found["ratio"][0]
             name = f"round trip, 64 B, {place}: time by that of {found['label']}"
             yield name, f"<= {most}", value, verdict(value, most, True)
+    spinning = results.find("round trip", "two CPUs", 64, "forkq_spin")
+    pipe = results.find("round trip", "two CPUs", 64, "pipe")
+    if spinning and pipe:
+        value = results.quantile(spinning, 0.5) / results.quantile(pipe, 0.5)
+        name = "round trip, 64 B, two CPUs, with spin_us 50: time by that of raw pipe"
+        yield name, f"<= {SPIN_TARGET}", value, verdict(value, SPIN_TARGET, True)
     mine = results.find("unbounded", "1x1", 64, "forkq")
     pipe = results.find("unbounded", "1x1", 64, "pipe")
     if mine and pipe:
