@@ -27,8 +27,8 @@ static const char *const unbounded_peers[] = {
   "forkq", "cpython_queue", "pipe", "packets", "ring", "boost", "zmq", NULL,
 };
 static const char *const bounded_peers[] = {
-  "forkq", "forkq_spin", "cpython_queue", "pipe", "pipe_large", "packets", "ring",
-  "boost", "zmq",           "mq",   "seqpacket",  NULL,
+  "forkq", "forkq_spin", "cpython_queue", "pipe", "pipe_large", "packets",
+  "ring",  "boost",      "zmq",           "mq",   "seqpacket",  NULL,
 };
 static const char *const object_peers[] = { "forkq_object", "cpython_object", NULL };
 static const char *const batch_peers[] = { "forkq", "forkq_batch", "ring_batch", NULL };
@@ -41,9 +41,20 @@ static const char *const connection_peers[] = {
   NULL,
 };
 static const char *const round_trip_peers[] = {
-  "forkq",        "forkq_spin",    "cpython_queue", "forkq_simple", "cpython_simple", "forkq_connection",
-  "cpython_pipe", "pipe",          "ring",         "boost",          "zmq",
-  "mq",           "seqpacket",     NULL,
+  "forkq",
+  "forkq_spin",
+  "cpython_queue",
+  "forkq_simple",
+  "cpython_simple",
+  "forkq_connection",
+  "cpython_pipe",
+  "pipe",
+  "ring",
+  "boost",
+  "zmq",
+  "mq",
+  "seqpacket",
+  NULL,
 };
 
 static unsigned bound_of(size_t size) {

@@ -143,7 +143,8 @@ typedef struct forkq_queue_options {
    * before they sleep, in microseconds; at most FORKQ_SPIN_US_MAX. 0, the default: not at
    * all. To wake a thread takes some 20 us, so 30 to 50 suit processes that answer each
    * other at once. They use a CPU meanwhile. After looks that were in vain, forkq sleeps
-   * at once for a while. It never looks where this process has only one CPU. */
+   * at once for a while. It never looks where this process has only one CPU. A look is no
+   * cancellation point. */
   uint64_t spin_us;
 } forkq_queue_options_t;
 

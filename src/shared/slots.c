@@ -126,13 +126,22 @@ static void leave_wait(void *arg) {
   atomic_fetch_sub(&slots->waiters, 1);
 }
 
-static bool has_room(void *slots) {
-  return !forkq__slots_full(slots);
+struct spin_for_slot {
+  struct forkq__slots *slots;
+  uint32_t event;
+};
+
+/* The event also changes where putters are to look at something other than slots. */
+static bool is_over(void *arg) {
+  const struct spin_for_slot *spin = arg;
+  return !forkq__slots_full(spin->slots) ||
+         FORKQ__LOAD(spin->slots->shared->event) != spin->event;
 }
 
 void forkq__slots_wait(struct forkq__slots *slots, int64_t deadline) {
   struct forkq__slots_shared *shared = slots->shared;
-  if (forkq__spin(&slots->spin, has_room, slots, deadline))
+  struct spin_for_slot spin = { slots, FORKQ__LOAD(shared->event) };
+  if (forkq__spin(&slots->spin, is_over, &spin, deadline))
     return;
   /* model: wait_event */
   uint32_t event = atomic_load(&shared->event);

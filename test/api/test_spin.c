@@ -112,6 +112,16 @@ START_TEST(a_shutdown_ends_it) {
 }
 END_TEST
 
+START_TEST(a_shutdown_ends_that_of_a_put) {
+  create(1, LONG_US);
+  ck_assert_int_eq(put(1, 0), 0);
+  meanwhile = shut_down;
+  ck_assert_int_eq(put(2, -1), FORKQ_ESHUTDOWN);
+  ck_assert_int_eq(spins, 1);
+  ck_assert_uint_eq(stats().put_waits, 0);
+}
+END_TEST
+
 START_TEST(a_close_ends_it) {
   create(0, LONG_US);
   meanwhile = close_queue;
@@ -160,6 +170,7 @@ int main(void) {
     tcase_add_test(tcase, a_get_does_not_sleep);
     tcase_add_test(tcase, a_put_does_not_sleep);
     tcase_add_test(tcase, a_shutdown_ends_it);
+    tcase_add_test(tcase, a_shutdown_ends_that_of_a_put);
   }
   tcase_add_test(tcase, a_close_ends_it);
   tcase_add_test(tcase, the_deadline_ends_it);
