@@ -117,12 +117,20 @@ static void repair_turn(void *arg) {
   atomic_store(&channel->shared->asleep, 0);
 }
 
-/* Whether a spin is over: a poll would not sleep, or only for the moment until the packet with the
- * new number is in the pipe. */
+/* Whether a spin is over. */
 static bool may_have_come(void *arg) {
   struct forkq__channel *channel = arg;
   return !all_came(channel->shared) || forkq__channel_shutting(channel) ||
          atomic_load(&channel->closed);
+}
+
+/* Spins while no packet is on its way. True: there may be a message, or a reason to give up. The
+ * next wait then does not spin if that was in vain: the writer of the new packet is stopped or dead,
+ * or a shutdown is announced and does not come. The caller has set `asleep`, so putters write at
+ * once, and a death in here leaves what that of a sleeper leaves. */
+static bool spin(struct forkq__channel *channel, int64_t deadline) {
+  return !may_have_come(channel) &&
+         forkq__spin(&channel->spin, may_have_come, channel, deadline);
 }
 
 /* Sleeps until there may be a message. Returns 1 if the event was raised, 0 if not, or a
@@ -141,10 +149,9 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
   /* model: watch_loading */
   if (atomic_load(&shared->loading) == 0 &&
       /* model: watch_unread */
-      atomic_load(&shared->unread) == 0 && !atomic_load(&channel->closed)) {
-    /* `asleep` is set, so putters write at once, and a death leaves what a sleeper's leaves. */
-    if (!forkq__spin(&channel->spin, may_have_come, channel, deadline))
-      atomic_fetch_add(&shared->getter_waits, 1);
+      atomic_load(&shared->unread) == 0 && !atomic_load(&channel->closed) &&
+      !spin(channel, deadline)) {
+    atomic_fetch_add(&shared->getter_waits, 1);
     /* The event then stays raised, so only the pipe is polled. */
     /* model: poll_shutting */
     if (forkq__channel_shutting(channel))

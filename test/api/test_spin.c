@@ -131,6 +131,28 @@ START_TEST(a_close_ends_it) {
 }
 END_TEST
 
+/* A shutdown is announced, and whoever shuts down is stopped: from now on every spin would be over at
+ * once, and the getter must sleep between its looks. */
+START_TEST(not_beside_a_shutdown_that_is_announced) {
+  create(0, LONG_US);
+  atomic_store(&queue->segment->channel.shutting, 1);
+  ck_assert_int_eq(get(50), FORKQ_TIMEDOUT);
+  ck_assert_int_eq(spins, 0);
+  ck_assert_uint_ge(stats().get_waits, 1);
+  ck_assert_uint_le(stats().get_waits, 5);
+}
+END_TEST
+
+/* The same where a writer has numbered a packet, and has not written it. */
+START_TEST(not_beside_a_packet_that_does_not_come) {
+  create(0, LONG_US);
+  atomic_fetch_add(&queue->segment->channel.write_seq, 1);
+  ck_assert_int_eq(get(50), FORKQ_TIMEDOUT);
+  ck_assert_int_eq(spins, 0);
+  ck_assert_uint_le(stats().get_waits, 5);
+}
+END_TEST
+
 /* The time of the call is over before that of the spin. */
 START_TEST(the_deadline_ends_it) {
   create(1, LONG_US);
@@ -173,6 +195,8 @@ int main(void) {
     tcase_add_test(tcase, a_shutdown_ends_that_of_a_put);
   }
   tcase_add_test(tcase, a_close_ends_it);
+  tcase_add_test(tcase, not_beside_a_shutdown_that_is_announced);
+  tcase_add_test(tcase, not_beside_a_packet_that_does_not_come);
   tcase_add_test(tcase, the_deadline_ends_it);
   tcase_add_test(tcase, without_the_option_they_sleep);
   tcase_add_test(tcase, longer_than_the_longest);
