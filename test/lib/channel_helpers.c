@@ -222,34 +222,6 @@ void no_repair(void *arg) {
   (void)arg;
 }
 
-void load(int steps) {
-  int i = 0;
-  if (i++ < steps)
-    shared->offset = 0;
-  if (i++ < steps)
-    shared->wire_base = shared->read_wire;
-  if (i++ < steps)
-    shared->packet.magic = 0;
-  if (i++ < steps)
-    shared->loading = 1;
-  if (i++ < steps)
-    CHILD_MUST(read(channel.read_fd, &shared->packet, FORKQ__PACKET_SIZE) > 0);
-  if (i++ < steps)
-    shared->base = ledger->taken;
-  if (i++ < steps)
-    ledger->cells[shared->packet.cell].arrived_seq = shared->packet.seq;
-  if (i++ < steps)
-    shared->offset = FORKQ__PACKET_HEAD;
-  if (i++ < steps)
-    shared->read_seq = shared->packet.seq;
-  if (i++ < steps)
-    shared->read_wire = shared->wire_base + shared->packet.length + FORKQ__PACKET_TAIL;
-  if (i++ < steps)
-    shared->unread = shared->packet.frames;
-  if (i++ < steps)
-    shared->loading = 0;
-}
-
 void make_channel_anew(void) {
   tear_down();
   set_up();

@@ -71,8 +71,4 @@ uint64_t wire_sent(void);
 /* For a child that takes the read lock only to die with it. */
 void no_repair(void *arg);
 
-/* So many of the stores that bring a packet, in the order of channel_read.c. */
-#define LOAD_STEPS 13
-void load(int steps);
-
 #endif

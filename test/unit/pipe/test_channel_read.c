@@ -1,5 +1,10 @@
-/* The packet that was read ahead: whoever dies with the read lock, nothing else is lost. */
+/* The packet that was read ahead: whoever dies with the read lock, nothing else is lost. The room's
+ * own source is built in here, so that a reader can be killed at each of its steps. */
 #define _GNU_SOURCE
+#include "dying.h"
+
+#include "pipe/channel_read.c"
+
 #include "channel_helpers.h"
 
 #include <errno.h>
@@ -18,23 +23,33 @@ static void run_and_die(void *arg) {
   CHILD_MUST(forkq__lock_acquire(&shared->read_lock, FORKQ__FOREVER, no_repair, NULL) ==
              0);
   death->run(death->steps);
+  atomic_store(&flag[3], 1);
   raise(SIGKILL);
 }
 
-/* A reader that is killed after so many steps, with the read lock. */
-static void die_after(void (*run)(int steps), int steps) {
+/* A reader that is killed after so many steps, with the read lock. Returns whether it had none left. */
+static bool die_after(void (*run)(int steps), int steps) {
   struct death death = { run, steps };
+  atomic_store(&flag[3], 0);
   ck_assert_int_eq(support_wait(support_fork(run_and_die, &death)), 128 + SIGKILL);
+  return atomic_load(&flag[3]) != 0;
+}
+
+static void load(int steps) {
+  steps_left = steps;
+  CHILD_MUST(forkq__channel_load(&channel) == 0);
+  steps_left = -1;
 }
 
 START_TEST(a_reader_killed_at_any_step_of_a_read_loses_nothing) {
-  for (int steps = 0; steps <= LOAD_STEPS; steps++) {
+  bool whole = false;
+  for (int steps = 0; !whole; steps++) {
     send_three(10);
     for (uint64_t i = 0; i < 3; i++)
       assert_receives(10 + i, 10);
     send_three(20);
     send_message(30, 500);
-    die_after(load, steps);
+    whole = die_after(load, steps);
     for (uint64_t i = 0; i < 3; i++)
       assert_receives(20 + i, 10);
     assert_receives(30, 500);
@@ -45,11 +60,12 @@ START_TEST(a_reader_killed_at_any_step_of_a_read_loses_nothing) {
 END_TEST
 
 START_TEST(a_reader_killed_at_its_very_first_read_loses_nothing) {
-  for (int steps = 0; steps <= LOAD_STEPS; steps++) {
+  bool whole = false;
+  for (int steps = 0; !whole; steps++) {
     make_channel_anew();
     send_message(1, 10);
     send_message(2, 10);
-    die_after(load, steps);
+    whole = die_after(load, steps);
     assert_receives(1, 10);
     assert_receives(2, 10);
     assert_empty();
@@ -57,13 +73,15 @@ START_TEST(a_reader_killed_at_its_very_first_read_loses_nothing) {
 }
 END_TEST
 
-/* The kernel has copied a part of the packet, and left the whole in the pipe. */
+/* The kernel has copied a part of the packet, and left the whole in the pipe: what the library does
+ * up to its read, and then that. */
 static void copy_half(int bytes) {
-  load(4);
   static struct forkq__packet whole;
   struct forkq__buffer *list = packets_of(7, 1000);
   whole = list->packet;
   uint32_t size = forkq__packet_finish(&whole, STRANGER, ++shared->write_seq);
+  CHILD_MUST(forkq__channel_load(&channel) == FORKQ__NOTHING);
+  FORKQ__STORE(shared->loading, 1);
   CHILD_MUST(write(channel.write_fd, &whole, size) == (ssize_t)size);
   memcpy(&shared->packet, &whole, (size_t)bytes);
 }
@@ -91,67 +109,52 @@ START_TEST(a_whole_copy_of_a_packet_that_stays_in_the_pipe_is_taken_once) {
 }
 END_TEST
 
-/* The stores that take a small message, or the last piece of a large one, with all that is
- * counted for task_done. */
-#define TAKE_STEPS 9
+/* Takes a small message, or a piece of a large one, with all that is counted for task_done. */
 static void take(int steps) {
   struct forkq__frame frame = forkq__packet_frame(&shared->packet, shared->offset);
-  struct forkq__cell *cell = &ledger->cells[STRANGER];
-  uint32_t messages = shared->packet.flags & FORKQ__FRAGMENT
-                          ? forkq__packet_messages(&shared->packet)
-                          : 1;
-  int i = 0;
-  if (i++ < steps)
-    shared->take_base = cell->got;
-  if (i++ < steps)
-    shared->take_items = messages;
-  if (i++ < steps)
-    shared->take_offset = shared->offset;
-  if (i++ < steps)
-    shared->taker = STRANGER + 1;
-  if (i++ < steps)
-    shared->offset = frame.next;
-  if (i++ < steps)
-    ledger->taken += messages;
-  if (i++ < steps)
-    shared->unread -= 1;
-  if (i++ < steps)
-    cell->got += messages;
-  if (i++ < steps)
-    shared->taker = 0;
+  bool large = shared->packet.flags & FORKQ__FRAGMENT;
+  FORKQ__STORE(channel.account.cell, STRANGER);
+  steps_left = steps;
+  forkq__channel_take(&channel, frame.next, 1,
+                      large ? forkq__packet_messages(&shared->packet) : 1);
+  steps_left = -1;
 }
 
 START_TEST(a_reader_killed_while_it_takes_has_the_message_or_not) {
   channel.joinable = true;
   uint64_t got = 0;
-  for (int steps = 0; steps <= TAKE_STEPS; steps++) {
-    bool took = steps >= 5; /* the store of the offset */
-    got += took;
+  bool whole = false;
+  for (int steps = 0; !whole; steps++) {
     send_three(10);
     assert_receives(10, 10);
-    die_after(take, steps);
+    uint32_t offset = shared->offset;
+    whole = die_after(take, steps);
+    bool took = shared->offset != offset; /* that store decides */
+    got += took;
     if (!took)
       assert_receives(11, 10);
     assert_receives(12, 10);
     assert_empty();
     ck_assert_uint_eq(ledger->cells[STRANGER].got, got);
   }
+  ck_assert_uint_gt(got, 0);
 }
 END_TEST
 
-static void load_and_take_last(int steps) {
-  load(LOAD_STEPS);
+static void load_and_take(int steps) {
+  load(-1);
   take(steps);
 }
 
 /* What the dead had of a large message is gone with it; the end is still an item less. */
 START_TEST(a_reader_killed_in_a_large_message_takes_it_along) {
-  for (int steps = 0; steps <= TAKE_STEPS; steps++) {
+  bool whole = false;
+  for (int steps = 0; !whole; steps++) {
     send_message(1, LARGE);
     struct forkq__packet skipped;
     for (int i = 0; i < 3; i++)
       ck_assert_int_gt(read(channel.read_fd, &skipped, sizeof skipped), 0);
-    die_after(load_and_take_last, steps);
+    whole = die_after(load_and_take, steps);
     send_message(2, 10);
     assert_receives(2, 10);
     assert_empty();
@@ -160,7 +163,7 @@ START_TEST(a_reader_killed_in_a_large_message_takes_it_along) {
 END_TEST
 
 static void load_append_and_take(int steps) {
-  load(LOAD_STEPS);
+  load(-1);
   struct forkq__frame frame = forkq__packet_frame(&shared->packet, shared->offset);
   CHILD_MUST(forkq__spill_append(&shared->spill, &channel.account, shared->packet.seq,
                                  frame.data, frame.size) == 0);
@@ -170,13 +173,18 @@ static void load_append_and_take(int steps) {
 /* Between the append to what was kept and the taking: the piece is not appended twice. */
 START_TEST(a_reader_killed_behind_an_append_is_carried_on_by_the_next) {
   for (int part = 1; part <= 3; part++) {
-    for (int steps = 0; steps <= 4; steps++) {
+    bool whole = false;
+    for (int steps = 0; !whole; steps++) {
       atomic_fetch_add(&ledger->cells[channel.account.cell].accepted, 1);
       send_part(1, LARGE, 0, part);
       ck_assert_int_eq(receive(), FORKQ__NOTHING);
       send_part(1, LARGE, part, 4);
-      die_after(load_append_and_take, steps);
-      assert_receives(1, LARGE);
+      whole = die_after(load_append_and_take, steps);
+      /* Who has taken the end takes the message along. */
+      if (part < 3 || shared->offset == FORKQ__PACKET_HEAD)
+        assert_receives(1, LARGE);
+      send_message(2, 10);
+      assert_receives(2, 10);
       assert_empty();
     }
   }
@@ -190,7 +198,7 @@ START_TEST(what_a_killed_reader_kept_does_not_come_again) {
     send_part(1, LARGE, 0, 3);
     ck_assert_int_eq(receive(), FORKQ__NOTHING);
     send_part(1, LARGE, 3, 4);
-    die_after(load_append_and_take, TAKE_STEPS);
+    ck_assert(die_after(load_append_and_take, -1));
     send_message(2, large ? LARGE : 10);
     assert_receives(2, large ? LARGE : 10);
     assert_empty();

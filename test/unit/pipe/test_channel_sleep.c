@@ -1,5 +1,7 @@
 /* Sleeping until there is something to receive. */
 #define _GNU_SOURCE
+#include "pipe/channel_read.h"
+
 #include "channel_helpers.h"
 
 #include <errno.h>
@@ -71,7 +73,7 @@ static void read_ahead_and_release(void *arg) {
   (void)arg;
   CHILD_MUST(forkq__lock_acquire(&shared->read_lock, FORKQ__FOREVER, no_repair, NULL) ==
              0);
-  load(LOAD_STEPS);
+  CHILD_MUST(forkq__channel_load(&channel) == 0);
   atomic_store(&flag[0], 1);
   support_until(&flag[1]);
   forkq__lock_release(&shared->read_lock);

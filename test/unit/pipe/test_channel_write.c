@@ -1,5 +1,10 @@
-/* Writing, and what a dead writer had on its way. */
+/* Writing, and what a dead writer had on its way. The room's own source is built in here, so that a
+ * writer can be killed at each of its steps. */
 #define _GNU_SOURCE
+#include "dying.h"
+
+#include "pipe/channel_write.c"
+
 #include "channel_helpers.h"
 #include "pipe/reap.h"
 
@@ -71,8 +76,6 @@ END_TEST
 
 /* ---- what a dead writer had on its way --------------------------------------------- */
 
-/* The stores of a write, in the order of channel_write.c; its lock goes with it. */
-#define WRITE_STEPS 10
 struct writer {
   int steps;
   _Atomic int *ready;
@@ -81,34 +84,16 @@ struct writer {
 
 static void write_and_die(void *arg) {
   const struct writer *writer = arg;
-  int steps = writer->steps, i = 0;
   struct forkq__buffer *list = packets_of(5, 10);
   uint32_t index = open_cell();
-  struct forkq__cell *cell = &ledger->cells[index];
-  atomic_fetch_add(&cell->accepted, 2);
+  atomic_fetch_add(&ledger->cells[index].accepted, 2);
   atomic_store(writer->ready, 1);
   support_until(writer->go);
   CHILD_MUST(forkq__channel_lock_write(&channel, FORKQ__FOREVER) == 0);
-  uint64_t seq = shared->write_seq + 1;
-  uint32_t size = forkq__packet_finish(&list->packet, index, seq);
-  if (i++ < steps)
-    shared->write_seq = seq;
-  if (i++ < steps)
-    cell->pending_sent = cell->sent + 1;
-  if (i++ < steps)
-    cell->pending_wire = cell->sent_wire + size;
-  if (i++ < steps)
-    cell->pending_seq = seq;
-  if (i++ < steps)
-    CHILD_MUST(write(channel.write_fd, &list->packet, size) == (ssize_t)size);
-  if (i++ < steps)
-    cell->written_seq = seq;
-  if (i++ < steps)
-    cell->sent = cell->pending_sent;
-  if (i++ < steps)
-    cell->sent_wire = cell->pending_wire;
-  if (i++ < steps)
-    cell->pending_seq = 0;
+  steps_left = writer->steps;
+  CHILD_MUST(forkq__channel_write(&channel, &list->packet) == 0);
+  steps_left = -1;
+  atomic_store(writer->go, 2);
   raise(SIGKILL);
 }
 
@@ -122,13 +107,22 @@ static pid_t start_writer(int which, int steps) {
   return child;
 }
 
-static void let_die(int which, pid_t writer) {
+/* What it was killed after. */
+struct death {
+  bool sent;
+  bool whole; /* all of its steps */
+};
+
+static struct death let_die(int which, pid_t writer) {
+  int level = forkq__os_pipe_level(channel.read_fd);
   atomic_store(&flag[2 * which + 1], 1);
   ck_assert_int_eq(support_wait(writer), 128 + SIGKILL);
+  return (struct death){ .sent = forkq__os_pipe_level(channel.read_fd) > level,
+                         .whole = atomic_load(&flag[2 * which + 1]) == 2 };
 }
 
-static void die_writing(int steps) {
-  let_die(0, start_writer(0, steps));
+static struct death die_writing(int steps) {
+  return let_die(0, start_writer(0, steps));
 }
 
 /* The dead had put two items and was writing one: that one comes or not, and the books say
@@ -139,16 +133,16 @@ static enum forkq__verdict verdict(uint32_t cell) {
 
 START_TEST(a_writer_killed_at_any_step_has_sent_or_not) {
   for (int when = 0; when <= 1; when++) {
-    for (int steps = 0; steps <= WRITE_STEPS; steps++) {
-      bool sent = steps >= 5;
+    struct death death = { 0 };
+    for (int steps = 0; !death.whole; steps++) {
       send_message(1, 10);
-      die_writing(steps);
+      death = die_writing(steps);
       if (when == 0)
         reap();
-      ck_assert(when == 1 || forkq__ledger_size(ledger) == (sent ? 2 : 1));
+      ck_assert(when == 1 || forkq__ledger_size(ledger) == (death.sent ? 2 : 1));
       send_message(2, 10);
       assert_receives(1, 10);
-      if (sent)
+      if (death.sent)
         assert_receives(5, 10);
       assert_receives(2, 10);
       ck_assert_int_eq(receive(), FORKQ__NOTHING);
@@ -156,19 +150,20 @@ START_TEST(a_writer_killed_at_any_step_has_sent_or_not) {
       assert_empty();
       ck_assert_uint_eq(shared->read_wire, wire_sent());
     }
+    ck_assert(death.sent);
   }
 }
 END_TEST
 
 /* The same with the other's packet behind it, unread. */
 START_TEST(a_dead_writer_s_packet_is_known_among_others) {
-  for (int steps = 0; steps <= WRITE_STEPS; steps++) {
-    bool sent = steps >= 5;
-    die_writing(steps);
+  struct death death = { 0 };
+  for (int steps = 0; !death.whole; steps++) {
+    death = die_writing(steps);
     send_message(1, 10);
     reap();
-    ck_assert_uint_eq(forkq__ledger_size(ledger), sent ? 2 : 1);
-    if (sent)
+    ck_assert_uint_eq(forkq__ledger_size(ledger), death.sent ? 2 : 1);
+    if (death.sent)
       assert_receives(5, 10);
     assert_receives(1, 10);
     assert_empty();
@@ -178,15 +173,17 @@ END_TEST
 
 /* Two in a row, before anybody looks: together they may be in doubt, but not for ever. */
 START_TEST(two_dead_writers_are_told_apart_in_the_end) {
-  for (int first = 3; first <= 6; first++) {
-    for (int second = 3; second <= 6; second++) {
-      pid_t writers[] = { start_writer(0, first), start_writer(1, second) };
-      let_die(0, writers[0]);
-      let_die(1, writers[1]);
+  struct death first = { 0 };
+  for (int i = 0; !first.whole; i++) {
+    struct death second = { 0 };
+    for (int k = 0; !second.whole; k++) {
+      pid_t writers[] = { start_writer(0, i), start_writer(1, k) };
+      first = let_die(0, writers[0]);
+      second = let_die(1, writers[1]);
       reap();
-      int sent = (first >= 5) + (second >= 5);
+      int sent = first.sent + second.sent;
       ck_assert_int_ge((int)forkq__ledger_size(ledger), sent);
-      for (int i = 0; i < sent; i++)
+      for (int m = 0; m < sent; m++)
         assert_receives(5, 10);
       ck_assert_int_eq(receive(), FORKQ__NOTHING);
       reap();
@@ -198,7 +195,10 @@ END_TEST
 
 /* What the pipe holds then fits to neither outcome, until the packet comes. */
 START_TEST(beside_a_stranger_s_bytes_a_dead_writer_is_in_doubt) {
-  die_writing(5);
+  struct death death;
+  for (int steps = 0; !(death = die_writing(steps)).sent; steps++)
+    reap();
+  ck_assert(!death.whole);
   write_raw("garbage", 7);
   reap();
   ck_assert_uint_eq(forkq__ledger_size(ledger), 1);

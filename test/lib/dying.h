@@ -1,0 +1,40 @@
+/* Deaths between the stores of a source that a test builds in: the test includes this, then the
+ * source. From `steps_left` on, a process is killed before the next store that others see, or system
+ * call on the pipe: so many come before. Below 0, it is not. */
+#ifndef FORKQ_TEST_DYING_H
+#define FORKQ_TEST_DYING_H
+
+#include "base/atomics.h"
+#include "base/os.h"
+
+#include <signal.h>
+
+static int steps_left = -1;
+
+static inline void step(void) {
+  if (steps_left == 0)
+    raise(SIGKILL);
+  steps_left -= steps_left > 0;
+}
+
+#undef FORKQ__STORE
+#define FORKQ__STORE(field, value)                                                       \
+  (step(), atomic_store_explicit(&(field), (value), memory_order_release))
+#undef atomic_store
+#define atomic_store(field, value)                                                       \
+  (step(), atomic_store_explicit(field, value, memory_order_seq_cst))
+
+static inline ssize_t read_or_die(int fd, void *data, size_t size) {
+  step();
+  return forkq__os_read(fd, data, size);
+}
+
+static inline ssize_t write_or_die(int fd, const void *data, size_t size) {
+  step();
+  return forkq__os_write(fd, data, size);
+}
+
+#define forkq__os_read read_or_die
+#define forkq__os_write write_or_die
+
+#endif
