@@ -34,7 +34,13 @@ static inline ssize_t write_or_die(int fd, const void *data, size_t size) {
   return forkq__os_write(fd, data, size);
 }
 
+static inline void release_or_die(int fd, int64_t offset) {
+  step();
+  forkq__os_memory_release(fd, offset);
+}
+
 #define forkq__os_read read_or_die
 #define forkq__os_write write_or_die
+#define forkq__os_memory_release release_or_die
 
 #endif

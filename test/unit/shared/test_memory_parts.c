@@ -1,6 +1,10 @@
 /* The memory for parts of a message: there is none for a part, or the reader that has kept one
- * dies. */
+ * dies. The room's own source is built in here, so that a reader can be killed at each of its steps. */
 #define _GNU_SOURCE
+#include "dying.h"
+
+#include "shared/spill.c"
+
 #include "codec/item.h"
 
 #include "channel_helpers.h"
@@ -111,24 +115,23 @@ static void die_after(void (*run_steps)(int steps), int steps) {
   ck_assert_int_eq(support_wait(support_fork(take_lock_and_die, &death)), 128 + SIGKILL);
 }
 
-/* The steps of forkq__spill_keep, up to the one that makes it count. */
-#define KEEP_STEPS 3
 static void keep(int steps) {
   static char part[300000];
-  int i = 0;
-  if (i++ < steps)
-    CHILD_MUST(forkq__os_memory_write(channel.account.liveness.memory_fd, part,
-                                      sizeof part, (int64_t)SEGMENT) == 0);
-  if (i++ < steps)
-    shared->spill.total = 2 * sizeof part;
-  if (i++ < steps)
-    shared->spill.mark = (uint64_t)sizeof part << 32;
+  const struct forkq__assembly assembly = {
+    .active = true, .cell = STRANGER, .total = 2 * sizeof part, .have = sizeof part
+  };
+  steps_left = steps;
+  (void)forkq__spill_keep(&shared->spill, &channel.account, &assembly, part);
 }
+
+/* Up to the step that makes it count. */
+#define KEEP_STEPS 3
 
 START_TEST(what_a_reader_wrote_that_died_before_it_counted_is_given_back) {
   int64_t before = held(channel.account.liveness.memory_fd);
-  for (int steps = 1; steps <= KEEP_STEPS; steps++) {
+  for (int steps = 0; steps < KEEP_STEPS; steps++) {
     die_after(keep, steps);
+    ck_assert_uint_eq(shared->spill.cell, 0);
     ck_assert_int_gt(held(channel.account.liveness.memory_fd), before);
     assert_empty();
     ck_assert_int_eq(held(channel.account.liveness.memory_fd), before);
@@ -138,10 +141,9 @@ START_TEST(what_a_reader_wrote_that_died_before_it_counted_is_given_back) {
 }
 END_TEST
 
-/* The first step of forkq__spill_drop. */
 static void drop(int steps) {
-  (void)steps;
-  shared->spill.cell = 0;
+  steps_left = steps;
+  forkq__spill_drop(&shared->spill, &channel.account);
 }
 
 static void keep_a_part(void) {
@@ -155,7 +157,9 @@ START_TEST(what_a_reader_was_dropping_when_it_died_is_given_back) {
   int64_t before = held(channel.account.liveness.memory_fd);
   keep_a_part();
   ck_assert_int_gt(held(channel.account.liveness.memory_fd), before);
-  die_after(drop, 1);
+  die_after(drop, 0); /* it does not count any more, and its memory is there */
+  ck_assert_uint_eq(shared->spill.cell, 0);
+  ck_assert_int_gt(held(channel.account.liveness.memory_fd), before);
   send_part(1, LARGE, 3, 4);
   assert_empty();
   ck_assert_int_eq(held(channel.account.liveness.memory_fd), before);
