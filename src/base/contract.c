@@ -5,6 +5,8 @@
 #  include <stdio.h>
 #  include <stdlib.h>
 
+bool forkq__memory_trusted = true;
+
 _Noreturn void forkq__contract_broken(const char *condition, const char *file, int line) {
   fprintf(stderr, "forkq: %s:%d: broken contract: %s\n", file, line, condition);
   abort();

@@ -64,7 +64,7 @@ int forkq__ledger_try_lock(struct forkq__ledger *ledger) {
 }
 
 void forkq__ledger_unlock(struct forkq__ledger *ledger) {
-  FORKQ__CHECK(is_sound(ledger));
+  FORKQ__CHECK_MEMORY(is_sound(ledger));
   forkq__lock_release(&ledger->lock);
 }
 

@@ -17,6 +17,7 @@
 #define _GNU_SOURCE
 #include "fuzz.h"
 
+#include "base/contract.h"
 #include "queue/queue_impl.h"
 
 #include <fcntl.h>
@@ -326,6 +327,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static void (*const targets[])(
       struct fuzz_input input) = { attach_text, receive, attach_at_hand, attach_memory };
   struct fuzz_input input = { data, size };
+#ifdef FORKQ__CONTRACTS
+  forkq__memory_trusted = false;
+#endif
   if (size > 0)
     targets[fuzz_number(&input, 1) % (sizeof targets / sizeof *targets)](input);
   return 0;
