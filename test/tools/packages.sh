@@ -33,6 +33,7 @@ has() {
     linux-perf) is_command perf ;;
     libclang-rt-dev) links_tsan ;;
     llvm) is_command llvm-cov ;;
+    clang-tools) is_command clang-query ;;
     afl++) is_command afl-clang-fast ;;
     *) is_command "$1" ;;
   esac >/dev/null 2>&1
