@@ -32,26 +32,13 @@ LOOP_INLINE struct message_head receive_bytes(void *channel) {
 
 LOOP_DEFINE(send_bytes, receive_bytes)
 
-const struct peer peer_forkq = {
-  .name = "forkq",
-  .label = "forkq",
-  .open = open_queue,
-  .send = send_bytes,
-  .receive = receive_bytes,
-  .produce = produce,
-  .consume = consume,
-  .close = forkq_channel_close,
-  .version = forkq_version,
-};
+#define PEER(name_, label_, open_)                                                       \
+  {                                                                                      \
+    .name = name_, .label = label_, .open = open_, .send = send_bytes,                   \
+    .receive = receive_bytes, .produce = produce, .consume = consume,                    \
+    .close = forkq_channel_close, .version = forkq_version,                              \
+  }
 
-const struct peer peer_forkq_spin = {
-  .name = "forkq_spin",
-  .label = "forkq, spin_us 50",
-  .open = open_spinning,
-  .send = send_bytes,
-  .receive = receive_bytes,
-  .produce = produce,
-  .consume = consume,
-  .close = forkq_channel_close,
-  .version = forkq_version,
-};
+const struct peer peer_forkq = PEER("forkq", "forkq", open_queue);
+const struct peer peer_forkq_spin =
+    PEER("forkq_spin", "forkq, spin_us 50", open_spinning);

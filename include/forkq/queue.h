@@ -142,9 +142,10 @@ typedef struct forkq_queue_options {
   /* How long a get that finds no item, and a put that finds no room, look again and again
    * before they sleep, in microseconds; at most FORKQ_SPIN_US_MAX. 0, the default: not at
    * all. To wake a thread takes some 20 us, so 30 to 50 suit processes that answer each
-   * other at once. They use a CPU meanwhile. After looks that were in vain, forkq sleeps
-   * at once for a while. It never looks where this process has only one CPU. A look is no
-   * cancellation point. */
+   * other at once. They use a CPU meanwhile. After looks that were in vain, the next calls
+   * sleep at once. A process that has a single CPU when it creates or attaches the queue
+   * never looks; forkq_wait and loops do not either. A thread that is cancelled while it
+   * looks ends after that. The option is this process's own; a forked child has the same. */
   uint64_t spin_us;
 } forkq_queue_options_t;
 

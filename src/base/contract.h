@@ -9,7 +9,8 @@
 /* False in a program that damages shared memory on purpose: what must hold there is not checked. */
 extern bool forkq__memory_trusted;
 
-/* Says which contract is broken, and aborts. */
+/* broken says which contract is broken, and aborts. CHECK is for what the processes must keep to,
+ * CHECK_MEMORY for what must hold in shared memory. */
 _Noreturn void forkq__contract_broken(const char *condition, const char *file, int line);
 
 #  define FORKQ__CHECK(condition)                                                        \

@@ -141,7 +141,7 @@ int forkq__os_life_taken(int fd, int64_t byte);
 bool forkq__os_process_gone(pid_t pid);
 
 /* Whether the calling thread may run on more than one CPU. */
-bool forkq__os_has_cpus(void);
+bool forkq__os_several_cpus(void);
 
 /* A number that identifies the PID namespace of the process; 0: cannot be determined. */
 uint64_t forkq__os_pid_namespace(void);

@@ -3,7 +3,8 @@
  * uses a CPU meanwhile.
  *
  * A thread spins only while that pays: after spins in vain it sleeps at once for the next waits, for
- * more of them each time. On a single CPU it never spins, because nothing could come meanwhile. */
+ * more of them each time. If the process has a single CPU when it calls init, its
+ * threads never spin, because nothing could come meanwhile. */
 #ifndef FORKQ_SPIN_H
 #define FORKQ_SPIN_H
 
@@ -19,6 +20,7 @@ struct forkq__spin {
   _Atomic uint32_t vain;  /* spins in vain since the last that paid */
 };
 
+/* `us`: how long, at most. */
 void forkq__spin_init(struct forkq__spin *spin, uint64_t us);
 
 /* Looks until `over` returns true, the time is over or the deadline. Returns the last result of

@@ -3,14 +3,6 @@
 
 #include <check.h>
 
-/* A fork beside a thread that begins leaves AddressSanitizer's allocator locked: there, the
- * feeder begins before any fork. */
-#if defined(__SANITIZE_ADDRESS__)
-#  define UNDER_ASAN 1
-#else
-#  define UNDER_ASAN 0
-#endif
-
 forkq_queue_t *queue;
 static int fds_before;
 forkq_item_t items[BATCH];

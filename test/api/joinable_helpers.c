@@ -2,14 +2,6 @@
 #define _GNU_SOURCE
 #include "joinable_helpers.h"
 
-/* A fork beside a thread that begins leaves AddressSanitizer's allocator locked: there, the
- * feeder begins before any fork. */
-#if defined(__SANITIZE_ADDRESS__)
-#  define UNDER_ASAN 1
-#else
-#  define UNDER_ASAN 0
-#endif
-
 void create(int64_t maxsize) {
   msgpack_object nil = { .type = MSGPACK_OBJECT_NIL };
   forkq_item_t item = FORKQ_ITEM_INIT;

@@ -10,14 +10,6 @@
 
 #define LARGE (1u << 20)
 
-/* A fork beside a thread that begins leaves AddressSanitizer's allocator locked: there, the
- * feeder has begun before any fork. */
-#if defined(__SANITIZE_ADDRESS__)
-#  define UNDER_ASAN 1
-#else
-#  define UNDER_ASAN 0
-#endif
-
 static void create(int64_t maxsize) {
   forkq_queue_destroy(queue);
   ck_assert_int_eq(forkq_queue_create(&queue, maxsize), 0);

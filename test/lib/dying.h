@@ -1,6 +1,7 @@
-/* Deaths between the stores of a source that a test builds in: the test includes this, then the
- * source. From `steps_left` on, a process is killed before the next store that others see, or system
- * call on the pipe: so many come before. Below 0, it is not. */
+/* Deaths between the steps of a source that a test builds in: the test includes this, then the source.
+ * A step is a store that other processes see, or a system call on the pipe or the memory. A process
+ * makes `steps_left` more of them, and is killed before the next one. If `steps_left` is negative, it
+ * is not killed. */
 #ifndef FORKQ_TEST_DYING_H
 #define FORKQ_TEST_DYING_H
 

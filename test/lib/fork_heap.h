@@ -2,11 +2,7 @@
 #ifndef FORKQ_TEST_FORK_HEAP_H
 #define FORKQ_TEST_FORK_HEAP_H
 
-#if defined(__SANITIZE_ADDRESS__)
-#  define UNDER_ASAN 1
-#else
-#  define UNDER_ASAN 0
-#endif
+#include "support.h"
 
 /* Before anything else, in main. The sanitizer's allocator does not come whole through such a
  * fork: in the child its locks stay locked. The C library's does, and so all that forkq allocates

@@ -27,6 +27,14 @@ _Noreturn void support_child_failed(const char *file, int line, const char *cond
       ck_abort_msg("not so: %s", #condition);                                            \
   } while (0)
 
+/* Whether this is AddressSanitizer's build. A fork beside a thread that begins leaves the sanitizer's
+ * allocator locked: there, a test waits for the feeder to begin before it forks. */
+#if defined(__SANITIZE_ADDRESS__)
+#  define UNDER_ASAN 1
+#else
+#  define UNDER_ASAN 0
+#endif
+
 /* ---- children ---------------------------------------------------------------------- */
 
 /* Forks a child that calls `fn` and exits with 0. It dies with its parent. */

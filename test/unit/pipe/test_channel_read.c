@@ -109,6 +109,28 @@ START_TEST(a_whole_copy_of_a_packet_that_stays_in_the_pipe_is_taken_once) {
 }
 END_TEST
 
+/* A packet with a number that was not given yet is refused. It is still refused when the number has
+ * been given, and a reader dies before it has read the next packet over it. */
+START_TEST(a_packet_that_was_refused_does_not_come_back) {
+  bool whole = false;
+  for (int steps = 0; !whole; steps++) {
+    make_channel_anew();
+    struct forkq__buffer *list = packets_of(7, 1000);
+    uint32_t size =
+        forkq__packet_finish(&list->packet, channel.account.cell, shared->write_seq + 2);
+    write_raw(&list->packet, size);
+    free_packets(list);
+    ck_assert_int_eq(receive(), FORKQ_EBADFRAME);
+    for (uint64_t seed = 1; seed <= 3; seed++)
+      send_message(seed, 10);
+    whole = die_after(load, steps);
+    for (uint64_t seed = 1; seed <= 3; seed++)
+      assert_receives(seed, 10);
+    assert_empty();
+  }
+}
+END_TEST
+
 /* Takes a small message, or a piece of a large one, with all that is counted for task_done. */
 static void take(int steps) {
   struct forkq__frame frame = forkq__packet_frame(&shared->packet, shared->offset);
@@ -269,6 +291,7 @@ int main(void) {
   tcase_add_test(tcase, a_reader_killed_at_its_very_first_read_loses_nothing);
   tcase_add_test(tcase, half_a_copy_is_not_taken_for_a_packet);
   tcase_add_test(tcase, a_whole_copy_of_a_packet_that_stays_in_the_pipe_is_taken_once);
+  tcase_add_test(tcase, a_packet_that_was_refused_does_not_come_back);
   tcase_add_test(tcase, a_reader_killed_while_it_takes_has_the_message_or_not);
   tcase_add_test(tcase, a_reader_killed_in_a_large_message_takes_it_along);
   tcase_add_test(tcase, a_reader_killed_behind_an_append_is_carried_on_by_the_next);
