@@ -466,13 +466,12 @@ static bool follow(const struct steps_leg *leg) {
       changes_by(thread) != leg->changes)
     return false;
   points++;
+  describe("as those before it", thread);
   return true;
 }
 
-/* The last leg is stepped, whatever is known, so that nothing passes unseen by on it. */
-static bool can_follow(long point) {
-  return steps->course != NULL && !awaited && points < steps->course->known &&
-         points < point - 1;
+static bool can_follow(void) {
+  return steps->course != NULL && !awaited && points < steps->course->known;
 }
 
 static void end(void) {
@@ -494,7 +493,7 @@ enum steps_end steps_kill(const struct steps *of, long point) {
   snprintf(where, sizeof where, "point 0");
   begin();
   while (result == STEPS_KILLED && points < point) {
-    if (can_follow(point))
+    if (can_follow())
       result = follow(leg_to(points + 1)) ? STEPS_KILLED : STEPS_STRAYED;
     else
       result = go_on() ? STEPS_KILLED : STEPS_AT_END;

@@ -11,11 +11,10 @@
  *
  * Between two points only memory of its own changes, which dies with it. For x86-64.
  *
- * A step costs some 20 us, and there are hundreds from point to point. So only the last part of
- * a victim's way, from one point to the next, is always stepped; of what lies before, the
- * victims before it left a description (steps_course.h) by which it goes at full speed and is
- * held against at each point: the same instruction, the same words changed, no system call
- * between. */
+ * A step costs some 20 us, and there are hundreds from point to point. So only the first victim
+ * that comes to a point is stepped to it. It leaves a description of its way (steps_course.h),
+ * by which those after it go at full speed, and against which they are held at each point: the
+ * same instruction, the same words changed, no system call between. */
 #ifndef FORKQ_TEST_STEPS_H
 #define FORKQ_TEST_STEPS_H
 

@@ -413,8 +413,26 @@ static void victim(void *arg) {
   steps_mark();
 }
 
+/* Who waits for room looks for the dead now and then, each time with stores of its own. So where
+ * the victim waits, too, the bystander stands still until it does, or is dead. */
+static pid_t putter_beside(const struct operation *operation) {
+  return operation->wake != NULL ? bystanders[THE_PUTTER] : 0;
+}
+
+static void stop_putter(const struct operation *operation) {
+  if (putter_beside(operation) != 0)
+    support_stop(putter_beside(operation));
+}
+
+static void let_putter_go(const struct operation *operation) {
+  if (putter_beside(operation) != 0)
+    kill(putter_beside(operation), SIGCONT);
+}
+
 static void wake(void *arg) {
-  ((const struct operation *)arg)->wake();
+  const struct operation *operation = arg;
+  let_putter_go(operation);
+  operation->wake();
 }
 
 enum steps_end world_kill(const struct operation *operation, long point,
@@ -430,7 +448,10 @@ enum steps_end world_kill(const struct operation *operation, long point,
   };
   victims++;
   atomic_store(&journal->victim_puts, 0);
-  return steps_kill(&steps, point);
+  stop_putter(operation);
+  enum steps_end end = steps_kill(&steps, point);
+  let_putter_go(operation);
+  return end;
 }
 
 /* ---- the promises -------------------------------------------------------------------- */
