@@ -119,7 +119,7 @@ void support_kill_and_wait(pid_t child) {
 
 void support_stop(pid_t child) {
   kill(child, SIGSTOP);
-  wait_without_reaping(child, WSTOPPED);
+  wait_without_reaping(child, WSTOPPED | WEXITED);
 }
 
 void *support_shared(size_t size) {

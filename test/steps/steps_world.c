@@ -413,25 +413,29 @@ static void victim(void *arg) {
   steps_mark();
 }
 
-/* Who waits for room looks for the dead now and then, each time with stores of its own. So where
- * the victim waits, too, the bystander stands still until it does, or is dead. */
-static pid_t putter_beside(const struct operation *operation) {
-  return operation->wake != NULL ? bystanders[THE_PUTTER] : 0;
+/* Who waits for room or for tasks looks for the dead now and then, each time with stores of its own.
+ * So it stands still while the victim is on its way, until the victim waits or is dead. A putter
+ * does so only where the victim waits, too. */
+static bool stands_still(const struct operation *operation, int who) {
+  return bystanders[who] != 0 &&
+         (who == THE_JOINER || (who == THE_PUTTER && operation->wake != NULL));
 }
 
-static void stop_putter(const struct operation *operation) {
-  if (putter_beside(operation) != 0)
-    support_stop(putter_beside(operation));
+static void stop_bystanders(const struct operation *operation) {
+  for (int i = 0; i < 3; i++)
+    if (stands_still(operation, i))
+      support_stop(bystanders[i]);
 }
 
-static void let_putter_go(const struct operation *operation) {
-  if (putter_beside(operation) != 0)
-    kill(putter_beside(operation), SIGCONT);
+static void let_bystanders_go(const struct operation *operation) {
+  for (int i = 0; i < 3; i++)
+    if (stands_still(operation, i))
+      kill(bystanders[i], SIGCONT);
 }
 
 static void wake(void *arg) {
   const struct operation *operation = arg;
-  let_putter_go(operation);
+  let_bystanders_go(operation);
   operation->wake();
 }
 
@@ -448,9 +452,9 @@ enum steps_end world_kill(const struct operation *operation, long point,
   };
   victims++;
   atomic_store(&journal->victim_puts, 0);
-  stop_putter(operation);
+  stop_bystanders(operation);
   enum steps_end end = steps_kill(&steps, point);
-  let_putter_go(operation);
+  let_bystanders_go(operation);
   return end;
 }
 
