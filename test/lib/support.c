@@ -119,6 +119,11 @@ void support_kill_and_wait(pid_t child) {
 
 void support_stop(pid_t child) {
   kill(child, SIGSTOP);
+  wait_without_reaping(child, WSTOPPED);
+}
+
+void support_stop_unless_ended(pid_t child) {
+  kill(child, SIGSTOP);
   wait_without_reaping(child, WSTOPPED | WEXITED);
 }
 

@@ -52,8 +52,9 @@ void support_end_after(unsigned seconds);
 void support_kill(pid_t child);
 void support_kill_and_wait(pid_t child);
 
-/* Stops a child, and comes back when it has stopped, or has ended. */
+/* Stops a child, and comes back when it has stopped; or, where it may end by itself, has ended. */
 void support_stop(pid_t child);
+void support_stop_unless_ended(pid_t child);
 
 /* Memory, all zero, that children share; it lasts until the test ends. */
 void *support_shared(size_t size);

@@ -424,7 +424,7 @@ static bool stands_still(const struct operation *operation, int who) {
 static void stop_bystanders(const struct operation *operation) {
   for (int i = 0; i < 3; i++)
     if (stands_still(operation, i))
-      support_stop(bystanders[i]);
+      support_stop_unless_ended(bystanders[i]);
 }
 
 static void let_bystanders_go(const struct operation *operation) {
