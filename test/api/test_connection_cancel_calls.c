@@ -307,8 +307,10 @@ static int wait_for_queue(void) {
   return r;
 }
 
+/* The numbers may have gaps: while the thread makes its descriptors, this one looks whether the thread is
+ * asleep, which takes descriptors, too. */
 static void close_from(int first) {
-  for (int fd = first; fd < first + 64; fd++)
+  for (int fd = first; fd < first + 2 * 64; fd++)
     close(fd);
 }
 
