@@ -56,7 +56,9 @@ FORKQ_API void forkq_item_destroy(forkq_item_t *item);
  * The call runs the function before it returns, on its own thread and stack. A put on a
  * loop may run it twice, if another process takes the room in between. A put holds no
  * lock meanwhile, so other threads and processes continue. The function may take its
- * time, block, and fork.
+ * time, block, and fork. After fork(3) parent and child may both go on packing, each its
+ * own message. In a child of _Fork(3) or clone(2), or of a fork that did not get forkq's locks
+ * within 0.1 s, the message may be lost, and then its put returns FORKQ_ECLOSED.
  *
  * The function need not return. It may throw a C++ exception, call longjmp(3) to a frame
  * above the call, end its thread (pthread_exit(3)), or be cancelled. Then nothing is put,

@@ -147,18 +147,30 @@ typedef struct forkq_queue_options {
    * never looks; forkq_wait and loops do not either. A thread that is cancelled while it
    * looks ends after that. The option is this process's own; a forked child has the same. */
   uint64_t spin_us;
+  /* The most shared memory, in bytes, into which one process packs messages of 512 bytes and
+   * more, beside the pipe. 0: FORKQ_SHARED_MAX, which is 64 MiB and the most. FORKQ_SHARED_NONE,
+   * and whatever else is below 64 KiB: none. A message for which there is no room goes through
+   * the pipe, as a small one does, only more slowly. The memory of messages that were got goes
+   * back to the system when the process has put nothing for a second, except for 256 KiB; that
+   * of messages that nobody got within a minute goes back at a later put or at the end. A
+   * process that ends leaves the memory of what it has put, until that is got and a get finds
+   * the queue empty. The option is this process's own; a forked child has the same. */
+  size_t shared_max_bytes;
 } forkq_queue_options_t;
 
 #define FORKQ_SPIN_US_MAX 1000000
+#define FORKQ_SHARED_MAX ((size_t)64 << 20)
+#define FORKQ_SHARED_NONE ((size_t)1)
 
 #define FORKQ_QUEUE_OPTIONS_INIT                                                         \
-  { sizeof(forkq_queue_options_t), 0, 0, 0, 0, 0, NULL, NULL, 0 }
+  { sizeof(forkq_queue_options_t), 0, 0, 0, 0, 0, NULL, NULL, 0, 0 }
 
 /* Creates a queue that holds at most `maxsize` items. 0 or less: no limit.
  *
  * The caller owns *ret_queue and destroys it with forkq_queue_destroy, in this process
  * and in every child that inherits it. The queue uses five descriptors and one shared
- * mapping. A process that has put uses two more descriptors. With a joinable queue, a
+ * mapping. A process that puts large messages maps shared_max_bytes more, and one that gets
+ * some maps a MiB or more of each process that puts them. A process that has put uses two more descriptors. With a joinable queue, a
  * process that has got uses two more, and one that has put uses three more.
  *
  * Returns: 0. After a failure nothing is left behind.
@@ -188,8 +200,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_create(forkq_queue_t **ret_queue,
  * Errors: those of forkq_queue_create, and:
  *   FORKQ_ENULL   `options` is NULL
  *   FORKQ_ERANGE  options->size is 0, too small, larger than this library's, or not the
- *                 size of a struct; options->max_message is above FORKQ_MESSAGE_MAX; or
- *                 options->spin_us is above FORKQ_SPIN_US_MAX
+ *                 size of a struct; or options->max_message is above FORKQ_MESSAGE_MAX,
+ *                 spin_us above FORKQ_SPIN_US_MAX, or shared_max_bytes above
+ *                 FORKQ_SHARED_MAX
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_create_with(forkq_queue_t **ret_queue, const forkq_queue_options_t *options);

@@ -4,7 +4,9 @@
  * returns. So a process never buffers items, and exit has nothing to send. The queue uses
  * the same channel as forkq/queue.h and keeps the same promises when a process is killed,
  * forks or exits. A dead process loses at most the message that it was putting or
- * getting.
+ * getting. Messages of 512 bytes and more lie in shared memory beside the pipe, up to 64 MiB
+ * of each process that puts; a process gives that memory back when it closes the queue or
+ * ends.
  *
  * Any thread of any process that has the handle may call any function. The common errors
  * are those of forkq/queue.h. */

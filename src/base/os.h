@@ -108,15 +108,22 @@ int forkq__os_duplicate(int fd);
  * writes bytes of the part unchanged. Then it returns -EFBIG beyond RLIMIT_FSIZE. */
 int forkq__os_memory_create(const char *name, size_t size, int64_t more);
 int forkq__os_memory_back(int fd, int64_t offset, size_t size);
-int forkq__os_memory_map(int fd, size_t size, void **ret_memory);
+
+/* map maps `size` bytes from `offset` on, a multiple of the page size. -EFBIG: the file ends before.
+ * omit leaves what is mapped out of core dumps. forget makes what is mapped private to this process,
+ * and empty: threads that still write there no longer reach the file. */
+int forkq__os_memory_map(int fd, int64_t offset, size_t size, void **ret_memory);
+void forkq__os_memory_omit(void *memory, size_t size);
+int forkq__os_memory_forget(void *memory, size_t size);
 void forkq__os_memory_unmap(void *memory, size_t size);
 
 /* Read, write and release a range of shared memory that need not be mapped. read and write
  * transfer the whole range. write returns -EFBIG if the range ends after the memory, -ENOSPC or
- * -ENOMEM if there is no memory. release frees the memory from `offset` to the end. */
+ * -ENOMEM if there is no memory. release gives the memory of the range back to the system; the range
+ * is zero afterwards. */
 int forkq__os_memory_read(int fd, void *data, size_t size, int64_t offset);
 int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset);
-void forkq__os_memory_release(int fd, int64_t offset);
+void forkq__os_memory_release(int fd, int64_t offset, int64_t size);
 
 /* A lock on one byte of the memory's file, which shows that a process lives.
  *

@@ -74,12 +74,30 @@ int forkq__os_memory_back(int fd, int64_t offset, size_t size) {
   return r;
 }
 
-int forkq__os_memory_map(int fd, size_t size, void **ret_memory) {
-  void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+/* An access beyond the end of the file would be a SIGBUS. */
+int forkq__os_memory_map(int fd, int64_t offset, size_t size, void **ret_memory) {
+  struct stat status;
+  if (fstat(fd, &status) != 0)
+    return -errno;
+  if (offset > status.st_size || (int64_t)size > status.st_size - offset)
+    return -EFBIG;
+  void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
   if (memory == MAP_FAILED)
     return -errno;
   *ret_memory = memory;
   return 0;
+}
+
+/* A dump would read all of it, also what is a hole, which makes the hole memory. */
+void forkq__os_memory_omit(void *memory, size_t size) {
+  (void)madvise(memory, size, MADV_DONTDUMP);
+}
+
+/* All of it, as a part would split the mapping, of which a process may have only so many. */
+int forkq__os_memory_forget(void *memory, size_t size) {
+  void *mapped = mmap(memory, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  return mapped == MAP_FAILED ? -errno : 0;
 }
 
 void forkq__os_memory_unmap(void *memory, size_t size) {
@@ -130,11 +148,9 @@ int forkq__os_memory_write(int fd, const void *data, size_t size, int64_t offset
   return 0;
 }
 
-void forkq__os_memory_release(int fd, int64_t offset) {
-  struct stat status;
-  if (fstat(fd, &status) == 0 && status.st_size > offset)
-    (void)UNCANCELLED(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                                status.st_size - offset));
+void forkq__os_memory_release(int fd, int64_t offset, int64_t size) {
+  (void)UNCANCELLED(
+      fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size));
 }
 
 int forkq__os_memory_check(int fd, size_t size) {

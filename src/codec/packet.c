@@ -21,21 +21,43 @@ static const uint8_t *at(const struct forkq__packet *packet, uint32_t offset) {
   return packet->body + (offset - FORKQ__PACKET_HEAD);
 }
 
+static uint16_t head_at(const struct forkq__packet *packet, uint32_t offset) {
+  uint16_t head;
+  memcpy(&head, at(packet, offset), sizeof head);
+  return head;
+}
+
 struct forkq__frame forkq__packet_frame(const struct forkq__packet *packet,
                                         uint32_t offset) {
-  uint16_t size;
-  memcpy(&size, at(packet, offset), sizeof size);
+  uint16_t head = head_at(packet, offset);
+  uint16_t size = head & (uint16_t)~FORKQ__REFERENCE;
   return (struct forkq__frame){
     .data = at(packet, offset) + FORKQ__FRAME_HEAD,
-    .size = size,
     .next = offset + FORKQ__FRAME_HEAD + size,
+    .size = size,
+    .is_reference = head & FORKQ__REFERENCE,
   };
+}
+
+struct forkq__reference forkq__frame_reference(struct forkq__frame frame) {
+  struct forkq__reference reference;
+  memcpy(&reference, frame.data, sizeof reference);
+  return reference;
 }
 
 void forkq__packet_set_frame(struct forkq__packet *packet, uint32_t offset,
                              uint32_t size) {
   uint16_t size16 = (uint16_t)size;
   memcpy(packet->body + (offset - FORKQ__PACKET_HEAD), &size16, sizeof size16);
+}
+
+uint32_t forkq__packet_set_reference(struct forkq__packet *packet, uint32_t offset,
+                                     struct forkq__reference reference) {
+  forkq__packet_set_frame(packet, offset, FORKQ__REFERENCE | sizeof reference);
+  offset += FORKQ__FRAME_HEAD;
+  memcpy(packet->body + (offset - FORKQ__PACKET_HEAD), &reference, sizeof reference);
+  packet->flags |= FORKQ__REFERENCES;
+  return offset + (uint32_t)sizeof reference;
 }
 
 uint32_t forkq__packet_frames_before(const struct forkq__packet *packet,
@@ -53,8 +75,21 @@ uint32_t forkq__packet_messages(const struct forkq__packet *packet) {
   return packet->frames;
 }
 
-uint32_t forkq__packet_payload(const struct forkq__packet *packet) {
-  return packet->length - FORKQ__PACKET_HEAD - packet->frames * FORKQ__FRAME_HEAD;
+static uint64_t referred_bytes(const struct forkq__packet *packet) {
+  uint64_t bytes = 0;
+  for (uint32_t o = FORKQ__PACKET_HEAD; o < packet->length;) {
+    struct forkq__frame frame = forkq__packet_frame(packet, o);
+    if (frame.is_reference)
+      bytes += (uint64_t)forkq__frame_reference(frame).size - frame.size;
+    o = frame.next;
+  }
+  return bytes;
+}
+
+uint64_t forkq__packet_payload(const struct forkq__packet *packet) {
+  uint64_t here =
+      packet->length - FORKQ__PACKET_HEAD - packet->frames * FORKQ__FRAME_HEAD;
+  return packet->flags & FORKQ__REFERENCES ? here + referred_bytes(packet) : here;
 }
 
 uint32_t forkq__packet_finish(struct forkq__packet *packet, uint32_t cell, uint64_t seq) {
@@ -70,15 +105,26 @@ static bool has_tail(const struct forkq__packet *packet) {
   return seq == packet->seq;
 }
 
+static bool is_reference(const struct forkq__packet *packet, uint16_t head,
+                         uint32_t left) {
+  return packet->flags & FORKQ__REFERENCES &&
+         head == (FORKQ__REFERENCE | sizeof(struct forkq__reference)) &&
+         left >= sizeof(struct forkq__reference);
+}
+
 /* An empty frame is not valid, because no message is empty. */
 static bool frames_fill(const struct forkq__packet *packet) {
   uint32_t offset = FORKQ__PACKET_HEAD;
   for (uint32_t i = 0; i < packet->frames; i++) {
     if (packet->length - offset < FORKQ__FRAME_HEAD)
       return false;
-    uint32_t size = forkq__packet_frame(packet, offset).size;
-    if (size == 0 || size > packet->length - offset - FORKQ__FRAME_HEAD)
-      return false;
+    uint32_t size = head_at(packet, offset);
+    uint32_t left = packet->length - offset - FORKQ__FRAME_HEAD;
+    if (size == 0 || size > left) {
+      if (!is_reference(packet, (uint16_t)size, left))
+        return false;
+      size = sizeof(struct forkq__reference);
+    }
     offset += FORKQ__FRAME_HEAD + size;
   }
   return offset == packet->length;
@@ -92,7 +138,7 @@ bool forkq__packet_valid(const struct forkq__packet *packet, size_t size) {
   if (packet->flags & FORKQ__FRAGMENT) {
     if (packet->frames != 1 || packet->flags > 7)
       return false;
-  } else if (packet->flags != 0) {
+  } else if (packet->flags & ~FORKQ__REFERENCES) {
     return false;
   }
   return frames_fill(packet);

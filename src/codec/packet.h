@@ -7,6 +7,9 @@
  * message: FIRST has the message's length in `total`, and LAST ends the message. The fragments
  * of a message follow each other in the pipe with nothing between them.
  *
+ * Where the packet has the flag REFERENCES, some of its frames are references: the message lies
+ * beside the pipe, in the arena of the packet's cell (arena.h), and the payload says where.
+ *
  * The tail repeats `seq`. If it is there, the packet is in memory to its end. Numbers are in
  * the machine's byte order, because they never leave the machine. */
 #ifndef FORKQ_PACKET_H
@@ -24,6 +27,16 @@ enum {
   FORKQ__FRAGMENT = 1,
   FORKQ__FIRST = 2,
   FORKQ__LAST = 4,
+  FORKQ__REFERENCES = 8,
+};
+
+/* This bit of a frame's length marks a reference. */
+#define FORKQ__REFERENCE 0x8000u
+
+/* Where a message lies that is not in the packet: `size` bytes of the arena, from `at` on. */
+struct forkq__reference {
+  uint32_t at;
+  uint32_t size;
 };
 
 struct forkq__packet {
@@ -47,17 +60,25 @@ void forkq__packet_begin(struct forkq__packet *packet);
 
 /* The frame at `offset` from the packet's start: its payload, its size, and the offset of the
  * next frame. The packet must be valid, and `offset` below its length. */
-struct forkq__frame {
+struct forkq__frame { /* 16 bytes, so that it is returned in registers */
   const uint8_t *data;
-  uint32_t size;
   uint32_t next;
+  uint16_t size;
+  bool is_reference;
 };
 struct forkq__frame forkq__packet_frame(const struct forkq__packet *packet,
                                         uint32_t offset);
 
+/* The reference that is a frame's payload. */
+struct forkq__reference forkq__frame_reference(struct forkq__frame frame);
+
 /* Writes the length of the frame at `offset`, whose payload has `size` bytes. */
 void forkq__packet_set_frame(struct forkq__packet *packet, uint32_t offset,
                              uint32_t size);
+
+/* Makes the frame at `offset` a reference. Returns the offset of its end. */
+uint32_t forkq__packet_set_reference(struct forkq__packet *packet, uint32_t offset,
+                                     struct forkq__reference reference);
 
 /* Returns the number of frames before `offset`. */
 uint32_t forkq__packet_frames_before(const struct forkq__packet *packet, uint32_t offset);
@@ -65,8 +86,8 @@ uint32_t forkq__packet_frames_before(const struct forkq__packet *packet, uint32_
 /* Returns the number of messages that end in this packet. */
 uint32_t forkq__packet_messages(const struct forkq__packet *packet);
 
-/* Returns the bytes of messages in this packet. */
-uint32_t forkq__packet_payload(const struct forkq__packet *packet);
+/* Returns the bytes of messages in this packet, and of those that it refers to. */
+uint64_t forkq__packet_payload(const struct forkq__packet *packet);
 
 /* Completes a packet for its write: its cell, its number and its tail. Returns the number of
  * bytes to write. */

@@ -10,6 +10,10 @@
 /* The thread ends after it has had nothing to do for so long. To start one costs some 50 us. */
 #define IDLE_MS 1000
 
+/* While messages lie beside the pipe that nobody has taken yet, the thread stays, for so many times as
+ * long at most, to give back their memory. */
+#define IDLE_TIMES 60
+
 /* The size of its stack, because the limit for stacks (RLIMIT_STACK) may be anything. A
  * function of the program's may run on it (on_feeder_error). */
 #define STACK_SIZE ((size_t)256 * 1024)
@@ -78,14 +82,23 @@ static void sleep_until(struct forkq__feeder *feeder, int64_t deadline) {
     become(feeder, FORKQ__FEEDER_AWAKE);
 }
 
-/* Waits for work. Returns false if the thread has been idle for too long. */
-static bool wait_for_work(struct forkq__feeder *feeder) {
+/* Sleeps until there is work, or for so long. */
+static void stay_idle(struct forkq__feeder *feeder) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, IDLE_MS);
   while (!has_work(feeder) &&
          (feeder->look_at != FORKQ__FOREVER || forkq__os_now() < deadline)) {
     sleep_until(feeder, feeder->look_at != FORKQ__FOREVER ? feeder->look_at : deadline);
     look_if_due(feeder);
   }
+}
+
+/* Waits for work. Returns false if the thread has been idle for too long. */
+static bool wait_for_work(struct forkq__feeder *feeder) {
+  stay_idle(feeder);
+  for (int times = 1;
+       !has_work(feeder) && !forkq__sender_trim(&feeder->sender) && times < IDLE_TIMES;
+       times++)
+    stay_idle(feeder);
   return has_work(feeder);
 }
 

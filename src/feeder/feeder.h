@@ -1,7 +1,8 @@
 /* The feeder: the thread that sends the packets of the outbox.
  *
  * A put starts the feeder. It ends after it has had nothing to do for a while, so that it does
- * not keep a process alive that has no other thread left. A fork leaves the feeder in the
+ * not keep a process alive that has no other thread left. Before that it gives back memory that no
+ * message needs any more. A fork leaves the feeder in the
  * parent, with the parent's packets; the child starts with an empty outbox and without a
  * feeder. The caller holds the sender's mutex in every function but init, fini and join. */
 #ifndef FORKQ_FEEDER_H

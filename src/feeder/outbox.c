@@ -1,11 +1,13 @@
 /* The deque, its spare packets, and the message that is open in it. A message begins in the
  * tail if it is worth it, or else in a packet of its own. A message that outgrows the tail
  * moves out of it as a whole. A message that outgrows its packet continues in the next one, as
- * fragments. */
+ * fragments. A draft's message begins in the piece that the draft was lent, if there is one, and moves
+ * out of it into packets if it outgrows it. */
 #include "feeder/outbox.h"
 
 #include "base/contract.h"
 #include "base/heap.h"
+#include "base/lifecycle.h"
 
 #include <errno.h>
 #include <forkq/base.h>
@@ -47,8 +49,21 @@ void forkq__outbox_free(struct forkq__buffer *list) {
   }
 }
 
+/* Takes the loan from the draft first: a handler that forks may come in between. */
+static struct forkq__loan *take_loan(struct forkq__outbox *draft) {
+  struct forkq__loan *loan = draft->loan;
+  draft->loan = NULL;
+  if (draft->open.place == FORKQ__IN_LOAN) {
+    draft->open.place = FORKQ__IN_PACKETS;
+    draft->open.end = draft->open.start + FORKQ__FRAME_HEAD;
+  }
+  return loan;
+}
+
 /* A function that packs a message may not have returned, so a message may be open. */
 void forkq__outbox_fini(struct forkq__outbox *outbox) {
+  if (outbox->loan != NULL)
+    forkq__loan_drop(take_loan(outbox));
   forkq__outbox_free(outbox->open.first);
   forkq__outbox_free(outbox->head);
   forkq__outbox_free(outbox->spare);
@@ -135,11 +150,18 @@ static void open_frame(struct forkq__outbox *outbox, struct forkq__buffer *buffe
   outbox->open.end = outbox->open.start + FORKQ__FRAME_HEAD;
 }
 
+/* In the piece nothing is appended to the packet: it seems full. */
+static void begin_in_loan(struct forkq__outbox *draft) {
+  draft->open.place = FORKQ__IN_LOAN;
+  draft->open.end = FORKQ__PACKET_END;
+}
+
 int forkq__outbox_begin(struct forkq__outbox *outbox, uint32_t limit) {
   outbox->open.first = NULL;
   outbox->open.size = 0;
   outbox->open.limit = limit;
   outbox->open.error = 0;
+  outbox->open.place = FORKQ__IN_PACKETS;
   FORKQ__CHECK(is_sound(outbox));
   if (tail_has_room(outbox)) {
     open_frame(outbox, outbox->tail);
@@ -149,6 +171,8 @@ int forkq__outbox_begin(struct forkq__outbox *outbox, uint32_t limit) {
   if (outbox->open.first == NULL)
     return -ENOMEM;
   open_frame(outbox, outbox->open.first);
+  if (outbox->loan != NULL)
+    begin_in_loan(outbox);
   return 0;
 }
 
@@ -192,11 +216,8 @@ static int grow(struct forkq__outbox *outbox) {
   return 0;
 }
 
-/* The piece does not fit into the packet, or the message exceeds the limit. */
-static __attribute__((noinline)) int append_beyond(struct forkq__outbox *outbox,
-                                                   const void *data, size_t size) {
-  if (outbox->open.error == 0 && size > outbox->open.limit - outbox->open.size)
-    outbox->open.error = FORKQ_ETOOBIG;
+static void append_to_packets(struct forkq__outbox *outbox, const void *data,
+                              size_t size) {
   while (size > 0 && outbox->open.error == 0) {
     uint32_t room = FORKQ__PACKET_END - outbox->open.end;
     uint32_t n = size < room ? (uint32_t)size : room;
@@ -210,17 +231,79 @@ static __attribute__((noinline)) int append_beyond(struct forkq__outbox *outbox,
     if (size > 0)
       outbox->open.error = grow(outbox);
   }
-  return outbox->open.error;
 }
 
-int forkq__outbox_append(struct forkq__outbox *outbox, const void *data, size_t size) {
-  if (outbox->open.error != 0 || size > FORKQ__PACKET_END - outbox->open.end ||
-      size > outbox->open.limit - outbox->open.size)
-    return append_beyond(outbox, data, size);
-  memcpy(frame_bytes(outbox->open.last, outbox->open.end), data, size);
-  outbox->open.end += (uint32_t)size;
-  outbox->open.size += (uint32_t)size;
-  return 0;
+/* The queue may be closed, or the process taken for dead, while the bytes are copied. */
+static int move_to_packets(struct forkq__outbox *draft, const struct forkq__loan *loan) {
+  uint32_t size = draft->open.size;
+  draft->open.size = 0;
+  int r = forkq__loan_check(loan);
+  if (r < 0)
+    return r;
+  append_to_packets(draft, loan->memory, size);
+  r = forkq__loan_check(loan);
+  return r < 0 ? r : draft->open.error;
+}
+
+void forkq__outbox_leave_loan(struct forkq__outbox *draft) {
+  if (draft->loan == NULL)
+    return;
+  bool in_loan = draft->open.place == FORKQ__IN_LOAN;
+  struct forkq__loan *loan = take_loan(draft);
+  if (in_loan)
+    draft->open.error = move_to_packets(draft, loan);
+  forkq__loan_drop(loan);
+}
+
+void forkq__outbox_lose_loan(struct forkq__outbox *draft, int error) {
+  if (draft->loan == NULL)
+    return;
+  draft->open.error = error;
+  forkq__loan_drop(take_loan(draft));
+}
+
+static bool fits_in_loan(const struct forkq__outbox *draft, size_t size) {
+  return draft->open.place == FORKQ__IN_LOAN &&
+         size <= draft->loan->reference.size - draft->open.size &&
+         forkq__loan_check(draft->loan) == 0;
+}
+
+/* The loan itself has gone with the parent's arena. */
+void forkq__outbox_check_fork(struct forkq__outbox *draft) {
+  if (draft->loan == NULL || draft->loan_forks == forkq__life_forks() ||
+      draft->loan == NULL) /* the call may have put this process right */
+    return;
+  draft->open.error = FORKQ_ECLOSED;
+  (void)take_loan(draft);
+}
+
+/* A handler that forks leaves the loan alone while in_step is set. */
+static bool append_to_loan(struct forkq__outbox *draft, const void *data, size_t size) {
+  forkq__outbox_check_fork(draft);
+  draft->in_step = true;
+  atomic_signal_fence(memory_order_seq_cst);
+  bool fits = fits_in_loan(draft, size);
+  if (fits) {
+    memcpy(draft->loan->memory + draft->open.size, data, size);
+    draft->open.size += (uint32_t)size;
+  }
+  atomic_signal_fence(memory_order_seq_cst);
+  draft->in_step = false;
+  return fits;
+}
+
+int forkq__outbox_append_beyond(struct forkq__outbox *outbox, const void *data,
+                                size_t size) {
+  if (outbox->open.error == 0 && size > outbox->open.limit - outbox->open.size)
+    outbox->open.error = FORKQ_ETOOBIG;
+  if (outbox->open.error != 0)
+    return outbox->open.error;
+  if (outbox->open.place == FORKQ__IN_LOAN && append_to_loan(outbox, data, size))
+    return 0;
+  forkq__outbox_leave_loan(outbox);
+  if (outbox->open.error == 0)
+    append_to_packets(outbox, data, size);
+  return outbox->open.error;
 }
 
 static bool fragmented(const struct forkq__outbox *outbox) {
@@ -236,15 +319,32 @@ static void link_at_end(struct forkq__outbox *outbox, struct forkq__buffer *firs
   outbox->tail = last;
 }
 
-void forkq__outbox_commit(struct forkq__outbox *outbox) {
+void forkq__outbox_refer(struct forkq__outbox *outbox, struct forkq__reference piece) {
+  FORKQ__CHECK(!fragmented(outbox));
+  outbox->open.place = FORKQ__REFERRED;
+  outbox->open.size = piece.size;
+  outbox->open.end =
+      forkq__packet_set_reference(&outbox->open.last->packet, outbox->open.start, piece);
+}
+
+static void end_frame(struct forkq__outbox *outbox) {
   struct forkq__packet *packet = &outbox->open.last->packet;
+  if (outbox->open.place == FORKQ__IN_PACKETS)
+    forkq__packet_set_frame(packet, outbox->open.start, outbox->open.size);
+  packet->frames++;
+  packet->length = (uint16_t)outbox->open.end;
+}
+
+void forkq__outbox_commit(struct forkq__outbox *outbox) {
+  if (outbox->open.place == FORKQ__IN_LOAN)
+    forkq__outbox_refer(outbox,
+                        (struct forkq__reference){ .at = outbox->loan->reference.at,
+                                                   .size = outbox->open.size });
   if (fragmented(outbox)) {
     seal(outbox, FORKQ__LAST);
     outbox->open.first->packet.total = outbox->open.size;
   } else {
-    forkq__packet_set_frame(packet, outbox->open.start, outbox->open.size);
-    packet->frames++;
-    packet->length = (uint16_t)outbox->open.end;
+    end_frame(outbox);
   }
   if (outbox->open.first != NULL)
     link_at_end(outbox, outbox->open.first, outbox->open.last);
@@ -260,10 +360,14 @@ void forkq__outbox_rollback(struct forkq__outbox *outbox) {
 const uint8_t *forkq__outbox_whole(struct forkq__outbox *outbox) {
   if (fragmented(outbox))
     return NULL;
+  if (outbox->open.place == FORKQ__IN_LOAN)
+    return outbox->loan->memory;
   return frame_bytes(outbox->open.last, outbox->open.start + FORKQ__FRAME_HEAD);
 }
 
 int forkq__outbox_visit(struct forkq__outbox *outbox, forkq__visit_fn visit, void *arg) {
+  if (outbox->open.place == FORKQ__IN_LOAN)
+    return visit(arg, outbox->loan->memory, outbox->open.size);
   if (fragmented(outbox)) {
     struct forkq__buffer *buffer = outbox->open.first;
     for (; buffer != outbox->open.last; buffer = buffer->next) {
@@ -298,6 +402,7 @@ static void copy_to_tail(struct forkq__outbox *outbox, struct forkq__buffer *dra
   memcpy(frame_bytes(outbox->tail, tail->length), frame_bytes(draft, FORKQ__PACKET_HEAD),
          size);
   tail->length = (uint16_t)(tail->length + size);
+  tail->flags |= draft->packet.flags; /* it may be a reference */
   tail->frames++;
 }
 
@@ -326,13 +431,32 @@ uint64_t forkq__outbox_count(const struct forkq__buffer *list) {
   return count;
 }
 
+/* From where the bytes of pieces come. */
+struct fetch {
+  forkq__fetch_fn fn;
+  void *arg;
+};
+
+static int append_piece(struct forkq__outbox *outbox, struct forkq__reference piece,
+                        struct fetch fetch) {
+  void *data = forkq__malloc(piece.size);
+  if (data == NULL)
+    return -ENOMEM;
+  int r = fetch.fn(fetch.arg, piece, data);
+  if (r == 0)
+    r = forkq__outbox_append(outbox, data, piece.size);
+  forkq__free(data);
+  return r;
+}
+
 /* Copies one frame. Begins a message if the frame is the first of one, and commits it if the
  * frame is the last. */
 static int copy_frame(struct forkq__outbox *outbox, struct forkq__frame frame, bool first,
-                      bool last) {
+                      bool last, struct fetch fetch) {
   int r = first ? forkq__outbox_begin(outbox, UINT32_MAX) : 0;
   if (r == 0)
-    r = forkq__outbox_append(outbox, frame.data, frame.size);
+    r = frame.is_reference ? append_piece(outbox, forkq__frame_reference(frame), fetch)
+                           : forkq__outbox_append(outbox, frame.data, frame.size);
   if (r < 0)
     forkq__outbox_rollback(outbox);
   else if (last)
@@ -342,7 +466,7 @@ static int copy_frame(struct forkq__outbox *outbox, struct forkq__frame frame, b
 
 /* Copies the frames of one packet. *skip counts whole messages. */
 static int copy_packet(struct forkq__outbox *outbox, const struct forkq__packet *packet,
-                       uint64_t *skip, struct forkq__copied *copied) {
+                       struct fetch fetch, uint64_t *skip, struct forkq__copied *copied) {
   bool fragment = packet->flags & FORKQ__FRAGMENT;
   bool first = !fragment || packet->flags & FORKQ__FIRST;
   bool last = !fragment || packet->flags & FORKQ__LAST;
@@ -353,7 +477,7 @@ static int copy_packet(struct forkq__outbox *outbox, const struct forkq__packet 
       *skip -= last;
       continue;
     }
-    int r = copy_frame(outbox, frame, first, last);
+    int r = copy_frame(outbox, frame, first, last, fetch);
     if (r < 0)
       return r;
     copied->messages += last;
@@ -363,10 +487,12 @@ static int copy_packet(struct forkq__outbox *outbox, const struct forkq__packet 
 }
 
 struct forkq__copied forkq__outbox_copy(struct forkq__outbox *outbox,
-                                        const struct forkq__buffer *list, uint64_t skip) {
+                                        const struct forkq__buffer *list, uint64_t skip,
+                                        forkq__fetch_fn fetch, void *arg) {
   struct forkq__copied copied = { 0 };
+  struct fetch fetching = { fetch, arg };
   int r = 0;
   for (const struct forkq__buffer *b = list; b != NULL && r == 0; b = b->next)
-    r = copy_packet(outbox, &b->packet, &skip, &copied);
+    r = copy_packet(outbox, &b->packet, fetching, &skip, &copied);
   return copied;
 }

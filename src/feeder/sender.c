@@ -22,6 +22,8 @@ int forkq__sender_init(struct forkq__sender *sender) {
 
 void forkq__sender_fini(struct forkq__sender *sender) {
   forkq__outbox_fini(&sender->outbox);
+  forkq__outbox_free(sender->lent.first);
+  forkq__arena_fini(&sender->arena);
   forkq__mutex_fini(&sender->mutex);
 }
 
@@ -74,9 +76,10 @@ static void close_stop(struct forkq__sender *sender) {
 
 void forkq__sender_close(struct forkq__sender *sender) {
   FORKQ__HELD(&sender->mutex);
+  forkq__sender_recycle(sender, forkq__outbox_take(&sender->outbox));
+  forkq__sender_close_arena(sender);
   close_account(sender);
   close_stop(sender);
-  forkq__outbox_recycle(&sender->outbox, forkq__outbox_take(&sender->outbox));
 }
 
 /* ---- sending ----------------------------------------------------------------------------- */
@@ -111,7 +114,7 @@ struct through {
 
 static void end_through(struct forkq__sender *sender, struct forkq__buffer *list) {
   forkq__sender_relock(sender);
-  forkq__outbox_recycle(&sender->outbox, list);
+  forkq__sender_recycle(sender, list);
   sender->in_flight = NULL;
   forkq__mutex_wake(&sender->done);
 }
@@ -295,7 +298,7 @@ static void send_until(struct forkq__sender *sender, const struct forkq__buffer 
   for (struct forkq__buffer *last; sender->failed == 0 && outbox->head != end &&
                                    (last = send_here(sender, outbox->head)) != NULL;) {
     forkq__sender_release_bytes(sender, outbox->head, last);
-    forkq__outbox_recycle(outbox, forkq__outbox_pop(outbox, last));
+    forkq__sender_recycle(sender, forkq__outbox_pop(outbox, last));
   }
   forkq__channel_unlock_write(channel);
   drain_if_dropped(sender);
@@ -321,7 +324,7 @@ void forkq__sender_send_outbox(struct forkq__sender *sender) {
   forkq__sender_unlock(sender);
   send_all(sender, sender->in_flight);
   forkq__sender_relock(sender);
-  struct forkq__buffer *excess = forkq__outbox_keep(&sender->outbox, sender->in_flight);
+  struct forkq__buffer *excess = forkq__sender_keep(sender, sender->in_flight);
   sender->in_flight = NULL;
   if (dropped(sender))
     drain_if_dropped(sender);
@@ -347,7 +350,7 @@ void forkq__sender_drop(struct forkq__sender *sender) {
   struct forkq__buffer *list = forkq__outbox_take(&sender->outbox);
   if (list != NULL)
     forkq__sender_throw_away(sender, list);
-  forkq__outbox_recycle(&sender->outbox, list);
+  forkq__sender_recycle(sender, list);
   drain_if_dropped(sender);
   /* The thread gives up at its next check, or when the draining has made room for it. */
   (void)await_landing(sender, deadline);
@@ -406,6 +409,7 @@ void forkq__sender_forked(struct forkq__sender *sender) {
   forkq__mutex_init(&sender->mutex);
   sender->done = (struct forkq__condition){ 0 };
   forget_packets(sender);
+  forkq__sender_forget_pieces(sender);
   sender->forking = false;
   FORKQ__STORE(sender->unsent, 0);
   sender->copied_bytes = 0;

@@ -29,6 +29,14 @@ struct forkq__sender {
   _Atomic uint32_t room_event; /* putters sleep on it; it changes with each wake-up */
   _Atomic uint32_t room_waiters;
   struct forkq__buffer *in_flight; /* not in the outbox any more */
+  /* Messages beside the pipe: see sender_pieces.c. */
+  struct forkq__arena arena;
+  struct {
+    struct forkq__buffer *first,
+        *last;      /* sent packets with references, not wholly taken */
+    uint32_t taken; /* up to where the first one is taken */
+  } lent;
+  uint64_t uncollected;    /* bytes packed beside since it last looked for free pieces */
   _Atomic uint64_t owed;   /* slots to give back, when the ledger lock can be had */
   _Atomic uint64_t unsent; /* items lost; needs no mutex */
   uint64_t copied_bytes;   /* of the messages that a dead process had put */
@@ -42,8 +50,8 @@ struct forkq__sender {
   void *arg;
 };
 
-/* The caller sets the fields channel, slots, max_bytes, lost and arg. init returns 0 or a
- * negative errno. */
+/* The caller sets the fields channel, slots, max_bytes, lost and arg, and has initialized the arena.
+ * init returns 0 or a negative errno. */
 int forkq__sender_init(struct forkq__sender *sender);
 void forkq__sender_fini(struct forkq__sender *sender);
 
@@ -78,11 +86,28 @@ void forkq__sender_wake_putters(struct forkq__sender *sender);
 
 /* Adds messages to the outbox; the caller has taken a slot for each. commit: the message that
  * is open in the outbox. adopt: a drafted message. copy: all messages of a list but the first
- * `skip`, which a dead process had put, as many as there is memory for; returns how many. */
+ * `skip`, which the dead process of `cell` had put, as many as there is memory for; returns how
+ * many. */
 void forkq__sender_commit(struct forkq__sender *sender);
 void forkq__sender_adopt(struct forkq__sender *sender, struct forkq__outbox *draft);
-uint64_t forkq__sender_copy(struct forkq__sender *sender,
+uint64_t forkq__sender_copy(struct forkq__sender *sender, uint32_t cell,
                             const struct forkq__buffer *list, uint64_t skip);
+
+/* Messages of at least this size go beside the pipe, where there is room. */
+#define FORKQ__BESIDE_MIN 512u
+
+/* put_beside: the bytes go into a piece, and the message that is open in the outbox becomes a reference
+ * to it; false: there is no room. lend: gives the draft a piece of `size` bytes, if there is room.
+ * end_loan: before adopt; false: the queue was closed since lend, and the draft's bytes are gone. */
+bool forkq__sender_put_beside(struct forkq__sender *sender, const void *data,
+                              uint32_t size);
+void forkq__sender_lend(struct forkq__sender *sender, struct forkq__outbox *draft,
+                        uint32_t size);
+bool forkq__sender_end_loan(struct forkq__sender *sender, struct forkq__outbox *draft);
+
+/* Gives back to the system the memory that no message needs, but for what an idle process keeps. Returns
+ * whether no message is left of those that were sent. */
+bool forkq__sender_trim(struct forkq__sender *sender);
 
 /* Gives back the slot of an item that is not put after all. If the queue was closed meanwhile,
  * the slot is gone with the cell. */

@@ -13,6 +13,15 @@ static inline struct forkq__buffer *forkq__packets_end(struct forkq__buffer *fir
   return last;
 }
 
+/* Takes packets back, as forkq__outbox_recycle and forkq__outbox_keep do, and their pieces. */
+void forkq__sender_recycle(struct forkq__sender *sender, struct forkq__buffer *list);
+struct forkq__buffer *forkq__sender_keep(struct forkq__sender *sender,
+                                         struct forkq__buffer *list);
+
+/* close_arena: while the process still has its cell. forget_pieces: in the child of a fork. */
+void forkq__sender_close_arena(struct forkq__sender *sender);
+void forkq__sender_forget_pieces(struct forkq__sender *sender);
+
 /* The messages in the packets from `first` to `last` do not count as unsent any more. */
 void forkq__sender_release_bytes(struct forkq__sender *sender,
                                  const struct forkq__buffer *first,

@@ -32,10 +32,23 @@ void forkq__sender_adopt(struct forkq__sender *sender, struct forkq__outbox *dra
   forkq__outbox_join(&sender->outbox, draft);
 }
 
-uint64_t forkq__sender_copy(struct forkq__sender *sender,
+/* The pieces of a dead process, before its cell has a next owner. */
+struct estate {
+  const struct forkq__account *account;
+  uint32_t cell;
+};
+
+static int fetch(void *arg, struct forkq__reference piece, void *data) {
+  const struct estate *estate = arg;
+  return forkq__piece_copy_unmapped(estate->account, estate->cell, piece, data);
+}
+
+uint64_t forkq__sender_copy(struct forkq__sender *sender, uint32_t cell,
                             const struct forkq__buffer *list, uint64_t skip) {
   FORKQ__HELD(&sender->mutex);
-  struct forkq__copied copied = forkq__outbox_copy(&sender->outbox, list, skip);
+  struct estate estate = { &sender->channel->account, cell };
+  struct forkq__copied copied =
+      forkq__outbox_copy(&sender->outbox, list, skip, fetch, &estate);
   sender->copied_bytes += copied.bytes;
   count_unsent(sender, copied.bytes);
   return copied.messages;

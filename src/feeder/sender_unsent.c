@@ -56,11 +56,21 @@ static void report_large(struct forkq__sender *sender, const struct forkq__buffe
   forkq__free(data);
 }
 
+static void report_whole(struct forkq__sender *sender, struct forkq__frame frame,
+                         int error) {
+  if (!frame.is_reference) {
+    sender->lost(sender->arg, error, frame.data, frame.size);
+    return;
+  }
+  struct forkq__reference piece = forkq__frame_reference(frame);
+  sender->lost(sender->arg, error, forkq__arena_at(&sender->arena, piece), piece.size);
+}
+
 static void report_small(struct forkq__sender *sender, const struct forkq__packet *packet,
                          int error) {
   for (uint32_t o = FORKQ__PACKET_HEAD; o < packet->length;) {
     struct forkq__frame frame = forkq__packet_frame(packet, o);
-    sender->lost(sender->arg, error, frame.data, frame.size);
+    report_whole(sender, frame, error);
     o = frame.next;
   }
 }

@@ -18,6 +18,7 @@
 #include "base/spin.h"
 #include "codec/packet.h"
 #include "shared/account.h"
+#include "shared/piece.h"
 #include "shared/spill.h"
 
 #include <forkq/item.h>
@@ -42,7 +43,8 @@ struct forkq__channel {
   uint32_t process_bit; /* see forkq__lock_await */
   bool joinable;        /* gets are counted in this process's cell, which then exists */
   _Atomic bool closed;  /* threads in a receive give up soon */
-  struct forkq__spin spin; /* of the owner of the turn, before it sleeps */
+  struct forkq__spin spin;     /* of the owner of the turn, before it sleeps */
+  struct forkq__pieces pieces; /* guarded by the read lock */
 };
 
 /* Takes the read lock. With FORKQ__NOWAIT it waits for FORKQ__MOMENT_MS; else until the
@@ -63,9 +65,15 @@ int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline);
 int forkq__channel_try_lock_write(struct forkq__channel *channel);
 void forkq__channel_unlock_write(struct forkq__channel *channel);
 
-/* Writes one packet. The caller holds the write lock. Never blocks. Returns 0, FORKQ__NO_ROOM
- * if the pipe is full, -EPIPE if it has no reader, or another negative errno. */
+/* Writes one packet. The caller holds the write lock. Never blocks. The packet's number is 0 unless it
+ * was written. Returns 0, FORKQ__NO_ROOM if the pipe is full, -EPIPE if it has no reader, or another negative errno. */
 int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *packet);
+
+/* Up to which offset readers have taken the packet that was written with the number `seq` and this
+ * length: 0 if they have not yet read it. The bytes of the pieces that are referred to before that
+ * offset are copied. Needs no lock. */
+uint32_t forkq__channel_taken(const struct forkq__channel *channel, uint64_t seq,
+                              uint32_t length);
 
 /* Whether descriptor `fd` is still the pipe. A program that closes descriptors that it does
  * not know may have opened another file under the number. */

@@ -152,13 +152,23 @@ bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
   return forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0;
 }
 
+/* There was nothing to read: also of processes that are gone, perhaps. */
+static int find_nothing(struct forkq__channel *channel) {
+  uint32_t orphans = FORKQ__LOAD(channel->account.ledger->orphans);
+  if (orphans != FORKQ__LOAD(channel->shared->orphans_seen) &&
+      forkq__channel_is_pipe(channel, channel->read_fd) &&
+      forkq__pieces_release_orphans(&channel->account, channel->read_fd))
+    FORKQ__STORE(channel->shared->orphans_seen, orphans);
+  return FORKQ__NOTHING;
+}
+
 int forkq__channel_load(struct forkq__channel *channel) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
   struct forkq__channel_shared *shared = channel->shared;
   /* No getter is woken for an empty pipe. */
   /* model: load_peek */
   if (to_be_told(shared) && !forkq__channel_pipe_readable(channel))
-    return FORKQ__NOTHING;
+    return find_nothing(channel);
   /* model: load_offset */
   FORKQ__STORE(shared->offset, 0);
   /* model: load_wire_base */
@@ -185,7 +195,7 @@ int forkq__channel_load(struct forkq__channel *channel) {
   /* model: load_nothing */
   FORKQ__STORE(shared->loading, 0);
   if (n == -EAGAIN)
-    return FORKQ__NOTHING;
+    return find_nothing(channel);
   if (!forkq__channel_is_pipe(channel, channel->read_fd))
     return -EBADF;
   if (n <= 0)
@@ -242,6 +252,21 @@ void forkq__channel_drop(struct forkq__channel *channel, uint32_t next,
                          uint64_t messages) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
   consume_for(channel, DROPPED, next, 1, messages);
+}
+
+/* A reader stores 0 in `offset`, then reads the next packet, and stores its `offset` before its number.
+ * So if the number is still that of this packet, an `offset` of 0 or beyond it says that all of it was
+ * taken; and one that lies within it is this packet's, or all of it was taken. */
+uint32_t forkq__channel_taken(const struct forkq__channel *channel, uint64_t seq,
+                              uint32_t length) {
+  const struct forkq__channel_shared *shared = channel->shared;
+  /* model: taken_read_seq */
+  uint64_t read_seq = FORKQ__LOAD(shared->read_seq);
+  if (read_seq != seq)
+    return read_seq > seq ? length : 0;
+  /* model: taken_offset */
+  uint32_t offset = FORKQ__LOAD(shared->offset);
+  return offset == 0 || offset > length ? length : offset;
 }
 
 int forkq__channel_try_lock_read(struct forkq__channel *channel) {

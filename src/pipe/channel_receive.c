@@ -1,5 +1,5 @@
-/* Receiving a message, under the read lock: a small one from the packet read ahead, a large
- * one fragment by fragment.
+/* Receiving a message, under the read lock: a whole one from the packet read ahead, or from the piece
+ * to which that refers; or one fragment by fragment.
  *
  * A reader copies a frame first, and then takes it (forkq__channel_take). A reader that runs out
  * of time in a large message keeps its part in shared memory, for the next reader (spill.h).
@@ -25,13 +25,38 @@
 /* Fragments of a message between two looks at the clock. */
 #define FRAGMENTS_PER_LOOK 64
 
-static int take_small(struct forkq__channel *channel, forkq_item_t *item) {
+/* Copies the message that a frame refers to. */
+static int set_to_piece(struct forkq__channel *channel, struct forkq__frame frame,
+                        forkq_item_t *item) {
+  struct forkq__reference piece = forkq__frame_reference(frame);
+  if (piece.size > channel->max_message || !forkq__piece_in_bounds(piece))
+    return FORKQ_EBADFRAME;
+  if (piece.size > item->capacity_)
+    return forkq__item_ask(item, piece.size);
+  /* model: piece_copied */
+  int r = forkq__piece_copy(&channel->pieces, &channel->account,
+                            channel->shared->packet.cell, piece, item->memory_);
+  if (r == 0)
+    forkq__item_finish(item, piece.size);
+  return r == -EIO ? FORKQ_EBADFRAME : r; /* the file ends before */
+}
+
+/* Copies the message of a frame: 0, FORKQ__GROW, FORKQ_EBADFRAME, or an error of reading a piece. */
+static inline int set_to_frame(struct forkq__channel *channel, struct forkq__frame frame,
+                               forkq_item_t *item) {
+  return frame.is_reference ? set_to_piece(channel, frame, item)
+                            : forkq__item_set(item, frame.data, frame.size);
+}
+
+static int take_whole(struct forkq__channel *channel, forkq_item_t *item) {
   struct forkq__channel_shared *shared = channel->shared;
   struct forkq__frame frame =
       forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
-  int r = forkq__item_set(item, frame.data, frame.size);
+  int r = set_to_frame(channel, frame, item);
   if (r == 0)
     forkq__channel_take(channel, frame.next, 1, 1);
+  else if (r == FORKQ_EBADFRAME)
+    forkq__channel_drop(channel, frame.next, 1);
   return r;
 }
 
@@ -261,7 +286,7 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
         return FORKQ__NOTHING;
     } else {
       drop_torn(channel, &assembly);
-      return take_small(channel, item);
+      return take_whole(channel, item);
     }
   }
 }
@@ -276,21 +301,22 @@ int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *
   return r;
 }
 
-/* Takes up to `count` messages of the current packet of small messages, in one step. Returns
- * FORKQ__GROW when it reaches an item without room. */
+/* Takes up to `count` whole messages of the current packet, in one step. Ends before one that cannot be
+ * had: FORKQ__GROW if the item has no room for it. */
 static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
                     size_t *ret_taken) {
   struct forkq__channel_shared *shared = channel->shared;
   uint32_t next = FORKQ__LOAD(shared->offset);
-  uint32_t taken = 0, bytes = 0;
+  uint32_t taken = 0;
+  uint64_t bytes = 0;
   int r = 0;
   while (taken < count && next < shared->packet.length) {
     struct forkq__frame frame = forkq__packet_frame(&shared->packet, next);
-    r = forkq__item_set(&items[taken], frame.data, frame.size);
+    r = set_to_frame(channel, frame, &items[taken]);
     if (r != 0)
       break;
+    bytes += items[taken].size;
     taken++;
-    bytes += frame.size;
     next = frame.next;
   }
   *ret_taken = taken;

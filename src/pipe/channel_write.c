@@ -67,6 +67,8 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
   ssize_t n = forkq__os_write(channel->write_fd, packet, size);
   if (n >= 0)
     note_written(cell, packet);
+  else
+    packet->seq = 0;
   /* model: write_over */
   FORKQ__STORE(cell->pending_seq, 0);
   return n == -EAGAIN ? FORKQ__NO_ROOM : n < 0 ? (int)n : 0;

@@ -38,13 +38,14 @@ static void reap_cell(struct forkq__channel *channel, uint32_t index, bool has_p
   struct forkq__account *account = &channel->account;
   struct forkq__cell *cell = &account->ledger->cells[index];
   uint32_t state = FORKQ__LOAD(cell->state);
-  if (state == FORKQ__CELL_TASKS)
+  if (state == FORKQ__CELL_TASKS) {
     FORKQ__STORE(cell->state,
                  forkq__ledger_settle_tasks(account->ledger, index,
                                             forkq__account_tasks_live(account, index)));
-  else if (state != FORKQ__CELL_FREE && index != account->liveness.spared &&
-           (all || forkq__ledger_has_account(cell)) &&
-           !forkq__account_sees_alive(account, index))
+    forkq__ledger_note_orphan(account->ledger, index);
+  } else if (state != FORKQ__CELL_FREE && index != account->liveness.spared &&
+             (all || forkq__ledger_has_account(cell)) &&
+             !forkq__account_sees_alive(account, index))
     forkq__ledger_settle(account->ledger, index, find_out(channel, index, has_pipe));
 }
 

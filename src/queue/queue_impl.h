@@ -37,7 +37,7 @@ struct forkq_queue {
   bool observed; /* the program was given poll_set */
   struct forkq__follower *followers;
   bool direct_write;
-  uint32_t drafted_packets; /* of the last draft of an object or a function */
+  uint32_t drafted_bytes; /* of the last draft of an object or a function */
   _Atomic bool join_cancelled;
   /* Unsent items of the process that forked this one: see queue_inherit.c. With the feeder's
    * mutex. */
@@ -82,9 +82,12 @@ struct forkq__source {
 };
 
 /* The calling thread's draft: the outbox into which it packs a message before it takes a lock of
- * the queue. drop_draft discards what the thread has written. */
+ * the queue. drop_draft discards what the thread has written. before_fork and forked: what is in the
+ * parent's arena is not the child's. */
 struct forkq__outbox *forkq__source_draft(void);
 void forkq__source_drop_draft(void);
+void forkq__source_before_fork(void);
+void forkq__source_forked(void);
 
 /* Packs the message with `write`, which returns nonzero to stop, as msgpack-c demands. Returns 0;
  * FORKQ_EBADOBJECT or FORKQ_ETOODEEP, for an object; or nonzero, if `write` has stopped it. A

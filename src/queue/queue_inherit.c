@@ -88,7 +88,8 @@ static void take_items(void *arg, uint64_t count) {
   heir->taken = count < there ? count : there;
   for (uint64_t i = 0; i < heir->taken; i++)
     forkq__slots_take_over(&queue->slots);
-  heir->copied = forkq__sender_copy(&queue->feeder.sender, packets, there - heir->taken);
+  heir->copied = forkq__sender_copy(&queue->feeder.sender, queue->inherited.estate.cell,
+                                    packets, there - heir->taken);
 }
 
 /* Takes over from a dead parent: 0; FORKQ__BUSY or FORKQ_TIMEDOUT, to be tried again; or why

@@ -54,6 +54,7 @@ void forkq__queue_close_memory(forkq_queue_t *queue) {
 void forkq__queue_free(forkq_queue_t *queue) {
   forkq__queue_close_descriptors(queue);
   forkq__queue_close_memory(queue);
+  forkq__pieces_unmap(&queue->channel.pieces);
   if (queue->segment != NULL)
     forkq__segment_unmap(queue->segment);
   forkq__free(queue);
@@ -240,6 +241,7 @@ forkq_queue_t *forkq__queue_of(const struct forkq__life *life) {
 
 static void before_fork(struct forkq__life *life, int64_t deadline) {
   struct forkq__feeder *feeder = &forkq__queue_of(life)->feeder;
+  forkq__source_before_fork();
   if (forkq__sender_lock(&feeder->sender, deadline) != 0)
     return;
   forkq__feeder_join_ended(feeder);
@@ -266,6 +268,7 @@ static bool parent_has_tasks(const forkq_queue_t *queue) {
 static void after_fork_child(struct forkq__life *life) {
   forkq_queue_t *queue = forkq__queue_of(life);
   queue->parted = queue->parted || forkq__os_parent_is_outside();
+  forkq__source_forked();
   forkq__queue_inherit(queue);
   forkq__liveness_forked(&queue->channel.account.liveness, parent_has_tasks(queue));
   forkq__feeder_forked(&queue->feeder);

@@ -46,6 +46,7 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   forkq__spin_init(&channel->spin, options->spin_us);
   forkq__spin_init(&queue->slots.spin, options->spin_us);
   queue->feeder.sender.max_bytes = options->outbox_max_bytes;
+  forkq__arena_init(&queue->feeder.sender.arena, options->shared_max_bytes);
   queue->on_feeder_error = options->on_feeder_error;
   queue->on_feeder_error_arg = options->on_feeder_error_arg;
   return queue;
@@ -155,10 +156,13 @@ static int read_options(const forkq_queue_options_t *given,
       return FORKQ_ERANGE;
     memcpy(&options, given, given->size);
   }
-  if (options.max_message > FORKQ_MESSAGE_MAX || options.spin_us > FORKQ_SPIN_US_MAX)
+  if (options.max_message > FORKQ_MESSAGE_MAX || options.spin_us > FORKQ_SPIN_US_MAX ||
+      options.shared_max_bytes > FORKQ_SHARED_MAX)
     return FORKQ_ERANGE;
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
+  if (options.shared_max_bytes == 0)
+    options.shared_max_bytes = FORKQ_SHARED_MAX;
   *ret_options = options;
   return 0;
 }

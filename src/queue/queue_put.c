@@ -2,7 +2,8 @@
  *
  * A small message is packed into the outbox after its slot was taken, with the mutex. A large
  * message and that of a packing function are packed into a draft of the thread before that, without
- * the mutex. A simple queue sends its drafts on the caller's thread.
+ * the mutex. A simple queue sends its drafts on the caller's thread. From FORKQ__BESIDE_MIN on a
+ * message goes into a piece of the arena, if there is room.
  *
  * A put looks at the shutdown, takes its slot, and looks again. A getter looks at the shutdown, and
  * then at the number of items. So either the put sees the shutdown and gives its slot back, or the
@@ -198,13 +199,34 @@ static uint32_t limit_in_place(const forkq_queue_t *queue) {
   return most < FORKQ__FRAME_MAX ? most : FORKQ__FRAME_MAX;
 }
 
+/* Large bytes go into a piece at once. The size of an object is known only when it is packed. */
+static __attribute__((noinline)) bool put_beside(forkq_queue_t *queue, const void *data,
+                                                 size_t size) {
+  return size <= queue->feeder.sender.outbox.open.limit &&
+         forkq__sender_put_beside(&queue->feeder.sender, data, (uint32_t)size);
+}
+
+static int pack_in_place(forkq_queue_t *queue, struct forkq__outbox *outbox,
+                         const struct forkq__source *source) {
+  if (source->data != NULL) {
+    if (source->size >= FORKQ__BESIDE_MIN &&
+        put_beside(queue, source->data, source->size))
+      return 0;
+    return forkq__outbox_append(outbox, source->data, source->size);
+  }
+  int r = forkq__queue_pack(outbox, source);
+  if (r == 0 && outbox->open.size >= FORKQ__BESIDE_MIN)
+    (void)put_beside(queue, forkq__outbox_whole(outbox), outbox->open.size);
+  return r;
+}
+
 /* With the mutex, and a slot, which it gives back if it fails. FORKQ_ETOOBIG: the message may be
  * too large only to be packed in place. Then it gets another slot later. */
 static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source) {
   struct forkq__outbox *outbox = &queue->feeder.sender.outbox;
   int r = forkq__outbox_begin(outbox, limit_in_place(queue));
   if (r == 0)
-    r = forkq__queue_pack(outbox, source);
+    r = pack_in_place(queue, outbox, source);
   if (r < 0) {
     forkq__outbox_rollback(outbox);
     forkq__sender_withdraw(&queue->feeder.sender);
@@ -242,23 +264,29 @@ static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *
   return deadline == FORKQ__NOWAIT ? check_room_now(queue) : 0;
 }
 
-/* The packets that the draft will need. For an object or a function this is a guess: as many as the
- * last one needed. */
-static uint32_t packets_of(forkq_queue_t *queue, const struct forkq__source *source) {
-  return source->data == NULL ? queue->drafted_packets
-                              : (uint32_t)(source->size / FORKQ__FRAME_MAX) + 1;
+/* The bytes that the draft will need. For an object or a function this is a guess: a little more than
+ * the last one needed. */
+static uint32_t bytes_of(forkq_queue_t *queue, const struct forkq__source *source) {
+  uint32_t last = queue->drafted_bytes;
+  if (source->data != NULL)
+    return (uint32_t)source->size;
+  return last <= FORKQ_SHARED_MAX / 2 ? last + last / 4 : last;
 }
 
-/* Lends the draft spare packets of the outbox. The thread has one of its own. */
-static int lend_packets(forkq_queue_t *queue, struct forkq__outbox *draft, uint32_t count,
-                        int64_t deadline) {
-  if (count <= 1)
+/* Lends the draft a piece of the arena, or else spare packets of the outbox. The thread has one of its
+ * own. */
+static int lend(forkq_queue_t *queue, struct forkq__outbox *draft, uint32_t bytes,
+                int64_t deadline) {
+  struct forkq__sender *sender = &queue->feeder.sender;
+  if (bytes < FORKQ__BESIDE_MIN)
     return 0;
   int r = lock_to_put(queue, deadline);
   if (r < 0)
     return r;
-  forkq__outbox_lend(&queue->feeder.sender.outbox, draft, count);
-  forkq__sender_unlock(&queue->feeder.sender);
+  forkq__sender_lend(sender, draft, bytes);
+  if (draft->loan == NULL)
+    forkq__outbox_lend(&sender->outbox, draft, bytes / FORKQ__FRAME_MAX + 1);
+  forkq__sender_unlock(sender);
   return 0;
 }
 
@@ -268,7 +296,7 @@ static int write_draft(forkq_queue_t *queue, const struct forkq__source *source,
                        struct forkq__outbox *draft, int64_t deadline) {
   int r = check_before_draft(queue, source, deadline);
   if (r == 0)
-    r = lend_packets(queue, draft, packets_of(queue, source), deadline);
+    r = lend(queue, draft, bytes_of(queue, source), deadline);
   if (r == 0)
     r = forkq__outbox_begin(draft, queue->channel.max_message);
   if (r < 0)
@@ -276,15 +304,26 @@ static int write_draft(forkq_queue_t *queue, const struct forkq__source *source,
   r = forkq__queue_pack(draft, source);
   if (r == 0)
     forkq__outbox_commit(draft);
+  else if (r == FORKQ_EBADOBJECT && draft->loan != NULL &&
+           forkq__loan_check(draft->loan) < 0)
+    r = forkq__loan_check(draft->loan); /* the piece has gone, with the object */
   return r;
 }
 
-/* With the mutex and a slot. */
-static void adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
-                        const struct forkq__source *source) {
+/* With the mutex, and a slot, which it gives back if it fails. FORKQ_ECLOSED: this is a child of the
+ * process that packed the message. */
+static int adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
+                       const struct forkq__source *source) {
+  struct forkq__sender *sender = &queue->feeder.sender;
+  if (!forkq__sender_end_loan(sender, draft)) {
+    forkq__source_drop_draft();
+    forkq__sender_withdraw(sender);
+    return FORKQ_ECLOSED;
+  }
   if (source->data == NULL)
-    queue->drafted_packets = draft->open.size / FORKQ__FRAME_MAX + 1;
-  forkq__sender_adopt(&queue->feeder.sender, draft);
+    queue->drafted_bytes = draft->open.size;
+  forkq__sender_adopt(sender, draft);
+  return 0;
 }
 
 static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
@@ -299,8 +338,9 @@ static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
     forkq__source_drop_draft();
     return r;
   }
-  adopt_draft(queue, draft, source);
-  forkq__feeder_push(&queue->feeder, queue->direct_write);
+  r = adopt_draft(queue, draft, source);
+  if (r == 0)
+    forkq__feeder_push(&queue->feeder, queue->direct_write);
   forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
@@ -384,8 +424,9 @@ int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *s
     forkq__source_drop_draft();
     return r;
   }
-  adopt_draft(queue, draft, source);
-  r = forkq__sender_put_through(&queue->feeder.sender);
+  r = adopt_draft(queue, draft, source);
+  if (r == 0)
+    r = forkq__sender_put_through(&queue->feeder.sender);
   forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }

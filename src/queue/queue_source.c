@@ -44,7 +44,24 @@ struct forkq__outbox *forkq__source_draft(void) {
 }
 
 void forkq__source_drop_draft(void) {
+  forkq__outbox_check_fork(&draft);
   forkq__outbox_fini(&draft);
+}
+
+/* A function that forks may go on packing in both processes. So what it has packed moves into packets,
+ * which both have. A handler that has interrupted an append changes nothing. */
+void forkq__source_before_fork(void) {
+  if (forkq__packing && !draft.in_step)
+    forkq__outbox_leave_loan(&draft);
+}
+
+/* A loan is left only if the fork ran no handlers, or came in the middle of a step: the piece is the
+ * parent's, which may have gone on with it. The message of a call that a handler has interrupted is the
+ * parent's, too; the child does not return into the call. */
+void forkq__source_forked(void) {
+  forkq__outbox_lose_loan(&draft, FORKQ_ECLOSED);
+  if (!forkq__packing && (draft.head != NULL || draft.open.first != NULL))
+    forkq__outbox_init(&draft); /* it may be half changed */
 }
 
 /* For a function that does not return. */
@@ -70,6 +87,7 @@ static __attribute__((noinline)) int run_function(const struct forkq__source *so
   pthread_cleanup_push(end_packing, &number);
   r = source->pack(&packer, source->arg);
   pthread_cleanup_pop(0);
+  forkq__outbox_check_fork(&draft);
   if (number != drafted_for)
     return FORKQ_EPACKING;
   forkq__packing = false;

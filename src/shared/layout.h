@@ -13,12 +13,16 @@
  *                                                 lock                        (repair_read)
  *                     confirmed                   any process, only to a      needs none
  *                                                 greater value
+ *                     arena                       its process; when it is     needs none: memory
+ *                                                 free, a reader with the     stays for longer
+ *                                                 read lock
  *                     returned, done, abandoned,  with the ledger's lock      the reaper
  *                     withdrawn, state, owners,
  *                     pid
  *   ledger            returned, done, abandoned   with the ledger's lock      the next owner of the
  *                                                                             lock, from the cells
  *                                                                             (repair)
+ *                     orphans                     with the ledger's lock      needs none, as `arena`
  *                     taken, dropped              readers, with the read      the next reader, from
  *                                                 lock                        `base` and `offset`
  *                     word                        putters, by                 needs none
@@ -46,11 +50,14 @@
 #include "base/look.h"
 #include "codec/packet.h"
 
+#include <forkq/item.h>
 #include <stdalign.h>
 #include <stdint.h>
 
 #define FORKQ__CELLS_MAX 4096u
 #define FORKQ__NO_CELL UINT32_MAX
+#define FORKQ__SWEPT UINT32_MAX
+#define FORKQ__LOST (UINT32_MAX - 1)
 #define FORKQ__CELL_BITS 13 /* bits for a cell + 1, in a word with a count: see slots.c */
 
 /* ---- the ledger: how many items each process put, got and lost; see ledger.h ------------- */
@@ -94,6 +101,10 @@ struct forkq__cell {
   _Atomic uint32_t state;  /* an enum forkq__cell_state */
   _Atomic uint32_t owners; /* how many owners the cell has had */
   _Atomic uint32_t pid;    /* of the owner */
+  /* The number of the owner for whom the arena may have memory, or 0; FORKQ__SWEPT: a reader gives back
+   * what an owner has left that is gone; FORKQ__LOST: nobody may use it any more. The next owner changes
+   * it to its own number before it uses the arena, and waits as long as it is being swept. */
+  _Atomic uint32_t arena;
 };
 
 struct forkq__ledger {
@@ -105,6 +116,7 @@ struct forkq__ledger {
   alignas(64) _Atomic uint64_t returned; /* sums over the cells; guarded by lock */
   _Atomic uint64_t done;
   _Atomic uint64_t abandoned;
+  _Atomic uint32_t orphans; /* how often a cell became free whose arena may have memory */
   _Atomic uint64_t recoveries; /* dead owners of locks and cells; for the statistics */
   alignas(64) _Atomic uint64_t taken; /* written under the channel's read lock */
   _Atomic uint64_t dropped;           /* items that no process got; with task_done only */
@@ -161,6 +173,8 @@ struct forkq__channel_shared {
   _Atomic uint64_t read_wire; /* bytes of packets that came */
   _Atomic uint64_t wire_base; /* `read_wire` before `packet` came */
   _Atomic uint64_t bytes_taken;
+  _Atomic uint32_t
+      orphans_seen; /* of the ledger's `orphans`, when nothing was left to read */
   /* With task_done: a take in progress. It adds `take_items`, taken at `take_offset`, to a
    * counter that was `take_base`: `got` of cell `taker` - 1, or the ledger's `dropped` if
    * `taker` is FORKQ__NO_CELL. `taker` is 0 without a take. */
@@ -192,7 +206,7 @@ struct forkq__channel_shared {
 /* A process must find both numbers in a segment to use it. The second stands for the layout of
  * all shared structs. */
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
-#define FORKQ__SEGMENT_LAYOUT 5u
+#define FORKQ__SEGMENT_LAYOUT 6u
 
 #define FORKQ__LIBC_TEXT 32
 #define FORKQ__LOCK_IMAGE 64
@@ -232,5 +246,20 @@ struct forkq__segment {
   struct forkq__channel_shared channel;
   struct forkq__ledger ledger;
 };
+
+/* ---- the file ------------------------------------------------------------------------------
+ *
+ * The segment, then room for the kept part of a large message (spill.h), then an arena for each cell
+ * (arena.h). All but the segment is a hole at first, and takes no memory. */
+#define FORKQ__SPILL_BEGIN ((int64_t)sizeof(struct forkq__segment))
+#define FORKQ__ARENA_SIZE (INT64_C(64) << 20) /* FORKQ_SHARED_MAX */
+#define FORKQ__ARENAS_BEGIN                                                              \
+  ((FORKQ__SPILL_BEGIN + FORKQ_MESSAGE_MAX + FORKQ__ARENA_SIZE - 1) /                    \
+   FORKQ__ARENA_SIZE * FORKQ__ARENA_SIZE)
+#define FORKQ__FILE_END (FORKQ__ARENAS_BEGIN + FORKQ__CELLS_MAX * FORKQ__ARENA_SIZE)
+
+static inline int64_t forkq__arena_begin(uint32_t cell) {
+  return FORKQ__ARENAS_BEGIN + cell * FORKQ__ARENA_SIZE;
+}
 
 #endif

@@ -162,6 +162,13 @@ enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
   return FORKQ__CELL_FREE;
 }
 
+void forkq__ledger_note_orphan(struct forkq__ledger *ledger, uint32_t index) {
+  FORKQ__HELD_LOCK(&ledger->lock);
+  const struct forkq__cell *cell = &ledger->cells[index];
+  if (FORKQ__LOAD(cell->state) == FORKQ__CELL_FREE && FORKQ__LOAD(cell->arena) != 0)
+    FORKQ__STORE(ledger->orphans, FORKQ__LOAD(ledger->orphans) + 1);
+}
+
 void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
                           struct forkq__findings found) {
   FORKQ__HELD_LOCK(&ledger->lock);
@@ -183,6 +190,7 @@ void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
   FORKQ__STORE(cell->state,
                settled ? forkq__ledger_settle_tasks(ledger, index, found.tasks_live)
                        : FORKQ__CELL_DEAD);
+  forkq__ledger_note_orphan(ledger, index);
 }
 
 bool forkq__ledger_has_account(struct forkq__cell *cell) {
@@ -252,6 +260,7 @@ void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
   forkq__ledger_give_back(ledger, index, held(cell));
   /* model: close_state */
   FORKQ__STORE(cell->state, forkq__ledger_settle_tasks(ledger, index, tasks_live));
+  forkq__ledger_note_orphan(ledger, index);
 }
 
 /* ---- tasks ------------------------------------------------------------------------------- */

@@ -120,7 +120,7 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
     r = forkq__os_memory_check(fd, sizeof(struct forkq__segment));
   if (r < 0)
     return r;
-  r = forkq__os_memory_map(fd, sizeof(struct forkq__segment), &memory);
+  r = forkq__os_memory_map(fd, 0, sizeof(struct forkq__segment), &memory);
   if (r < 0)
     return r;
   if (!in_bounds(memory)) {
@@ -134,12 +134,13 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
 int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd) {
   void *memory;
   int fd =
-      forkq__os_memory_create("forkq", sizeof(struct forkq__segment), FORKQ_MESSAGE_MAX);
+      forkq__os_memory_create("forkq", sizeof(struct forkq__segment),
+                              FORKQ__FILE_END - (int64_t)sizeof(struct forkq__segment));
   if (fd < 0)
     return fd;
   int r = forkq__os_memory_back(fd, 0, offsetof(struct forkq__segment, ledger.cells));
   if (r == 0)
-    r = forkq__os_memory_map(fd, sizeof(struct forkq__segment), &memory);
+    r = forkq__os_memory_map(fd, 0, sizeof(struct forkq__segment), &memory);
   if (r != 0)
     goto err_close;
   r = init(memory);

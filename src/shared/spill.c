@@ -11,7 +11,7 @@
 #include <errno.h>
 
 /* Where the bytes are in the file. */
-#define BEGIN ((int64_t)sizeof(struct forkq__segment))
+#define BEGIN FORKQ__SPILL_BEGIN
 
 static uint64_t mark_of(uint32_t have, uint64_t seq) {
   return (uint64_t)have << 32 | (uint32_t)seq;
@@ -35,7 +35,7 @@ static int write_at(const struct forkq__account *account, const void *data, uint
 
 static void release(const struct forkq__account *account) {
   if (is_ours(account))
-    forkq__os_memory_release(account->liveness.memory_fd, BEGIN);
+    forkq__os_memory_release(account->liveness.memory_fd, BEGIN, FORKQ_MESSAGE_MAX);
 }
 
 int forkq__spill_keep(struct forkq__spill *spill, const struct forkq__account *account,

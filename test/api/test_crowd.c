@@ -250,6 +250,7 @@ END_TEST
 
 static void hold_the_slot(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0);
   atomic_store(&flags[1], 1);
   pause();

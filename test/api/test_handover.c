@@ -44,8 +44,10 @@ static int hoard(const char *text) {
   size_t body = sizeof large - 5;
   for (int i = 0; i < 4; i++)
     large[1 + i] = (char)(body >> (24 - 8 * i));
-  if (forkq_queue_attach(&attached, text, NULL) != 0 ||
-      forkq_queue_put_packed(attached, large, sizeof large, -1) != 0)
+  if (forkq_queue_attach(&attached, text, NULL) != 0)
+    return 2;
+  support_keep_to_pipe(attached);
+  if (forkq_queue_put_packed(attached, large, sizeof large, -1) != 0)
     return 2;
   while (put_int(attached, 1, 0) == 0)
     ;

@@ -189,6 +189,7 @@ END_TEST
 /* ---- producers that end -------------------------------------------------------------- */
 
 static void hoard(void *arg) {
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0);
   for (int i = 0; i < 3; i++)
     CHILD_MUST(put(i, -1) == 0);
@@ -218,6 +219,7 @@ END_TEST
 
 static void hoard_and_cancel(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0);
   CHILD_MUST(put(1, -1) == 0);
   CHILD_MUST(forkq_queue_cancel_join_thread(queue) == 0);

@@ -307,8 +307,11 @@ START_TEST(a_reader_that_stays_in_the_middle_makes_the_loop_pause) {
 }
 END_TEST
 
+/* Beside the pipe, or in fragments. */
 START_TEST(large_items) {
   enum { SIZE = 700 * 1000 };
+  if (_i == 1)
+    support_keep_to_pipe(queue);
   char *bytes = malloc(SIZE + 5);
   memcpy(bytes, "\xc6", 1); /* bin 32 */
   bytes[1] = (char)(SIZE >> 24);
@@ -532,7 +535,7 @@ int main(void) {
   tcase_add_test(tcase, many_items_leave_the_loop_to_others);
   tcase_add_test(tcase, items_that_another_process_has_read_ahead);
   tcase_add_test(tcase, a_reader_that_stays_in_the_middle_makes_the_loop_pause);
-  tcase_add_test(tcase, large_items);
+  tcase_add_loop_test(tcase, large_items, 0, 2);
   tcase_add_test(tcase, shutdown_comes_after_the_last_item);
   tcase_add_test(tcase, shutdown_by_another_process);
   tcase_add_test(tcase, closed_by_another_thread);

@@ -174,6 +174,7 @@ START_TEST(room_of_a_killed_process) {
   loop_close_handle();
   forkq_queue_destroy(queue);
   ck_assert_int_eq(forkq_queue_create(&queue, 201), 0);
+  support_keep_to_pipe(queue);
   ck_assert_int_eq(forkq_loop_open_queue(&handle, &loop, queue), 0);
   /* 200 items that more than fill the pipe; the child's is one more. */
   static char bytes[4000];
@@ -409,6 +410,7 @@ START_TEST(room_in_the_outbox) {
   forkq_queue_destroy(queue);
   forkq_queue_options_t options = { .size = sizeof options, .outbox_max_bytes = 1 };
   ck_assert_int_eq(forkq_queue_create_with(&queue, &options), 0);
+  support_keep_to_pipe(queue);
   ck_assert_int_eq(forkq_loop_open_queue(&handle, &loop, queue), 0);
   static char bytes[2 << 20]; /* more than the pipe holds */
   bytes[0] = (char)0xc6;

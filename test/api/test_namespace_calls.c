@@ -85,6 +85,7 @@ END_TEST
 
 /* It has its parent's items, but is not the one to send them. */
 START_TEST(who_leaves_with_items_of_its_parent_touches_nothing) {
+  support_keep_to_pipe(queue);
   ck_assert_int_eq(put_bin(HUGE, 0), 0);
   ck_assert_int_eq(put(8, 0), 0);
   support_until_pipe_full(queue);

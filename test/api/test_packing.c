@@ -210,12 +210,35 @@ static void assert_room_for_two(void) {
   ck_assert_int_eq(get(1000), 2);
 }
 
-/* What a burst of packets leaves for the next is freed little by little; so it comes first. */
-static void warm_up(void) {
+/* Into what the functions write: packets, or a piece of the arena. */
+enum { INTO_PACKETS, INTO_PIECE, WAYS };
+
+static int pack_much(msgpack_packer *packer, void *data) {
+  return packer->callback(packer->data, data, 100001);
+}
+
+/* What a burst of packets leaves for the next is freed little by little; so it comes first. And the size
+ * of the last object is that of the next one's piece. */
+static void warm_up(int way) {
   static char data[100001];
+  if (way == INTO_PACKETS)
+    support_keep_to_pipe(queue);
   make_bin(data, sizeof data);
-  ck_assert_int_eq(forkq_queue_put_packed(queue, data, sizeof data, -1), 0);
-  assert_get_bin(sizeof data);
+  for (int i = 0; i < 2; i++) {
+    ck_assert_int_eq(forkq_queue_put_with(queue, pack_much, data, -1), 0);
+    assert_get_bin(sizeof data);
+  }
+  ck_assert_int_eq(queue->feeder.sender.arena.memory != NULL, way == INTO_PIECE);
+}
+
+/* The pieces that the functions have left are found, as the feeder does it when it has nothing to do; and
+ * no other is used. */
+static void assert_no_piece_is_used(void) {
+  struct forkq__sender *sender = &queue->feeder.sender;
+  ck_assert_int_eq(forkq__sender_lock(sender, FORKQ__FOREVER), 0);
+  ck_assert(forkq__sender_trim(sender));
+  ck_assert_uint_eq(sender->arena.free, sender->arena.leaves);
+  forkq__sender_unlock(sender);
 }
 
 static void leave_and_call(int (*call)(struct leaving *), int way, size_t bytes,
@@ -224,6 +247,7 @@ static void leave_and_call(int (*call)(struct leaving *), int way, size_t bytes,
   leave_once(call, way, bytes);
   call_from(place, first);
   first_get(); /* a call of this thread */
+  assert_no_piece_is_used();
   ck_assert_int_le(support_heap_live(), live + 1);
   ck_assert_int_eq(forkq_queue_qsize(queue), 0);
   assert_nothing_held();
@@ -231,8 +255,8 @@ static void leave_and_call(int (*call)(struct leaving *), int way, size_t bytes,
 
 /* Every call, size and way with every place and first call. */
 START_TEST(it_may_leave_by_longjmp) {
-  int (*call)(struct leaving *) = calls[_i];
-  warm_up();
+  int (*call)(struct leaving *) = calls[_i / WAYS];
+  warm_up(_i % WAYS);
   for (int n = 0; n < SIZES * PLACES * FIRSTS; n++) {
     leave_and_call(call, n % 2 ? BY_LONGJMP : BY_SIGLONGJMP, sizes[n % SIZES],
                    n / SIZES % PLACES, firsts[n / SIZES / PLACES]);
@@ -282,7 +306,7 @@ START_TEST(it_may_leave_by_longjmp_beside_a_put_that_waits) {
 END_TEST
 
 START_TEST(it_may_leave_a_simple_queue_by_longjmp) {
-  warm_up();
+  warm_up(_i);
   for (int n = 0; n < SIZES * PLACES * FIRSTS; n++)
     leave_and_call(simple_put_with, n % 2 ? BY_LONGJMP : BY_SIGLONGJMP, sizes[n % SIZES],
                    n / SIZES % PLACES, firsts[n / SIZES / PLACES]);
@@ -328,11 +352,12 @@ static void end_in_function(int (*call)(struct leaving *), int way, size_t bytes
   ck_assert_ptr_eq(support_join(thread.thread), result);
 }
 
-static void end_in_functions(int (*call)(struct leaving *)) {
-  warm_up();
+static void end_in_functions(int (*call)(struct leaving *), int way) {
+  warm_up(way);
   for (int n = 0; n < 3 * SIZES; n++) {
     long live = support_heap_live();
     end_in_function(call, BY_EXIT + n % 3, sizes[n / 3]);
+    assert_no_piece_is_used();
     ck_assert_int_le(support_heap_live(), live);
     assert_whole();
   }
@@ -340,13 +365,13 @@ static void end_in_functions(int (*call)(struct leaving *)) {
 
 START_TEST(its_thread_may_end_in_it) {
   static int (*const in_threads[])(struct leaving *) = { put_with, put_with_at_once };
-  end_in_functions(in_threads[_i]);
+  end_in_functions(in_threads[_i / WAYS], _i % WAYS);
   assert_room_for_two();
 }
 END_TEST
 
 START_TEST(its_thread_may_end_in_it_in_a_put_to_a_simple_queue) {
-  end_in_functions(simple_put_with);
+  end_in_functions(simple_put_with, _i);
 }
 END_TEST
 
@@ -495,11 +520,11 @@ int main(void) {
   support_heap_install();
   tcase_set_timeout(tcase, 100);
   tcase_add_checked_fixture(tcase, set_up, tear_down);
-  tcase_add_loop_test(tcase, it_may_leave_by_longjmp, 0, CALLS);
+  tcase_add_loop_test(tcase, it_may_leave_by_longjmp, 0, CALLS * WAYS);
   tcase_add_test(tcase, it_may_leave_by_longjmp_where_a_loop_has_to_wait);
   tcase_add_test(tcase, it_may_leave_by_longjmp_beside_a_put_that_waits);
   tcase_add_test(tcase, the_queue_can_be_closed_after_it_left);
-  tcase_add_loop_test(tcase, its_thread_may_end_in_it, 0, 2);
+  tcase_add_loop_test(tcase, its_thread_may_end_in_it, 0, 2 * WAYS);
   tcase_add_test(tcase, a_thread_may_end_after_it_left);
   tcase_add_test(tcase, inside_it_calls_are_refused_also_after_another_has_left);
   tcase_add_test(tcase, inside_it_behind_a_frame_that_cannot_be_unwound);
@@ -509,8 +534,9 @@ int main(void) {
   tcase = tcase_create("simple");
   tcase_set_timeout(tcase, 100);
   tcase_add_checked_fixture(tcase, set_up_simple, tear_down_simple);
-  tcase_add_test(tcase, it_may_leave_a_simple_queue_by_longjmp);
-  tcase_add_test(tcase, its_thread_may_end_in_it_in_a_put_to_a_simple_queue);
+  tcase_add_loop_test(tcase, it_may_leave_a_simple_queue_by_longjmp, 0, WAYS);
+  tcase_add_loop_test(tcase, its_thread_may_end_in_it_in_a_put_to_a_simple_queue, 0,
+                      WAYS);
   suite_add_tcase(suite, tcase);
   return support_main(suite);
 }

@@ -56,9 +56,10 @@ START_TEST(close_ends_the_waits_of_other_threads) {
 }
 END_TEST
 
-/* More than a pipe holds. */
+/* More than a pipe holds, and through the pipe. */
 static void put_much(void) {
   char *data = bin_of(10u << 20);
+  support_keep_to_pipe(queue);
   ck_assert_int_eq(forkq_queue_put_packed(queue, data, 10u << 20, -1), 0);
   free(data);
 }

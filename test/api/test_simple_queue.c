@@ -117,6 +117,7 @@ END_TEST
 
 static void put_ten_large(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   for (int i = 0; i < 10; i++)
     CHILD_MUST(put_bin(1u << 20) == 0);
 }
@@ -152,6 +153,7 @@ START_TEST(a_putter_killed_in_the_middle_of_a_message) {
 END_TEST
 
 static void put_and_be_refused(void *arg) {
+  support_keep_to_pipe(queue);
   *(int *)arg = put_bin(1u << 20);
 }
 

@@ -96,12 +96,15 @@ static void consume(void *arg) {
   forkq_queue_destroy(run->queue);
 }
 
-static void run_all(int64_t maxsize, uint64_t messages, size_t padding) {
+static void run_all(int64_t maxsize, uint64_t messages, size_t padding,
+                    bool in_fragments) {
   static struct run run;
   run = (struct run){ .each = messages / PRODUCERS, .padding = padding };
   run.seen = support_shared(messages / 8 + 1);
   run.received = support_shared(sizeof *run.received);
   ck_assert_int_eq(forkq_queue_create(&run.queue, maxsize), 0);
+  if (in_fragments)
+    support_keep_to_pipe(run.queue);
   pid_t producers[PRODUCERS], consumers[CONSUMERS];
   for (int i = 0; i < CONSUMERS; i++)
     consumers[i] = support_fork(consume, &run);
@@ -121,22 +124,27 @@ static void run_all(int64_t maxsize, uint64_t messages, size_t padding) {
 }
 
 START_TEST(ten_million_small_messages) {
-  run_all(1000, 10000000 / SCALE, 0);
+  run_all(1000, 10000000 / SCALE, 0, false);
 }
 END_TEST
 
 START_TEST(two_million_unbounded) {
-  run_all(0, 2000000 / SCALE, 0);
+  run_all(0, 2000000 / SCALE, 0, false);
 }
 END_TEST
 
 START_TEST(small_and_fragmented_messages_mixed) {
-  run_all(64, 100000 / SCALE, 20000);
+  run_all(64, 100000 / SCALE, 20000, true);
+}
+END_TEST
+
+START_TEST(small_messages_and_large_ones_beside_the_pipe_mixed) {
+  run_all(64, 100000 / SCALE, 20000, false);
 }
 END_TEST
 
 START_TEST(one_slot_for_all) {
-  run_all(1, 100000 / SCALE, 0);
+  run_all(1, 100000 / SCALE, 0, false);
 }
 END_TEST
 
@@ -147,6 +155,7 @@ int main(void) {
   tcase_add_test(tcase, ten_million_small_messages);
   tcase_add_test(tcase, two_million_unbounded);
   tcase_add_test(tcase, small_and_fragmented_messages_mixed);
+  tcase_add_test(tcase, small_messages_and_large_ones_beside_the_pipe_mixed);
   tcase_add_test(tcase, one_slot_for_all);
   suite_add_tcase(suite, tcase);
   return support_main(suite);

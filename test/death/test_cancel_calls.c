@@ -16,6 +16,14 @@ static char large[100000];
 static const forkq_bytes_t large_twice[2] = { { large, sizeof large },
                                               { large, sizeof large } };
 
+/* The large ones go beside the pipe, or in fragments. */
+static bool in_fragments;
+
+static void keep_to_pipe_if_so(void *of) {
+  if (in_fragments)
+    support_keep_to_pipe(of);
+}
+
 /* clang-format off */
 static int do_put(void) { return forkq_queue_put(queue, &nil, -1); }
 static int do_put_large(void) { return forkq_queue_put_packed(queue, large, sizeof large, -1); }
@@ -43,7 +51,7 @@ static int do_close(void) { return forkq_queue_close(other); }
 static int do_join_thread(void) { return forkq_queue_join_thread(other, -1, NULL); }
 static int do_cancel_join(void) { return forkq_queue_cancel_join_thread(other); }
 static int do_destroy(void) { forkq_queue_destroy(other); return 0; }
-static int do_simple_create(void) { return forkq_simple_queue_create(&simple_queue); }
+static int do_simple_create(void) { int r = forkq_simple_queue_create(&simple_queue); if (r == 0) keep_to_pipe_if_so(simple_queue); return r; }
 static int do_simple_put(void) { return forkq_simple_queue_put_packed(simple_queue, large, sizeof large); }
 static int do_simple_get(void) { return forkq_simple_queue_get(simple_queue, &an_item); }
 static int do_simple_empty(void) { return forkq_simple_queue_empty(simple_queue) < 0; }
@@ -97,8 +105,10 @@ static const struct call {
 };
 #define CALLS (sizeof calls / sizeof *calls)
 
-static void prepare_calls(void) {
+static void prepare_calls(bool keep_to_pipe) {
+  in_fragments = keep_to_pipe;
   create_joinable();
+  keep_to_pipe_if_so(queue);
   make_bin(large, sizeof large);
   stats.size = sizeof stats;
 }
@@ -128,7 +138,7 @@ static void make_all_with(int state, int type) {
 
 /* Asynchronous cancellation where none is on. */
 START_TEST(calls_leave_state_and_type_as_they_were) {
-  prepare_calls();
+  prepare_calls(_i == 1);
   make_all_with(PTHREAD_CANCEL_ENABLE, PTHREAD_CANCEL_DEFERRED);
   make_all_with(PTHREAD_CANCEL_DISABLE, PTHREAD_CANCEL_DEFERRED);
   make_all_with(PTHREAD_CANCEL_DISABLE, PTHREAD_CANCEL_ASYNCHRONOUS);
@@ -155,7 +165,7 @@ static int64_t items_in_queues(void) {
 /* Each call is made by a thread that was cancelled just before. It is made whole, or, by some,
  * not at all, and is made by another thread then. */
 START_TEST(a_thread_cancelled_before_a_call_makes_it_whole_or_not_at_all) {
-  prepare_calls();
+  prepare_calls(_i == 1);
   other = NULL;
   simple_queue = NULL;
   for (size_t i = 0; i < CALLS; i++) {
@@ -211,9 +221,9 @@ END_TEST
 static Suite *cancel_calls_suite(void) {
   Suite *suite = suite_create("cancel_calls");
   TCase *calls_case = add_case(suite, "calls");
-  tcase_add_test(calls_case, calls_leave_state_and_type_as_they_were);
-  tcase_add_test(calls_case,
-                 a_thread_cancelled_before_a_call_makes_it_whole_or_not_at_all);
+  tcase_add_loop_test(calls_case, calls_leave_state_and_type_as_they_were, 0, 2);
+  tcase_add_loop_test(
+      calls_case, a_thread_cancelled_before_a_call_makes_it_whole_or_not_at_all, 0, 2);
   tcase_add_test(calls_case, a_thread_is_not_cancelled_while_it_logs);
   return suite;
 }

@@ -50,6 +50,7 @@ static void get_large(void *arg) {
 
 static pid_t close_with_much_to_send(void) {
   flag = support_shared(sizeof *flag);
+  support_keep_to_pipe(queue);
   pid_t child = support_fork(get_large, NULL);
   ck_assert_int_eq(put_bin(LARGE, 0), 0);
   support_until_pipe_full(queue);
@@ -107,6 +108,7 @@ static void note_end(void) {
 
 static void exit_though_cancelled(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, 0) == 0);
   support_until_pipe_full(queue);
   atomic_store(flag, 1);

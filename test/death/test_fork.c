@@ -158,6 +158,7 @@ static void destroy(void *arg) {
  * the parent's, which has a hundred items unsent. */
 START_TEST(what_is_unsent_is_sent_once_and_by_the_parent) {
   create(0);
+  support_keep_to_pipe(queue);
   for (int round = 0; round < 20; round++) {
     static int numbers[] = { 100, 101 };
     ck_assert_int_eq(put_bin(LARGE, -1), 0);
@@ -188,6 +189,7 @@ static void get_hundred(void *arg) {
 /* The child of the fork reads what the parent had not sent then. */
 START_TEST(a_child_gets_what_the_parent_had_not_sent) {
   create(0);
+  support_keep_to_pipe(queue);
   ck_assert_int_eq(put_bin(LARGE, -1), 0);
   for (int i = 0; i < 100; i++)
     ck_assert_int_eq(put(i, -1), 0);
@@ -380,6 +382,7 @@ static void *fork_on(void *arg) {
 
 static void exit_while_a_thread_forks(void *arg) {
   pthread_t thread;
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0);
   await_feeder();
   CHILD_MUST(pthread_create(&thread, NULL, fork_on, arg) == 0);
@@ -425,6 +428,7 @@ static void stay(void *arg) {
 /* The child waits for its feeder, though its parent would not. */
 START_TEST(a_cancel_of_the_parent_is_not_the_childs) {
   create(0);
+  support_keep_to_pipe(queue);
   ck_assert_int_eq(put(0, -1), 0);
   ck_assert_int_eq(get(5000), 0);
   await_feeder();
@@ -515,6 +519,7 @@ static void make_feeder_that_ends(void) {
   ck_assert_int_eq(pthread_key_create(&of_feeder, end_slowly), 0);
   forkq_heap_set(&heap);
   create(0);
+  support_keep_to_pipe(queue);
   ck_assert_int_eq(put_bin(LARGE, -1), 0);
   assert_get_bin(LARGE);
   while (!atomic_load(&at_its_end))

@@ -84,6 +84,7 @@ END_TEST
 
 static void put_where_nobody_reads(void *arg) {
   create(0);
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(*(const size_t *)arg, -1) == 0);
   exit(0);
 }
@@ -100,6 +101,7 @@ END_TEST
 /* ---- H3 ------------------------------------------------------------------------------ */
 
 static void put_large_and_stay(void *arg) {
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0);
   atomic_store((_Atomic int *)arg, 1);
   pause();
@@ -137,6 +139,7 @@ END_TEST
 /* ---- H4 ------------------------------------------------------------------------------ */
 
 static void hoard(void *arg) {
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(1u << 20, -1) == 0);
   for (int i = 0; i < 3; i++)
     CHILD_MUST(put(i, 0) == 0);
@@ -169,6 +172,7 @@ END_TEST
 
 static void cancel_and_exit(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0);
   CHILD_MUST(put(1, -1) == 0);
   support_until_pipe_full(queue);
@@ -217,9 +221,12 @@ static void put_cancel_and_exit(void *arg) {
   exit(0);
 }
 
-/* Read while they leave, at all sorts of places of the message: whole ones or none. */
+/* Read while they leave, at all sorts of places of the message: whole ones or none. Beside the pipe,
+ * or in fragments. */
 START_TEST(h5_cancelled_and_left_while_it_is_read) {
   create(0);
+  if (_i == 1)
+    support_keep_to_pipe(queue);
   struct race race = { support_shared(sizeof *race.large),
                        support_shared(sizeof *race.reading) };
   pid_t reader = support_fork(read_whole_ones, &race);
@@ -258,6 +265,7 @@ static void fork_and_put(int depth) {
  * its turn. What each put comes, and once. */
 START_TEST(h6_a_raw_fork_with_a_running_feeder) {
   create(0);
+  support_keep_to_pipe(queue);
   for (int round = 0; round < ROUNDS; round++) {
     bool seen[4] = { false };
     ck_assert_int_eq(put_bin(LARGE, -1), 0);
@@ -407,7 +415,7 @@ int main(void) {
   tcase_add_test(tcase, h3_a_writer_is_killed_in_the_middle_of_a_message);
   tcase_add_test(tcase, h4_a_producer_is_killed_with_items_in_its_outbox);
   tcase_add_test(tcase, h5_cancelled_and_left_in_the_middle_of_a_message);
-  tcase_add_test(tcase, h5_cancelled_and_left_while_it_is_read);
+  tcase_add_loop_test(tcase, h5_cancelled_and_left_while_it_is_read, 0, 2);
   tcase_add_test(tcase, h6_a_raw_fork_with_a_running_feeder);
   tcase_add_test(tcase, h7_a_part_of_a_message_and_a_timeout);
   tcase_add_test(tcase, h8_an_item_that_does_not_serialize);

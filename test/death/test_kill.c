@@ -139,6 +139,7 @@ START_TEST(blocked_putters_killed_harm_nobody) {
 END_TEST
 
 static void put_large_and_stay(void *arg) {
+  support_keep_to_pipe(queue);
   if (put_bin(10u << 20, -1) != 0)
     _exit(1);
   atomic_store((_Atomic int *)arg, 1);
@@ -236,6 +237,7 @@ struct hoarder {
 /* Puts items behind a message that fills the pipe, so that they stay in the outbox. */
 static void hoard(void *arg) {
   struct hoarder *hoarder = arg;
+  support_keep_to_pipe(queue);
   if (put_bin(1u << 20, -1) != 0)
     _exit(1);
   for (int64_t i = 1; i < hoarder->count; i++)

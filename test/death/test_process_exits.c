@@ -99,6 +99,7 @@ static void wait_beside_an_outbox(void *arg) {
   (void)arg;
   forkq_queue_t *other;
   support_end_after(60);
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0);
   for (int i = 0; i < 3; i++)
     CHILD_MUST(put(i, -1) == 0);
@@ -127,6 +128,7 @@ END_TEST
 static void wait_for_room(void *arg) {
   (void)arg;
   support_end_after(60);
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0);
   for (int i = 0; i < 3; i++)
     CHILD_MUST(put(i, -1) == 0);
@@ -146,6 +148,7 @@ END_TEST
 static void wait_for_the_feeder(void *arg) {
   (void)arg;
   support_end_after(60);
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0 && put(0, -1) == 0);
   support_until_pipe_full(queue);
   CHILD_MUST(forkq_queue_close(queue) == 0);
@@ -171,6 +174,7 @@ static int pack_without_end(msgpack_packer *packer, void *arg) {
 static void wait_in_a_packing_function(void *arg) {
   (void)arg;
   support_end_after(60);
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(LARGE, -1) == 0 && put(0, -1) == 0);
   support_until_pipe_full(queue);
   (void)!forkq_queue_put_with(queue, pack_without_end, NULL, -1);
@@ -226,6 +230,7 @@ static void fill_the_pipe(void *arg) {
 static void put_a_large_one(void *arg) {
   (void)arg;
   support_end_after(60);
+  support_keep_to_pipe(queue);
   is_about_to_wait();
   (void)put_bin(LARGE, -1);
 }

@@ -47,7 +47,9 @@ static int64_t get_without_allocating(int timeout_ms) {
   return value;
 }
 
+/* Through the pipe: each takes a packet. */
 static void take_memory(void) {
+  support_keep_to_pipe(queue);
   for (int i = 0; i < 20; i++)
     CHILD_MUST(put_bin(3000, -1) == 0);
   for (int i = 0; i < 20; i++)
@@ -347,6 +349,7 @@ static void get_on(void *arg) {
 }
 
 static void put_to_a_getter(void) {
+  support_keep_to_pipe(queue);
   for (int i = 0; i < 20; i++)
     CHILD_MUST(put_bin(3000, -1) == 0);
   while (forkq_queue_qsize(queue) > 0)

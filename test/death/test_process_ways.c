@@ -136,6 +136,7 @@ static void wait_for(pid_t pid) {
 /* The parent's thread that has the mutex is not in the child, which has no use for it. */
 START_TEST(a_child_that_has_not_used_the_queue_exits) {
   create();
+  support_keep_to_pipe(queue);
   ck_assert_int_eq(put_bin(LARGE, 0), 0);
   ck_assert_int_eq(put(8, 0), 0);
   support_until_pipe_full(queue);
@@ -186,6 +187,7 @@ static void *put_late(void *arg) {
 static void end_main_thread(void *arg) {
   pthread_t thread;
   (void)arg;
+  support_keep_to_pipe(queue);
   CHILD_MUST(put(1, 10000) == 0);
   CHILD_MUST(pthread_create(&thread, NULL, put_late, NULL) == 0);
   pthread_detach(thread);
@@ -208,6 +210,7 @@ END_TEST
 
 static void become_a_daemon(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   for (int i = 0; i < ITEMS; i++)
     CHILD_MUST(put_bin(SIZE, 10000) == 0);
   pid_t self = getpid();
@@ -258,6 +261,7 @@ static void send_when_it_is_gone(pid_t parent) {
 
 static void leave_items(void *arg) {
   pid_t self = getpid();
+  support_keep_to_pipe(queue);
   for (int count = *(const int *)arg; count > 0; count--)
     CHILD_MUST(put_bin(SIZE, 10000) == 0);
   support_until_pipe_full(queue);
@@ -315,6 +319,7 @@ static void close_as_heir(pid_t parent) {
 static void leave_to_one_that_closes(void *arg) {
   pid_t self = getpid();
   (void)arg;
+  support_keep_to_pipe(queue);
   for (int i = 0; i < ITEMS; i++)
     CHILD_MUST(put_bin(SIZE, 10000) == 0);
   support_until_pipe_full(queue);

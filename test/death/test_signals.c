@@ -53,7 +53,8 @@ static void tear_down(void) {
   ck_assert_int_eq(support_open_fds(), fds_before);
 }
 
-/* A binary of this size with a number in it: some are one packet with others, some many. */
+/* A binary of this size with a number in it: some are one packet with others, some many, or beside
+ * the pipe. */
 static size_t size_of(int64_t number) {
   return number % 50 == 49 ? 20000 : 16;
 }
@@ -111,6 +112,8 @@ static void consume(void *arg) {
 }
 
 START_TEST(put_get_and_join_do_as_without) {
+  if (_i == 1)
+    support_keep_to_pipe(queue);
   consumer_ticks = support_shared(sizeof *consumer_ticks);
   pid_t consumer = support_fork(consume, NULL);
   start_timer();
@@ -162,6 +165,8 @@ static int put_simple(int64_t number) {
 START_TEST(a_simple_queue_does_as_without) {
   consumer_ticks = support_shared(sizeof *consumer_ticks);
   ck_assert_int_eq(forkq_simple_queue_create(&simple), 0);
+  if (_i == 1)
+    support_keep_to_pipe(simple);
   pid_t consumer = support_fork(consume_simple, NULL);
   start_timer();
   for (int64_t number = 0; ticks < TICKS || atomic_load(consumer_ticks) < TICKS; number++)
@@ -257,8 +262,8 @@ int main(void) {
   TCase *tcase = tcase_create("signals");
   tcase_set_timeout(tcase, 60);
   tcase_add_checked_fixture(tcase, set_up, tear_down);
-  tcase_add_test(tcase, put_get_and_join_do_as_without);
-  tcase_add_test(tcase, a_simple_queue_does_as_without);
+  tcase_add_loop_test(tcase, put_get_and_join_do_as_without, 0, 2);
+  tcase_add_loop_test(tcase, a_simple_queue_does_as_without, 0, 2);
   tcase_add_test(tcase, waits_are_neither_ended_nor_put_off);
   tcase_add_test(tcase, the_feeder_blocks_all_signals);
   suite_add_tcase(suite, tcase);

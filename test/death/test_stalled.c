@@ -51,6 +51,7 @@ static void assert_get_large(uint64_t seed) {
 
 /* Puts a large message and a small one behind it; the pipe holds a part of the first. */
 static void put_and_stay(void *arg) {
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_large(7) == 0 && put(8, 0) == 0);
   atomic_store((_Atomic int *)arg, 1);
   pause();
@@ -180,6 +181,7 @@ static forkq_simple_queue_t *simple;
 
 static void put_large_through(void *arg) {
   (void)arg;
+  support_keep_to_pipe(simple);
   char *data = malloc(LARGE);
   fill(data, 7);
   (void)!forkq_simple_queue_put_packed(simple, data, LARGE);

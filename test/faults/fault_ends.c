@@ -86,7 +86,7 @@ static void get_all(void *arg) {
 
 static void make_with_getter(struct world *w) {
   int ends[2];
-  make_queue(w);
+  make_kept_to_pipe(w);
   CHILD_MUST(pipe2(ends, O_CLOEXEC) == 0);
   w->fds[2] = ends[0];
   w->fds[3] = ends[1];
@@ -146,6 +146,7 @@ static void die_holding(void *arg) {
 /* A process that filled the queue, and the pipe, is dead. */
 static void make_dead(struct world *w) {
   make_bounded(w);
+  support_keep_to_pipe(w->queue);
   support_shrink_pipe(w->queue);
   CHILD_MUST(support_wait(support_fork(die_holding, w)) == 128 + SIGKILL);
 }

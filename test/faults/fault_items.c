@@ -23,6 +23,7 @@ static void act_simple(struct world *w) {
   forkq_simple_queue_t *queue;
   if (met(w, forkq_simple_queue_create(&queue)) < 0)
     return;
+  support_keep_to_pipe(queue);
   msgpack_object object = small(4);
   put_done(w, 4, forkq_simple_queue_put(queue, &object));
   put_done(w, 5, forkq_simple_queue_put_packed(queue, "\x05", 1));
@@ -66,6 +67,19 @@ static void act_put_large(struct world *w) {
   msgpack_object object = bytes(2, LARGE);
   put_done(w, 2, forkq_queue_put(w->queue, &object, 1000));
   put_small(w, 4);
+}
+
+/* Into a piece at once, from the outbox into a piece, and drafted in a piece: of the two that are drafted
+ * objects, only the second. */
+static void act_put_beside(struct world *w) {
+  put_beside(w, 2);
+  msgpack_object object = bytes(4, 1000);
+  put_done(w, 4, forkq_queue_put(w->queue, &object, 1000));
+  for (unsigned id = 5; id < 7; id++) {
+    object = bytes(id, 5000);
+    put_done(w, id, forkq_queue_put(w->queue, &object, 1000));
+  }
+  put_small(w, 7);
 }
 
 /* More than the pipe holds, so that the feeder waits in the middle. */
@@ -203,15 +217,32 @@ const struct scenario scenarios_of_items[] = {
     use_and_destroy,
     false,
     { PUT_ERRORS } },
-  { "put large", make_queue, act_put_large, use_and_destroy, false, { PUT_ERRORS } },
+  { "put large",
+    make_kept_to_pipe,
+    act_put_large,
+    use_and_destroy,
+    false,
+    { PUT_ERRORS } },
+  { "put beside the pipe",
+    make_queue,
+    act_put_beside,
+    use_and_destroy,
+    false,
+    { PUT_ERRORS } },
   { "put huge",
     make_small_pipe,
     act_put_huge,
     use_and_destroy,
     false,
     { PUT_ERRORS, FORKQ_EMPTY } },
-  { "put many", make_queue, act_put_many, use_and_destroy, false, { PUT_ERRORS } },
+  { "put many", make_kept_to_pipe, act_put_many, use_and_destroy, false, { PUT_ERRORS } },
   { "put many packed",
+    make_kept_to_pipe,
+    act_put_many_packed,
+    use_and_destroy,
+    false,
+    { PUT_ERRORS } },
+  { "put many packed, beside the pipe",
     make_queue,
     act_put_many_packed,
     use_and_destroy,
@@ -220,6 +251,12 @@ const struct scenario scenarios_of_items[] = {
   { "put, full", make_bounded, act_put_full, use_and_destroy, false, { PUT_ERRORS } },
   { "put waits", make_bounded, act_put_waits, use_and_destroy, false, { PUT_ERRORS } },
   { "get", make_filled, act_get, use_and_destroy, false, { GET_ERRORS } },
+  { "get, beside the pipe",
+    make_filled_beside,
+    act_get,
+    use_and_destroy,
+    false,
+    { GET_ERRORS } },
   { "get packed", make_filled, act_get_packed, use_and_destroy, false, { GET_ERRORS } },
   { "get own",
     make_queue,
@@ -228,6 +265,12 @@ const struct scenario scenarios_of_items[] = {
     false,
     { PUT_ERRORS, GET_ERRORS } },
   { "get many", make_filled, act_get_many, use_and_destroy, false, { GET_ERRORS } },
+  { "get many, beside the pipe",
+    make_filled_beside,
+    act_get_many,
+    use_and_destroy,
+    false,
+    { GET_ERRORS } },
   { "get many packed",
     make_filled,
     act_get_many_packed,

@@ -106,8 +106,13 @@ void make_queue(struct world *w) {
   CHILD_MUST(create(w, 0, false, true) == 0);
 }
 
-void make_small_pipe(struct world *w) {
+void make_kept_to_pipe(struct world *w) {
   make_queue(w);
+  support_keep_to_pipe(w->queue);
+}
+
+void make_small_pipe(struct world *w) {
+  make_kept_to_pipe(w);
   support_shrink_pipe(w->queue);
 }
 
@@ -131,10 +136,25 @@ void make_running(struct world *w) {
 /* A queue with three items, the last of several packets. */
 void make_filled(struct world *w) {
   make_running(w);
+  support_keep_to_pipe(w->queue);
   put_small(w, 4);
   put_small(w, 5);
   msgpack_object object = bytes(2, LARGE);
   put_done(w, 2, forkq_queue_put(w->queue, &object, 1000));
+}
+
+/* Only of bytes it is known beforehand how many there are. */
+void put_beside(struct world *w, unsigned id) {
+  static char large[5 + LARGE] = "\xc6\0\0\x4e\x20"; /* a bin 32 */
+  large[5] = (char)id;
+  put_done(w, id, forkq_queue_put_packed(w->queue, large, sizeof large, 1000));
+}
+
+void make_filled_beside(struct world *w) {
+  make_running(w);
+  put_small(w, 4);
+  put_small(w, 5);
+  put_beside(w, 2);
 }
 
 /* Everything that was accepted comes, once, unless its loss was reported. */

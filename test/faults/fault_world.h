@@ -89,12 +89,19 @@ uint64_t outstanding(struct world *w);
 
 int create(struct world *w, int64_t maxsize, bool joinable, bool direct);
 void make_queue(struct world *w);
+
+/* Large items go through the pipe, in several packets; and the pipe is small. */
+void make_kept_to_pipe(struct world *w);
 void make_small_pipe(struct world *w);
 void make_bounded(struct world *w);
 
 /* A queue whose feeder runs already; and one with three items, the last of several packets. */
 void make_running(struct world *w);
 void make_filled(struct world *w);
+
+/* The same, but the last one is beside the pipe. And a large one that goes there. */
+void make_filled_beside(struct world *w);
+void put_beside(struct world *w, unsigned id);
 
 void put_small(struct world *w, unsigned id);
 

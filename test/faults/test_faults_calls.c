@@ -164,6 +164,7 @@ static void put_without_poll(size_t size, int count) {
   forkq_item_t item = FORKQ_ITEM_INIT;
   forkq_queue_t *queue;
   ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+  support_keep_to_pipe(queue);
   support_shrink_pipe(queue);
   faults_begin(&no_memory);
   for (int i = 0; i < count; i++)

@@ -128,7 +128,8 @@ END_TEST
 enum step {
   PUT_AND_GET,
   LARGE_ITEM,
-  KEPT_PART, /* a get leaves what has come of an item, another one goes on with it */
+  IN_FRAGMENTS, /* a large item that goes through the pipe */
+  KEPT_PART,    /* a get leaves what has come of an item, another one goes on with it */
   BY_A_CHILD,
   OF_THE_DEAD, /* slots */
   TASKS,       /* and of the dead */
@@ -145,6 +146,7 @@ enum step {
 static const char *const names[STEPS] = {
   [PUT_AND_GET] = "put and get",
   [LARGE_ITEM] = "a large item",
+  [IN_FRAGMENTS] = "a large item in fragments",
   [KEPT_PART] = "a part that is kept",
   [BY_A_CHILD] = "put by a child",
   [OF_THE_DEAD] = "slots of the dead",
@@ -196,8 +198,14 @@ static int large_item(void) {
   return get_bin(LARGE, patience_ms);
 }
 
+static int in_fragments(void) {
+  support_keep_to_pipe(queue);
+  return large_item();
+}
+
 static void put_huge(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   atomic_store(&shared->result, put_bin(HUGE, 0));
   atomic_store(&shared->flag, 1);
   forkq_queue_destroy(queue);
@@ -258,6 +266,7 @@ static int by_a_child(void) {
 
 static void fill_and_die(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   int r = put_bin(HUGE, 0);
   while (r == 0)
     r = put(1, 0);
@@ -417,12 +426,19 @@ static int over_a_socket(void) {
 }
 
 static int (*const steps[STEPS])(void) = {
-  [PUT_AND_GET] = put_and_get,  [LARGE_ITEM] = large_item,
-  [KEPT_PART] = kept_part,      [BY_A_CHILD] = by_a_child,
-  [OF_THE_DEAD] = of_the_dead,  [TASKS] = tasks,
-  [FILENO] = fileno_of_it,      [WAIT] = wait_for_it,
-  [LOOP] = on_a_loop,           [ATTACH] = attach,
-  [PIPE] = over_a_pipe,         [SOCKETS] = over_sockets,
+  [PUT_AND_GET] = put_and_get,
+  [LARGE_ITEM] = large_item,
+  [IN_FRAGMENTS] = in_fragments,
+  [KEPT_PART] = kept_part,
+  [BY_A_CHILD] = by_a_child,
+  [OF_THE_DEAD] = of_the_dead,
+  [TASKS] = tasks,
+  [FILENO] = fileno_of_it,
+  [WAIT] = wait_for_it,
+  [LOOP] = on_a_loop,
+  [ATTACH] = attach,
+  [PIPE] = over_a_pipe,
+  [SOCKETS] = over_sockets,
   [DESCRIPTOR] = over_a_socket,
 };
 
@@ -450,9 +466,9 @@ static int take_step(int step) {
 #define SAME 1 /* the error is that of the system call */
 
 #define EVERY_QUEUE(error)                                                               \
-  [PUT_AND_GET] = error, [LARGE_ITEM] = error, [KEPT_PART] = error,                      \
-  [BY_A_CHILD] = error, [OF_THE_DEAD] = error, [TASKS] = error, [FILENO] = error,        \
-  [WAIT] = error, [LOOP] = error, [ATTACH] = error
+  [PUT_AND_GET] = error, [LARGE_ITEM] = error, [IN_FRAGMENTS] = error,                   \
+  [KEPT_PART] = error, [BY_A_CHILD] = error, [OF_THE_DEAD] = error, [TASKS] = error,     \
+  [FILENO] = error, [WAIT] = error, [LOOP] = error, [ATTACH] = error
 
 static const struct sandbox {
   const char *name;

@@ -28,14 +28,15 @@ static bool all_readable(struct forkq__frame frame) {
 }
 
 static void walk(const struct forkq__packet *packet, size_t size) {
-  uint32_t offset = FORKQ__PACKET_HEAD, frames = 0, payload = 0;
+  uint32_t offset = FORKQ__PACKET_HEAD, frames = 0;
+  uint64_t payload = 0;
   while (offset < packet->length) {
     struct forkq__frame frame = forkq__packet_frame(packet, offset);
     MUST(forkq__packet_frames_before(packet, offset) == frames);
     MUST(frame.size > 0 && frame.size <= FORKQ__FRAME_MAX && frame.next > offset);
     MUST(all_readable(frame));
     offset = frame.next;
-    payload += frame.size;
+    payload += frame.is_reference ? forkq__frame_reference(frame).size : frame.size;
     frames++;
   }
   MUST(offset == packet->length && offset + FORKQ__PACKET_TAIL == size);

@@ -35,9 +35,9 @@ static inline ssize_t write_or_die(int fd, const void *data, size_t size) {
   return forkq__os_write(fd, data, size);
 }
 
-static inline void release_or_die(int fd, int64_t offset) {
+static inline void release_or_die(int fd, int64_t offset, int64_t size) {
   step();
-  forkq__os_memory_release(fd, offset);
+  forkq__os_memory_release(fd, offset, size);
 }
 
 #define forkq__os_read read_or_die

@@ -11,7 +11,7 @@ void *make_memory(struct forkq__liveness *liveness, size_t size) {
   liveness->memory_fd = forkq__os_memory_create("test", size, 0);
   ck_assert_int_ge(liveness->memory_fd, 0);
   ck_assert_int_eq(forkq__os_identity(liveness->memory_fd, &liveness->identity), 0);
-  ck_assert_int_eq(forkq__os_memory_map(liveness->memory_fd, size, &memory), 0);
+  ck_assert_int_eq(forkq__os_memory_map(liveness->memory_fd, 0, size, &memory), 0);
   liveness->base = memory;
   return memory;
 }

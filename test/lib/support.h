@@ -94,6 +94,10 @@ void *support_join(pthread_t thread);
 void support_until_pipe_full(const void *queue);
 void support_until_pipe_empty(const void *queue);
 
+/* Before the process's first put: its large messages go through the pipe in fragments, and so can fill
+ * it, as where there is no shared memory for them. Children do the same. */
+void support_keep_to_pipe(void *queue);
+
 /* Gives that pipe room for 16 packets, and lets the queue know: it is full sooner. */
 void support_shrink_pipe(forkq_queue_t *queue);
 

@@ -81,6 +81,7 @@ sleep='sleep -DCRASHES=1'
 watched="$sleep -DGETTERS=1 -DREADERS=0"
 shut="$sleep -DREADERS=0 -DSHUTTERS=1"
 put='put_shutdown -DCRASHES=0'
+arena='arena -DFRAMES=1'
 
 # shellcheck disable=SC2086 # lists of words
 small() {
@@ -93,6 +94,8 @@ small() {
   holds $sleep
   holds $shut
   holds $put
+  holds $arena -DCRASHES=1
+  holds arena -DPACKETS=1 -DCRASHES=1
   cycles=NP
   holds $watched -DOBSERVERS=1
   holds $watched -DWATCHERS=1 -DPACKETS=1
@@ -114,6 +117,7 @@ mistakes() {
   is_found $sleep -DGETTERS=1 -DWATCHERS=1 -DMUTANT=50
   for mutant in 48 49 51; do is_found $shut -DMUTANT=$mutant; done
   is_found $put -DMUTANT=61
+  for mutant in 71 72 73 74 75 76 77 78 79 80; do is_found $arena -DCRASHES=1 -DMUTANT=$mutant; done
   cycles=NP
   is_found $watched -DOBSERVERS=1 -DMUTANT=47
   cycles=
@@ -133,6 +137,9 @@ full() {
   holds sleep -DCRASHES=2 -DGETTERS=1 -DOBSERVERS=1
   holds sleep -DCRASHES=2 -DREADERS=0 -DSHUTTERS=1
   holds $watched -DWATCHERS=1 -DOBSERVERS=1
+  holds $arena -DCRASHES=2
+  holds $arena -DOWNERS=3 -DCRASHES=1
+  holds $arena -DPACKETS=3 -DOWNERS=1 -DCRASHES=2
 }
 
 # Of each state 12 bytes of a hash are kept: two states with the same would count as one.

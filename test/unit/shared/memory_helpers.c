@@ -55,6 +55,7 @@ void set_up_queue(void) {
 
 static void put_huge(void *arg) {
   (void)arg;
+  support_keep_to_pipe(queue);
   CHILD_MUST(put_bin(HUGE, 0) == 0 && put(8, 0) == 0);
   forkq_queue_destroy(queue);
 }

@@ -10,6 +10,7 @@
 
 #define PATIENCE_MS 10000
 #define SEGMENT ((rlim_t)sizeof(struct forkq__segment))
+#define WHOLE_FILE ((rlim_t)FORKQ__FILE_END)
 #define LARGE_ONE 20000
 #define HUGE (1u << 20) /* bytes: more than the pipe holds */
 

@@ -49,7 +49,8 @@ static void answer(void *arg) {
 /* How a get comes to need memory. Three items are there; or three, behind what is being sent. */
 enum need {
   FOR_A_SMALL_ONE,
-  FOR_A_LARGE_ONE,
+  FOR_A_LARGE_ONE, /* that comes in fragments */
+  FOR_ONE_BESIDE,  /* the pipe */
   FOR_THE_SECOND_OF_MANY,
   FOR_A_KEPT_PART,
   NEEDS
@@ -57,8 +58,14 @@ enum need {
 
 static pid_t sender;
 
+static bool is_large(enum need need) {
+  return need == FOR_A_LARGE_ONE || need == FOR_ONE_BESIDE;
+}
+
 static void put_three(enum need need) {
   sender = 0;
+  if (need == FOR_A_LARGE_ONE)
+    support_keep_to_pipe(queue);
   if (need == FOR_A_KEPT_PART) {
     forkq_item_t got = FORKQ_ITEM_INIT;
     sender = sender_in_the_middle();
@@ -68,7 +75,7 @@ static void put_three(enum need need) {
     kill(sender, SIGCONT);
   }
   for (int i = 0; i < 3; i++)
-    ck_assert_int_eq(need == FOR_A_LARGE_ONE ? put_bin(LARGE_ONE, 0) : put(i, 0), 0);
+    ck_assert_int_eq(is_large(need) ? put_bin(LARGE_ONE, 0) : put(i, 0), 0);
   if (need != FOR_A_KEPT_PART)
     until_sent(queue);
 }
@@ -134,7 +141,7 @@ START_TEST(without_memory_for_an_item_it_stays_in_the_queue) {
   there -= r == 0;
   end_sender();
   ck_assert_int_eq(forkq_queue_qsize(queue), _i == FOR_A_KEPT_PART ? 5 : there);
-  if (_i == FOR_A_LARGE_ONE)
+  if (is_large((enum need)_i))
     assert_get_bin(LARGE_ONE);
   else if (_i == FOR_A_KEPT_PART)
     assert_get_bin(HUGE);

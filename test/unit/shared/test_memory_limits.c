@@ -42,7 +42,7 @@ static void create_under(void *arg) {
     if (bytes < INT64_MAX)
       most = (int64_t)bytes;
     CHILD_MUST(fstat(queue->channel.account.liveness.memory_fd, &status) == 0);
-    CHILD_MUST(status.st_size == smaller(most, (int64_t)SEGMENT + FORKQ_MESSAGE_MAX));
+    CHILD_MUST(status.st_size == smaller(most, (int64_t)WHOLE_FILE));
     must_work();
     forkq_queue_destroy(queue);
   }
@@ -51,10 +51,25 @@ static void create_under(void *arg) {
 }
 
 START_TEST(a_limit_for_files_is_an_error_of_create_or_is_kept) {
-  const rlim_t whole = SEGMENT + FORKQ_MESSAGE_MAX;
-  rlim_t limits[] = { 0,       1,           4096,           SEGMENT - 1,
-                      SEGMENT, SEGMENT + 1, SEGMENT + 4096, whole - 1,
-                      whole,   whole + 1,   RLIM_INFINITY };
+  const rlim_t with_parts = SEGMENT + FORKQ_MESSAGE_MAX;
+  const rlim_t with_arena = (rlim_t)forkq__arena_begin(1);
+  rlim_t limits[] = { 0,
+                      1,
+                      4096,
+                      SEGMENT - 1,
+                      SEGMENT,
+                      SEGMENT + 1,
+                      SEGMENT + 4096,
+                      with_parts - 1,
+                      with_parts,
+                      with_parts + 1,
+                      with_arena - 1,
+                      with_arena,
+                      with_arena + 1,
+                      WHOLE_FILE - 1,
+                      WHOLE_FILE,
+                      WHOLE_FILE + 1,
+                      RLIM_INFINITY };
   for (size_t i = 0; i < COUNT(limits); i++)
     run(create_under, &limits[i]);
 }

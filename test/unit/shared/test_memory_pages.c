@@ -65,6 +65,7 @@ START_TEST(a_large_message_is_begun_in_vain_only_once) {
     beginnings = 0;
     page_size = __real_forkq__os_page_size() / 16;
     ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
+    support_keep_to_pipe(queue);
     ck_assert_int_gt(fcntl(queue->channel.write_fd, F_SETPIPE_SZ,
                            (int)(PLACES * __real_forkq__os_page_size())),
                      0);

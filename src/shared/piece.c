@@ -1,0 +1,120 @@
+/* Reading pieces: through a mapping, or through the file. */
+#include "shared/piece.h"
+
+#include "base/os.h"
+
+#include <errno.h>
+#include <string.h>
+
+static bool is_ours(const struct forkq__account *account) {
+  return forkq__os_is_file(account->liveness.memory_fd, account->liveness.identity);
+}
+
+/* The first step, as a binary logarithm. */
+#define FIRST_MAP 20
+
+/* So many arenas at most are given back in one hold of the read lock. */
+#define SWEPT_AT_ONCE 4
+
+/* A map begins at a page, so its lowest bits are free. */
+#define SIZE_BITS 63u
+
+static uint8_t *memory_of(uintptr_t map) {
+  return (uint8_t *)(map & ~(uintptr_t)SIZE_BITS);
+}
+
+static size_t size_of(uintptr_t map) {
+  return map == 0 ? 0 : (size_t)1 << (map & SIZE_BITS);
+}
+
+static void unmap(uintptr_t map) {
+  if (map != 0)
+    forkq__os_memory_unmap(memory_of(map), size_of(map));
+}
+
+/* Maps so much of the arena at least. Returns the new map, or 0. The number may become another file's at
+ * any time. */
+static __attribute__((noinline)) uintptr_t grow(struct forkq__pieces *pieces,
+                                                const struct forkq__account *account,
+                                                uint32_t cell, uint64_t size) {
+  uintptr_t old = FORKQ__LOAD(pieces->maps[cell]);
+  unsigned bits = FIRST_MAP;
+  void *memory;
+  while ((UINT64_C(1) << bits) < size)
+    bits++;
+  if (!is_ours(account) ||
+      forkq__os_memory_map(account->liveness.memory_fd, forkq__arena_begin(cell),
+                           (size_t)1 << bits, &memory) < 0)
+    return 0;
+  uintptr_t map = (uintptr_t)memory | bits;
+  if (!is_ours(account)) {
+    unmap(map);
+    return 0;
+  }
+  forkq__os_memory_omit(memory, size_of(map));
+  FORKQ__STORE(pieces->maps[cell], map);
+  unmap(old);
+  return map;
+}
+
+int forkq__piece_copy(struct forkq__pieces *pieces, const struct forkq__account *account,
+                      uint32_t cell, struct forkq__reference piece, void *data) {
+  uintptr_t map = FORKQ__LOAD(pieces->maps[cell]);
+  uint64_t end = (uint64_t)piece.at + piece.size;
+  if (end > size_of(map))
+    map = grow(pieces, account, cell, end);
+  if (map == 0)
+    return forkq__piece_copy_unmapped(account, cell, piece, data);
+  memcpy(data, memory_of(map) + piece.at, piece.size);
+  return 0;
+}
+
+int forkq__piece_copy_unmapped(const struct forkq__account *account, uint32_t cell,
+                               struct forkq__reference piece, void *data) {
+  if (!is_ours(account))
+    return -EBADF;
+  return forkq__os_memory_read(account->liveness.memory_fd, data, piece.size,
+                               forkq__arena_begin(cell) + piece.at);
+}
+
+/* The owner for whom the cell's arena may have memory, if that owner is gone, or FORKQ__SWEPT if a reader
+ * has died in the sweep; else 0. */
+static uint32_t gone_owner(struct forkq__cell *cell) {
+  /* model: sweep_look */
+  uint32_t of = FORKQ__LOAD(cell->arena);
+  bool gone = of == FORKQ__SWEPT || of != FORKQ__LOAD(cell->owners) ||
+              FORKQ__LOAD(cell->state) == FORKQ__CELL_FREE;
+  return gone && of != FORKQ__LOST ? of : 0;
+}
+
+/* The pipe is looked at after the cell: the owner may have sent until then, and left since. The next
+ * owner may have begun to use the arena; then its word has changed. */
+bool forkq__pieces_release_orphans(const struct forkq__account *account, int pipe_fd) {
+  struct forkq__ledger *ledger = account->ledger;
+  if (!is_ours(account))
+    return true;
+  int swept = 0;
+  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
+    struct forkq__cell *cell = &ledger->cells[i];
+    uint32_t of = gone_owner(cell);
+    if (of == 0)
+      continue;
+    /* model: sweep_empty */
+    if (forkq__os_pipe_level(pipe_fd) != 0 || swept++ == SWEPT_AT_ONCE)
+      return false;
+    /* model: sweep_mark */
+    if (!atomic_compare_exchange_strong(&cell->arena, &of, FORKQ__SWEPT))
+      continue;
+    /* model: sweep_release */
+    forkq__os_memory_release(account->liveness.memory_fd, forkq__arena_begin(i),
+                             FORKQ__ARENA_SIZE);
+    /* model: sweep_over */
+    FORKQ__STORE(cell->arena, 0);
+  }
+  return true;
+}
+
+void forkq__pieces_unmap(struct forkq__pieces *pieces) {
+  for (uint32_t i = 0; i < FORKQ__CELLS_MAX; i++)
+    unmap(FORKQ__LOAD(pieces->maps[i]));
+}
