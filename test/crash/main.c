@@ -78,6 +78,7 @@ static int create(struct book *book) {
     .no_direct_write = !plan->direct,
     .on_feeder_error = feeder_error,
     .on_feeder_error_arg = book,
+    .shared_max_bytes = plan->shared_max_bytes,
   };
   return forkq_queue_create_with(&book->queue, &options);
 }

@@ -2,6 +2,8 @@
 
 #include "support.h"
 
+#include <forkq/queue.h>
+
 #include <stdio.h>
 
 /* The smallest message holds its own description, the largest is many pipes long. */
@@ -74,6 +76,14 @@ static void choose_ends(struct plan *plan, uint64_t *random) {
     plan->life_ops = 40;
 }
 
+/* And likewise. In a third of the epochs there is room beside the pipe for some messages only, or for
+ * none. */
+static void choose_memory(struct plan *plan, uint64_t *random) {
+  static const uint32_t most[] = { 0, 0, 0, 0, 64u << 10, FORKQ_SHARED_NONE };
+  plan->shared_max_bytes = plan->simple ? 0 : pick(random, most, 6);
+  plan->poor = one_in(random, 6) && !plan->heavy;
+}
+
 struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
   uint64_t random = seed_of(seed, epoch);
   struct plan plan = { .seed = seed, .epoch = epoch };
@@ -84,6 +94,7 @@ struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
   plan.late_reap = one_in(&random, 3);
   choose_loops(&plan, &random);
   choose_ends(&plan, &random);
+  choose_memory(&plan, &random);
   return plan;
 }
 
@@ -110,7 +121,7 @@ void plan_describe(const struct plan *plan, char *line, size_t size) {
   snprintf(
       line, size,
       "%s%s maxsize %lld, %s messages, batches %u/%u, %uP %uC %uM %uJ %uL, pauses %u/%u "
-      "us%s%s%s%s%s%s%s%s, "
+      "us%s%s%s%s%s%s%s%s%s, %u KiB beside, "
       "%u kills",
       plan->simple ? "simple" : "queue", plan->joinable ? " joinable" : "",
       (long long)plan->maxsize, sizes[plan->sizes], plan->batch_put, plan->batch_get,
@@ -120,7 +131,11 @@ void plan_describe(const struct plan *plan, char *line, size_t size) {
       plan->stops ? ", stops" : "", plan->late_reap ? ", zombies" : "",
       plan->life_ops > 0 ? ", short lives" : "", plan->heavy ? ", heavy" : "",
       plan->exits ? ", exits in gets" : "", plan->dispatch ? ", dispatchers" : "",
-      plan->daemons ? ", daemons" : "", plan->kills);
+      plan->daemons ? ", daemons" : "", plan->poor ? ", poor" : "",
+      (unsigned)((plan->shared_max_bytes == 0 ? FORKQ_SHARED_MAX
+                                              : plan->shared_max_bytes) >>
+                 10),
+      plan->kills);
 }
 
 int plan_timeout(const struct plan *plan, uint64_t *random) {
@@ -149,8 +164,8 @@ uint32_t plan_size(const struct plan *plan, enum kind kind, uint64_t *random) {
   switch (sizes) {
   case SMALL:
     return between(random, SMALLEST, 200);
-  case PAGES:
-    return between(random, 3900, 4200);
+  case PAGES: /* around what is a packet, or goes beside the pipe */
+    return one_in(random, 2) ? between(random, 3900, 4200) : between(random, 400, 1200);
   default:
     return large_size(random);
   }

@@ -27,6 +27,8 @@ struct plan {
   bool exits;     /* some exit while a thread of theirs is in a get */
   bool dispatch;  /* tasks are done by children of those that got them */
   bool daemons;   /* producers end without a close, and go on as their own children */
+  bool poor;      /* some have no address space for messages beside the pipe */
+  uint64_t shared_max_bytes; /* see forkq_queue_options_t */
   int64_t maxsize;
   enum sizes sizes;
   uint32_t batch_put; /* 1: none */

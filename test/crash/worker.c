@@ -10,10 +10,12 @@
 #include <forkq/simple_queue.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -588,11 +590,26 @@ static void take_much_memory(struct worker *worker) {
     memory[i] = 1;
 }
 
+/* From now on no arena can be mapped. */
+static void limit_address_space(void) {
+  FILE *file = fopen("/proc/self/statm", "r");
+  unsigned long pages = 0;
+  bool known = file != NULL && fscanf(file, "%lu", &pages) == 1;
+  if (file != NULL)
+    fclose(file);
+  struct rlimit limit = { pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)56 << 20),
+                          RLIM_INFINITY };
+  if (known && !UNDER_ASAN)
+    (void)setrlimit(RLIMIT_AS, &limit);
+}
+
 static void live(struct worker *worker) {
   struct book *book = worker->book;
   uint32_t kind = atomic_load(&worker->life->kind);
   if (book->plan.heavy && support_random_below(&worker->random, 6) == 0)
     take_much_memory(worker);
+  if (book->plan.poor && support_random_below(&worker->random, 2) == 0)
+    limit_address_space();
   if (kind == LOOP)
     loop_open_for_good(worker);
   int before = worker_count_fds();

@@ -134,6 +134,17 @@ void world_put_large(size_t size) {
   world_must(put_large_number(++world_puts, size) == 0);
 }
 
+static void put_large_and_die(void *size) {
+  CHILD_MUST(put_large_number(world_puts, *(size_t *)size) == 0);
+  CHILD_MUST(forkq_queue_close(world_queue) == 0);
+  CHILD_MUST(forkq_queue_join_thread(world_queue, PATIENCE_MS, NULL) == 0);
+}
+
+void world_put_large_and_die(size_t size) {
+  world_puts++;
+  world_must(support_wait(support_fork(put_large_and_die, &size)) == 0);
+}
+
 void world_get(void) {
   forkq_item_t item = FORKQ_ITEM_INIT;
   world_must(forkq_queue_get(world_queue, &item, PATIENCE_MS) == 0);
@@ -380,6 +391,8 @@ static void create(void) {
     world_must(forkq_queue_create_with(&world_queue, &options) == 0);
     support_shrink_pipe(world_queue); /* fewer steps until it is full */
   }
+  if (!world->beside)
+    support_keep_to_pipe(world_queue);
 }
 
 void world_begin(const struct operation *operation, long look) {

@@ -40,6 +40,7 @@ struct operation {
   int gets_own;       /* items of its own that it takes itself, besides `puts` */
   int withdrawn;      /* items whose packing fails */
   bool large;         /* with messages of which a part may stay behind */
+  bool beside;        /* large messages go beside the pipe */
   bool unsteady;      /* others run meanwhile, so that its points move a little */
   long floor;         /* that many points it has, at the least */
 };
@@ -52,6 +53,8 @@ extern forkq_queue_t *world_queue;
 void world_put(int count);
 void world_put_many(int count);
 void world_put_large(size_t size);
+void world_put_large_and_die(
+    size_t size); /* another process, which has a cell of its own */
 void victim_put(int count);
 void victim_put_and_let_sleep(void); /* until the getter has got it and sleeps again */
 void victim_make_large(size_t size); /* which takes its time */
