@@ -53,7 +53,8 @@
  *   get, the feeder has 1 s to send.
  *
  *   If the main thread ends with pthread_exit, the process ends after its last thread.
- *   The feeder ends after it has been idle for 1 s.
+ *   The feeder ends after it has been idle for 1 s; while large messages are not yet got,
+ *   after a minute at most.
  *
  * exec
  *
@@ -154,7 +155,8 @@ typedef struct forkq_queue_options {
    * back to the system when the process has put nothing for a second, except for 256 KiB; that
    * of messages that nobody got within a minute goes back at a later put or at the end. A
    * process that ends leaves the memory of what it has put, until that is got and a get finds
-   * the queue empty. The option is this process's own; a forked child has the same. */
+   * the queue empty. A process that was killed leaves it until another one finds it dead, at
+   * the latest in the first put of a new process. The option is this process's own; a forked child has the same. */
   size_t shared_max_bytes;
 } forkq_queue_options_t;
 
@@ -268,6 +270,52 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_packed(forkq_queue_t *queue,
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack, void *arg, int timeout_ms);
+
+/* Memory for a message of up to `size` bytes, which the caller writes and then commits: for a
+ * camera, a decoder, or whoever else makes large bytes. The memory lies where readers copy the
+ * message from, so the bytes are not copied on this side. Where there is no room for that (see
+ * shared_max_bytes), and below 512 bytes, it is memory of this process, and the commit copies.
+ *
+ * A reservation is memory only: it takes no room in the queue, and has no place in the order.
+ * A process may have any number of them, and commit them in any order, on any thread. Its
+ * death leaves nothing behind. It is forkq's to free: by commit, abandon or destroy. The memory
+ * is aligned for any object, and has bytes of earlier messages. A forked child must not touch
+ * it. After a close it can still be written to, and not be committed. A process that closes the
+ * queue's descriptors (see "Closed descriptors") must not write to it afterwards.
+ *
+ * Returns: 0.
+ * Blocks: never for room.
+ * Errors: the common errors, and:
+ *   FORKQ_ECLOSED     this process has closed the queue
+ *   FORKQ_ESHUTDOWN   the queue is shut down
+ *   FORKQ_ERANGE      `size` is 0
+ *   FORKQ_ETOOBIG     `size` is larger than max_message
+ *   -EDEADLK          see "Signals" in forkq/base.h
+ *   -ENOMEM           there is no memory
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_reserve(forkq_queue_t *queue, size_t size,
+                                                   void **ret_memory);
+
+/* Puts the first `size` bytes of a reservation, which must be exactly one msgpack object. After a
+ * success the memory must not be touched any more. After a failure the reservation is as it was:
+ * the caller commits it again, or abandons it.
+ *
+ * Returns, Blocks: as forkq_queue_put.
+ * Errors: those of forkq_queue_put, and:
+ *   FORKQ_EBADOBJECT  the bytes are not exactly one msgpack object
+ *   FORKQ_ETOOBIG     `size` is larger than was reserved
+ *   -EINVAL           `memory` is not reserved; a parent of this process has reserved it; or
+ *                     another thread is just committing it
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_commit(forkq_queue_t *queue, void *memory,
+                                                  size_t size, int timeout_ms);
+
+/* Gives a reservation back without a put.
+ *
+ * Returns: 0.
+ * Errors: the common errors, -EDEADLK, and -EINVAL as of forkq_queue_commit.
+ * Python: none. */
+FORKQ_API int forkq_queue_abandon(forkq_queue_t *queue, void *memory);
 
 /* The same as forkq_queue_put with timeout 0.
  * Python: Queue.put_nowait(obj). */

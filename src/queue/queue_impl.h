@@ -1,7 +1,7 @@
 /* The process-shared queue: the object of forkq/queue.h, and what its files share.
  *
  * queue_open.c creates a queue, or opens one of another program. queue_put.c, queue_get.c and
- * queue_stats.c have its calls; queue_source.c packs. queue_tasks.c has task_done and join;
+ * queue_stats.c have its calls; queue_source.c packs, and queue_reserve.c lets the program write. queue_tasks.c has task_done and join;
  * queue_life.c has shutdown and close, and what fork and exit do. queue_inherit.c sends what a dead
  * parent has not sent; queue_watch.c is for programs that wait for other things as well. */
 #ifndef FORKQ_QUEUE_IMPL_H
@@ -38,6 +38,7 @@ struct forkq_queue {
   struct forkq__follower *followers;
   bool direct_write;
   uint32_t drafted_bytes; /* of the last draft of an object or a function */
+  TAILQ_HEAD(, forkq__reservation) reservations; /* with the sender's mutex */
   _Atomic bool join_cancelled;
   /* Unsent items of the process that forked this one: see queue_inherit.c. With the feeder's
    * mutex. */
@@ -109,6 +110,17 @@ int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
 /* Puts the message on the caller's thread, without a feeder, into a queue without maxsize. Blocks
  * until the message is in the pipe. Returns as forkq_simple_queue_put_with. */
 int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *source);
+
+/* For queue_reserve.c. lock_to_put takes the sender's mutex, lock_with_slot the mutex and a slot, or
+ * neither; they return and block as forkq_queue_put. send_draft puts a drafted message, with the mutex and a slot; if it fails,
+ * with FORKQ_ECLOSED, it gives the slot back. */
+int forkq__queue_lock_to_put(forkq_queue_t *queue, int64_t deadline);
+int forkq__queue_lock_with_slot(forkq_queue_t *queue, int64_t deadline);
+int forkq__queue_send_draft(forkq_queue_t *queue, struct forkq__outbox *draft);
+
+/* Ends all reservations; no thread uses the queue. forked: in the child of a fork. */
+void forkq__queue_end_reservations(forkq_queue_t *queue);
+void forkq__queue_reservations_forked(forkq_queue_t *queue);
 
 /* Whether this thread can make a call on the queue: 0, FORKQ_EPACKING, or why this process cannot
  * use the queue (FORKQ_ENAMESPACE, FORKQ_ENOROBUST). The first call of a process determines the

@@ -54,6 +54,7 @@ void forkq__queue_close_memory(forkq_queue_t *queue) {
 void forkq__queue_free(forkq_queue_t *queue) {
   forkq__queue_close_descriptors(queue);
   forkq__queue_close_memory(queue);
+  forkq__queue_end_reservations(queue);
   forkq__pieces_unmap(&queue->channel.pieces);
   if (queue->segment != NULL)
     forkq__segment_unmap(queue->segment);
@@ -269,6 +270,7 @@ static void after_fork_child(struct forkq__life *life) {
   forkq_queue_t *queue = forkq__queue_of(life);
   queue->parted = queue->parted || forkq__os_parent_is_outside();
   forkq__source_forked();
+  forkq__queue_reservations_forked(queue);
   forkq__queue_inherit(queue);
   forkq__liveness_forked(&queue->channel.account.liveness, parent_has_tasks(queue));
   forkq__feeder_forked(&queue->feeder);

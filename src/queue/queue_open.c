@@ -41,6 +41,7 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   struct forkq__channel *channel = &queue->channel;
   no_descriptors(queue);
   queue->poll_set = -1;
+  TAILQ_INIT(&queue->reservations);
   forkq__account_init(&channel->account);
   queue->direct_write = !options->no_direct_write;
   forkq__spin_init(&channel->spin, options->spin_us);

@@ -152,7 +152,7 @@ static void wait_for_change(struct put_wait *wait, int64_t deadline) {
 }
 
 /* Takes the mutex. FORKQ_FULL: with FORKQ__NOWAIT, the mutex could not be had. */
-static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
+int forkq__queue_lock_to_put(forkq_queue_t *queue, int64_t deadline) {
   int r = forkq__sender_lock(&queue->feeder.sender, deadline);
   return r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT ? FORKQ_FULL : r;
 }
@@ -160,7 +160,7 @@ static int lock_to_put(forkq_queue_t *queue, int64_t deadline) {
 /* Takes the mutex and a slot, or neither if it fails. FORKQ__NOTHING: the caller is to try
  * again. */
 static int try_lock_with_slot(forkq_queue_t *queue, int64_t deadline, bool reap) {
-  int r = lock_to_put(queue, deadline);
+  int r = forkq__queue_lock_to_put(queue, deadline);
   if (r < 0)
     return r;
   r = try_slot(queue, reap);
@@ -185,7 +185,7 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
 }
 
 /* Takes the mutex and a slot, or neither. Waits for the slot without the mutex. */
-static int lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
+int forkq__queue_lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
   int r = try_lock_with_slot(queue, deadline, true);
   if (r != FORKQ__NOTHING)
     return r;
@@ -244,7 +244,7 @@ static bool is_full(forkq_queue_t *queue) {
 static int check_room_now(forkq_queue_t *queue) {
   if (!is_full(queue))
     return 0;
-  int r = lock_to_put(queue, FORKQ__NOWAIT);
+  int r = forkq__queue_lock_to_put(queue, FORKQ__NOWAIT);
   if (r < 0)
     return r;
   forkq__queue_reap(queue);
@@ -280,7 +280,7 @@ static int lend(forkq_queue_t *queue, struct forkq__outbox *draft, uint32_t byte
   struct forkq__sender *sender = &queue->feeder.sender;
   if (bytes < FORKQ__BESIDE_MIN)
     return 0;
-  int r = lock_to_put(queue, deadline);
+  int r = forkq__queue_lock_to_put(queue, deadline);
   if (r < 0)
     return r;
   forkq__sender_lend(sender, draft, bytes);
@@ -310,20 +310,30 @@ static int write_draft(forkq_queue_t *queue, const struct forkq__source *source,
   return r;
 }
 
-/* With the mutex, and a slot, which it gives back if it fails. FORKQ_ECLOSED: this is a child of the
- * process that packed the message. */
-static int adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft,
-                       const struct forkq__source *source) {
+/* FORKQ_ECLOSED: this is a child of the process that packed the message. */
+static int adopt_draft(forkq_queue_t *queue, struct forkq__outbox *draft) {
   struct forkq__sender *sender = &queue->feeder.sender;
   if (!forkq__sender_end_loan(sender, draft)) {
-    forkq__source_drop_draft();
+    forkq__outbox_fini(draft);
     forkq__sender_withdraw(sender);
     return FORKQ_ECLOSED;
   }
-  if (source->data == NULL)
-    queue->drafted_bytes = draft->open.size;
   forkq__sender_adopt(sender, draft);
   return 0;
+}
+
+int forkq__queue_send_draft(forkq_queue_t *queue, struct forkq__outbox *draft) {
+  int r = adopt_draft(queue, draft);
+  if (r == 0)
+    forkq__feeder_push(&queue->feeder, queue->direct_write);
+  return r;
+}
+
+/* So that the next draft of an object or a function has a piece of that size. With the mutex. */
+static void note_size(forkq_queue_t *queue, const struct forkq__outbox *draft,
+                      const struct forkq__source *source) {
+  if (source->data == NULL)
+    queue->drafted_bytes = draft->open.size;
 }
 
 static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
@@ -333,14 +343,13 @@ static int put_drafted(forkq_queue_t *queue, const struct forkq__source *source,
   if (r == FORKQ_EPACKING)
     return r; /* the function no longer has the draft */
   if (r == 0)
-    r = lock_with_slot(queue, deadline);
+    r = forkq__queue_lock_with_slot(queue, deadline);
   if (r < 0) {
     forkq__source_drop_draft();
     return r;
   }
-  r = adopt_draft(queue, draft, source);
-  if (r == 0)
-    forkq__feeder_push(&queue->feeder, queue->direct_write);
+  note_size(queue, draft, source);
+  r = forkq__queue_send_draft(queue, draft);
   forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
@@ -352,7 +361,7 @@ static bool to_be_drafted(const struct forkq__source *source) {
 /* FORKQ_ETOOBIG: the message is too large to be packed in place. */
 static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
                       int64_t deadline) {
-  int r = lock_with_slot(queue, deadline);
+  int r = forkq__queue_lock_with_slot(queue, deadline);
   if (r < 0)
     return r;
   r = put_in_place(queue, source);
@@ -424,7 +433,8 @@ int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *s
     forkq__source_drop_draft();
     return r;
   }
-  r = adopt_draft(queue, draft, source);
+  note_size(queue, draft, source);
+  r = adopt_draft(queue, draft);
   if (r == 0)
     r = forkq__sender_put_through(&queue->feeder.sender);
   forkq__sender_unlock(&queue->feeder.sender);
@@ -490,7 +500,7 @@ static int source_in_batch(const struct batch *batch, size_t n,
 static int put_run(forkq_queue_t *queue, const struct batch *batch,
                    struct forkq__source *source, int64_t deadline, size_t *n) {
   uint64_t bytes = 0;
-  int r = lock_with_slot(queue, deadline);
+  int r = forkq__queue_lock_with_slot(queue, deadline);
   if (r < 0)
     return r;
   while ((r = put_in_place(queue, source)) == 0) {

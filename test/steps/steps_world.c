@@ -174,6 +174,13 @@ void victim_put_large(void) {
   CHILD_MUST(forkq_queue_put_packed(world_queue, data, made_size, PATIENCE_MS) == 0);
 }
 
+void victim_reserve_and_commit(void) {
+  void *memory = NULL;
+  CHILD_MUST(forkq_queue_reserve(world_queue, made_size, &memory) == 0);
+  memcpy(memory, data, made_size);
+  CHILD_MUST(forkq_queue_commit(world_queue, memory, made_size, PATIENCE_MS) == 0);
+}
+
 void victim_put_many(int count) {
   msgpack_object objects[16];
   size_t put = 0;

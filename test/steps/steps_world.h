@@ -59,6 +59,7 @@ void victim_put(int count);
 void victim_put_and_let_sleep(void); /* until the getter has got it and sleeps again */
 void victim_make_large(size_t size); /* which takes its time */
 void victim_put_large(void);
+void victim_reserve_and_commit(void);
 void victim_put_many(
     int count); /* all of them; the other: as many as there is room for */
 void victim_put_some_packed(int count);
