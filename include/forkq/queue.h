@@ -284,7 +284,7 @@ forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack, void *arg, int ti
  * queue's descriptors (see "Closed descriptors") must not write to it afterwards.
  *
  * Returns: 0.
- * Blocks: never for room.
+ * Blocks: while another thread of the process has the queue's mutex, or forks; never for room.
  * Errors: the common errors, and:
  *   FORKQ_ECLOSED     this process has closed the queue
  *   FORKQ_ESHUTDOWN   the queue is shut down
@@ -310,10 +310,15 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_reserve(forkq_queue_t *queue, size_t 
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_commit(forkq_queue_t *queue, void *memory,
                                                   size_t size, int timeout_ms);
 
-/* Gives a reservation back without a put.
+/* Gives a reservation back without a put. Afterwards the memory must not be touched any more. Any
+ * thread of the process that reserved it may call this.
  *
  * Returns: 0.
- * Errors: the common errors, -EDEADLK, and -EINVAL as of forkq_queue_commit.
+ * Blocks: while another thread of the process has the queue's mutex, or forks.
+ * Errors: the common errors, and:
+ *   -EDEADLK  see "Signals" in forkq/base.h
+ *   -EINVAL   `memory` is not reserved; a parent of this process has reserved it; or another
+ *             thread is just committing it
  * Python: none. */
 FORKQ_API int forkq_queue_abandon(forkq_queue_t *queue, void *memory);
 

@@ -16,10 +16,6 @@
 
 /* ---- pieces that are free again ------------------------------------------------------------ */
 
-static bool is_open(const struct forkq__arena *arena) {
-  return arena->memory != NULL && !arena->unusable;
-}
-
 /* Frees the pieces to which the frames from `from` up to `end` refer. Returns where it ended. */
 static uint32_t release(struct forkq__arena *arena, const struct forkq__packet *packet,
                         uint32_t from, uint32_t end) {
@@ -63,7 +59,7 @@ static void append_to_lent(struct forkq__sender *sender, struct forkq__buffer *b
 
 /* Whether the packet must stay in the line. */
 static bool is_lent(struct forkq__sender *sender, struct forkq__buffer *b) {
-  if (!(b->packet.flags & FORKQ__REFERENCES) || !is_open(&sender->arena))
+  if (!(b->packet.flags & FORKQ__REFERENCES) || !forkq__arena_is_open(&sender->arena))
     return false;
   if (b->packet.seq == 0) /* it was not sent */
     (void)release(&sender->arena, &b->packet, FORKQ__PACKET_HEAD, b->packet.length);
@@ -165,7 +161,7 @@ bool forkq__sender_end_loan(struct forkq__sender *sender, struct forkq__outbox *
 
 bool forkq__sender_trim(struct forkq__sender *sender) {
   FORKQ__HELD(&sender->mutex);
-  if (!is_open(&sender->arena))
+  if (!forkq__arena_is_open(&sender->arena))
     return true;
   collect(sender);
   forkq__arena_trim(&sender->arena);
@@ -174,7 +170,7 @@ bool forkq__sender_trim(struct forkq__sender *sender) {
 
 void forkq__sender_close_arena(struct forkq__sender *sender) {
   FORKQ__HELD(&sender->mutex);
-  if (is_open(&sender->arena))
+  if (forkq__arena_is_open(&sender->arena))
     collect(sender);
   forkq__arena_close(&sender->arena);
   forkq__outbox_recycle(&sender->outbox, sender->lent.first);

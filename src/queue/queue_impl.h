@@ -103,7 +103,15 @@ int forkq__source_write(const struct forkq__source *source, void *sink,
  * of forkq__outbox_append. */
 int forkq__queue_pack(struct forkq__outbox *outbox, const struct forkq__source *source);
 
-/* Puts the message. Returns and blocks as forkq_queue_put_with. */
+/* Whether no more may be put. */
+static inline bool forkq__queue_is_shut(forkq_queue_t *queue) {
+  return atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN;
+}
+
+/* Puts the message. Returns and blocks as forkq_queue_put_with. put_until is for a call that has
+ * begun. */
+int forkq__queue_put_until(forkq_queue_t *queue, const struct forkq__source *source,
+                           int64_t deadline);
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms);
 

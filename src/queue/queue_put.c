@@ -62,10 +62,6 @@ bool forkq__queue_reap(forkq_queue_t *queue) {
   return true;
 }
 
-static bool is_shut(forkq_queue_t *queue) {
-  return atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN;
-}
-
 /* Takes a slot of a queue that is not shut down: 0, FORKQ__NOTHING if there is none, or
  * FORKQ_ESHUTDOWN. A getter or joiner that saw the shutdown may have gone without this slot's item,
  * if the slot was taken after the shutdown. */
@@ -73,7 +69,7 @@ static int take_slot(forkq_queue_t *queue) {
   if (!forkq__slots_try_take(&queue->slots))
     return FORKQ__NOTHING;
   /* model: put_shut */
-  if (!is_shut(queue))
+  if (!forkq__queue_is_shut(queue))
     return 0;
   forkq__sender_withdraw(&queue->feeder.sender);
   return FORKQ_ESHUTDOWN;
@@ -83,7 +79,7 @@ static int take_slot(forkq_queue_t *queue) {
  * runs. */
 static int try_next_slot(forkq_queue_t *queue) {
   /* model: put_open */
-  if (is_shut(queue))
+  if (forkq__queue_is_shut(queue))
     return FORKQ_ESHUTDOWN;
   if (forkq__sender_full(&queue->feeder.sender))
     return FORKQ__NOTHING;
@@ -257,7 +253,7 @@ static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *
                               int64_t deadline) {
   if (atomic_load(&queue->channel.closed))
     return FORKQ_ECLOSED;
-  if (is_shut(queue))
+  if (forkq__queue_is_shut(queue))
     return FORKQ_ESHUTDOWN;
   if (source->size > queue->channel.max_message)
     return FORKQ_ETOOBIG;
@@ -371,14 +367,17 @@ static int put_locked(forkq_queue_t *queue, const struct forkq__source *source,
   return r;
 }
 
+int forkq__queue_put_until(forkq_queue_t *queue, const struct forkq__source *source,
+                           int64_t deadline) {
+  int r = to_be_drafted(source) ? FORKQ_ETOOBIG : put_locked(queue, source, deadline);
+  return r == FORKQ_ETOOBIG ? put_drafted(queue, source, deadline) : r;
+}
+
 int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
                      int timeout_ms) {
   int r = forkq__queue_begin_call(queue, timeout_ms);
-  if (r < 0)
-    return r;
-  int64_t deadline = forkq__os_deadline(timeout_ms);
-  r = to_be_drafted(source) ? FORKQ_ETOOBIG : put_locked(queue, source, deadline);
-  return r == FORKQ_ETOOBIG ? put_drafted(queue, source, deadline) : r;
+  return r < 0 ? r
+               : forkq__queue_put_until(queue, source, forkq__os_deadline(timeout_ms));
 }
 
 /* ---- through, on the caller's thread ------------------------------------------------------- */

@@ -37,8 +37,7 @@ static struct forkq__reservation *new_reservation(uint32_t size) {
 static int check_open(forkq_queue_t *queue) {
   if (atomic_load(&queue->channel.closed))
     return FORKQ_ECLOSED;
-  bool shut = atomic_load(&queue->segment->channel.shutdown) != FORKQ__OPEN;
-  return shut ? FORKQ_ESHUTDOWN : 0;
+  return forkq__queue_is_shut(queue) ? FORKQ_ESHUTDOWN : 0;
 }
 
 /* Lends the draft a piece, if it is large enough and there is room. */
@@ -162,16 +161,16 @@ static int check(const struct forkq__reservation *reservation, size_t size) {
 }
 
 static int put(forkq_queue_t *queue, struct forkq__reservation *reservation, size_t size,
-               int timeout_ms) {
+               int64_t deadline) {
   int r = check_open(queue);
   if (r == 0)
     r = check(reservation, size);
   if (r < 0)
     return r;
   if (reservation->is_piece)
-    return put_piece(queue, reservation, (uint32_t)size, forkq__os_deadline(timeout_ms));
+    return put_piece(queue, reservation, (uint32_t)size, deadline);
   const struct forkq__source source = { .data = reservation->memory, .size = size };
-  return forkq__queue_put(queue, &source, timeout_ms);
+  return forkq__queue_put_until(queue, &source, deadline);
 }
 
 /* Other calls may use the reservation again: a thread that is cancelled has not put it. */
@@ -186,12 +185,12 @@ int forkq_queue_commit(forkq_queue_t *queue, void *memory, size_t size, int time
   r = forkq__queue_begin_call(queue, timeout_ms);
   if (r < 0)
     return r;
-  struct forkq__reservation *reservation =
-      take(queue, memory, forkq__os_deadline(timeout_ms), &r);
+  int64_t deadline = forkq__os_deadline(timeout_ms);
+  struct forkq__reservation *reservation = take(queue, memory, deadline, &r);
   if (reservation == NULL)
     return r;
   pthread_cleanup_push(give_back, reservation);
-  r = put(queue, reservation, size, timeout_ms);
+  r = put(queue, reservation, size, deadline);
   pthread_cleanup_pop(0);
   if (r < 0)
     give_back(reservation);

@@ -217,7 +217,7 @@ static void leave_cell(struct forkq__arena *arena, bool lost) {
 /* A thread that packs a piece goes on in memory that no other process sees: it could otherwise write
  * into what the next owner of the cell has packed. */
 void forkq__arena_close(struct forkq__arena *arena) {
-  if (arena->memory == NULL || arena->unusable)
+  if (!forkq__arena_is_open(arena))
     return;
   bool written_to = end_loans(arena);
   bool lost =
@@ -343,7 +343,7 @@ void forkq__arena_release(struct forkq__arena *arena, struct forkq__reference pi
 }
 
 void forkq__arena_trim(struct forkq__arena *arena) {
-  if (arena->memory != NULL && !arena->unusable && is_ours(arena))
+  if (forkq__arena_is_open(arena) && is_ours(arena))
     release_free(arena, FORKQ__ARENA_KEPT / FORKQ__ARENA_CHUNK);
 }
 

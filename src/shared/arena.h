@@ -33,8 +33,7 @@
  * side can end it first, and the other one frees it. */
 struct forkq__loan {
   TAILQ_ENTRY(forkq__loan) entry;
-  struct forkq__reference
-      reference; /* where it lies, and how many bytes it has room for */
+  struct forkq__reference reference; /* where it lies; its room, in bytes */
   uint8_t *memory;
   struct forkq__ledger *ledger; /* as long as the loan is not closed ... */
   uint32_t cell, owner;         /* ... whose owner it is */
@@ -42,20 +41,18 @@ struct forkq__loan {
 };
 
 struct forkq__arena {
-  uint64_t
-      limit; /* of the memory that it may use; less than a chunk: there is no arena */
+  uint64_t limit;   /* bytes that it may use; less than a chunk: none */
   uint8_t *memory;  /* NULL: it is not open */
   bool unusable;    /* this owner of the cell cannot have it */
   uint32_t skip;    /* so many reserves are refused without a try ... */
   uint32_t skipped; /* ... and so many were before that: memory was refused */
   uint64_t floor;   /* it is to be taken over once a packet above this number has come */
   bool taken_over;
-  uint64_t *used;  /* a bit for each leaf */
-  uint32_t leaves; /* that it may use */
-  uint32_t free;   /* how many of them are free */
-  uint32_t lowest; /* all leaves before this one are used */
-  uint32_t
-      too_many; /* so many leaves in a row were not there, and none was freed since; or 0 */
+  uint64_t *used;      /* a bit for each leaf */
+  uint32_t leaves;     /* that it may use */
+  uint32_t free;       /* how many of them are free */
+  uint32_t lowest;     /* all leaves before this one are used */
+  uint32_t too_many;   /* so many free leaves in a row were not found; or 0 */
   uint32_t high_chunk; /* chunks from here on were not used since the last trim */
   uint64_t reserved;   /* bytes reserved since then */
   uint64_t backed[FORKQ__ARENA_CHUNKS / 64]; /* a bit for each chunk that has memory */
@@ -63,6 +60,10 @@ struct forkq__arena {
   const struct forkq__account *account;
   TAILQ_HEAD(, forkq__loan) loans;
 };
+
+static inline bool forkq__arena_is_open(const struct forkq__arena *arena) {
+  return arena->memory != NULL && !arena->unusable;
+}
 
 /* limit: the most bytes it may use. */
 void forkq__arena_init(struct forkq__arena *arena, uint64_t limit);

@@ -56,6 +56,7 @@
 
 #define FORKQ__CELLS_MAX 4096u
 #define FORKQ__NO_CELL UINT32_MAX
+/* Instead of an owner of an arena: see forkq__cell. */
 #define FORKQ__SWEPT UINT32_MAX
 #define FORKQ__LOST (UINT32_MAX - 1)
 #define FORKQ__CELL_BITS 13 /* bits for a cell + 1, in a word with a count: see slots.c */
@@ -173,8 +174,7 @@ struct forkq__channel_shared {
   _Atomic uint64_t read_wire; /* bytes of packets that came */
   _Atomic uint64_t wire_base; /* `read_wire` before `packet` came */
   _Atomic uint64_t bytes_taken;
-  _Atomic uint32_t
-      orphans_seen; /* of the ledger's `orphans`, when nothing was left to read */
+  _Atomic uint32_t orphans_seen; /* `orphans` when the pipe was last found empty */
   /* With task_done: a take in progress. It adds `take_items`, taken at `take_offset`, to a
    * counter that was `take_base`: `got` of cell `taker` - 1, or the ledger's `dropped` if
    * `taker` is FORKQ__NO_CELL. `taker` is 0 without a take. */

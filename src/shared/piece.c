@@ -92,7 +92,7 @@ static uint32_t gone_owner(struct forkq__cell *cell) {
 bool forkq__pieces_release_orphans(const struct forkq__account *account, int pipe_fd) {
   struct forkq__ledger *ledger = account->ledger;
   if (!is_ours(account))
-    return true;
+    return false;
   int swept = 0;
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
     struct forkq__cell *cell = &ledger->cells[i];

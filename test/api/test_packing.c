@@ -231,16 +231,6 @@ static void warm_up(int way) {
   ck_assert_int_eq(queue->feeder.sender.arena.memory != NULL, way == INTO_PIECE);
 }
 
-/* The pieces that the functions have left are found, as the feeder does it when it has nothing to do; and
- * no other is used. */
-static void assert_no_piece_is_used(void) {
-  struct forkq__sender *sender = &queue->feeder.sender;
-  ck_assert_int_eq(forkq__sender_lock(sender, FORKQ__FOREVER), 0);
-  ck_assert(forkq__sender_trim(sender));
-  ck_assert_uint_eq(sender->arena.free, sender->arena.leaves);
-  forkq__sender_unlock(sender);
-}
-
 static void leave_and_call(int (*call)(struct leaving *), int way, size_t bytes,
                            int place, void (*first)(void)) {
   long live = support_heap_live();

@@ -36,15 +36,6 @@ static bool is_in_arena(const void *memory) {
   return arena->memory != NULL && at >= begin && at < begin + FORKQ__ARENA_SIZE;
 }
 
-static bool no_piece_is_in_use(void) {
-  struct forkq__sender *sender = &queue->feeder.sender;
-  ck_assert_int_eq(forkq__sender_lock(sender, FORKQ__FOREVER), 0);
-  (void)forkq__sender_trim(sender);
-  bool none = sender->arena.free == sender->arena.leaves;
-  forkq__sender_unlock(sender);
-  return none;
-}
-
 static int commit(void *memory, size_t size, int timeout_ms) {
   make_bin(memory, size);
   return forkq_queue_commit(queue, memory, size, timeout_ms);
@@ -59,7 +50,7 @@ START_TEST(what_was_written_arrives) {
     assert_get_bin(sizes[i]);
     ck_assert_int_eq(forkq_queue_commit(queue, memory, 6, 0), -EINVAL);
   }
-  ck_assert(no_piece_is_in_use());
+  assert_no_piece_is_used();
 }
 END_TEST
 
@@ -77,7 +68,7 @@ START_TEST(they_are_put_in_the_order_of_the_commits) {
   assert_get_bin(2000);
   ck_assert_int_eq(commit(second, SIZE, 0), 0);
   assert_get_bin(SIZE);
-  ck_assert(no_piece_is_in_use());
+  assert_no_piece_is_used();
 }
 END_TEST
 
@@ -97,7 +88,7 @@ START_TEST(what_cannot_be_committed_stays_reserved) {
     ck_assert_int_eq(forkq_queue_abandon(queue, memory), -EINVAL);
   }
   ck_assert_int_eq(forkq_queue_qsize(queue), 0);
-  ck_assert(no_piece_is_in_use());
+  assert_no_piece_is_used();
 }
 END_TEST
 
@@ -223,7 +214,7 @@ START_TEST(who_commits_has_it_alone) {
     ck_assert_ptr_null(support_join(thread));
     ck_assert_int_eq(forkq_queue_abandon(queue, memory), -EINVAL);
   }
-  ck_assert(no_piece_is_in_use());
+  assert_no_piece_is_used();
 }
 END_TEST
 
@@ -268,7 +259,7 @@ START_TEST(many_threads_at_once) {
   for (int i = 0; i < 3; i++)
     ck_assert_ptr_null(support_join(threads[i]));
   forkq_item_destroy(&item);
-  ck_assert(no_piece_is_in_use());
+  assert_no_piece_is_used();
 }
 END_TEST
 

@@ -251,14 +251,6 @@ END_TEST
 
 #define KEPT_MAX 16384 /* queue_inherit.c */
 
-static void send_when_it_is_gone(pid_t parent) {
-  support_end_after(60);
-  CHILD_MUST(forkq_queue_qsize(queue) >= 0);
-  while (getppid() == parent)
-    usleep(1000);
-  exit(0);
-}
-
 static void leave_items(void *arg) {
   pid_t self = getpid();
   support_keep_to_pipe(queue);
@@ -266,7 +258,7 @@ static void leave_items(void *arg) {
     CHILD_MUST(put_bin(SIZE, 10000) == 0);
   support_until_pipe_full(queue);
   if (fork() == 0) /* support_fork's would die with this one */
-    send_when_it_is_gone(self);
+    send_when_parent_is_gone(self);
   _exit(0);
 }
 

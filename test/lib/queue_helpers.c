@@ -174,3 +174,19 @@ void assert_get_bin(size_t size) {
   support_assert(is_bin(&item, size));
   forkq_item_destroy(&item);
 }
+
+void assert_no_piece_is_used(void) {
+  struct forkq__sender *sender = &queue->feeder.sender;
+  ck_assert_int_eq(forkq__sender_lock(sender, FORKQ__FOREVER), 0);
+  (void)forkq__sender_trim(sender);
+  ck_assert_uint_eq(sender->arena.free, sender->arena.leaves);
+  forkq__sender_unlock(sender);
+}
+
+void send_when_parent_is_gone(pid_t parent) {
+  support_end_after(60);
+  CHILD_MUST(forkq_queue_qsize(queue) >= 0);
+  while (getppid() == parent)
+    usleep(1000);
+  exit(0);
+}

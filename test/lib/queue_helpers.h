@@ -46,4 +46,11 @@ int put_bin(size_t size, int timeout_ms);
 bool is_bin(const forkq_item_t *item, size_t size);
 void assert_get_bin(size_t size);
 
+/* No piece of this process's arena is in use. First it finds those that are free again, as a feeder does
+ * that has nothing to do. */
+void assert_no_piece_is_used(void);
+
+/* A child lives until its parent is gone, sends what the parent has left, and ends. */
+_Noreturn void send_when_parent_is_gone(pid_t parent);
+
 #endif
