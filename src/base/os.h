@@ -153,6 +153,9 @@ bool forkq__os_several_cpus(void);
 /* A number that identifies the PID namespace of the process; 0: cannot be determined. */
 uint64_t forkq__os_pid_namespace(void);
 
+/* Whether the process with this number is the parent of this one. */
+bool forkq__os_is_parent(pid_t pid);
+
 /* Whether the parent is outside the process's PID namespace, as far as getppid(2) shows it. */
 bool forkq__os_parent_is_outside(void);
 

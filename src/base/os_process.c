@@ -85,6 +85,10 @@ uint64_t forkq__os_pid_namespace(void) {
   return namespace_by_pidfd();
 }
 
+bool forkq__os_is_parent(pid_t pid) {
+  return getppid() == pid;
+}
+
 bool forkq__os_parent_is_outside(void) {
   return getppid() == 0;
 }

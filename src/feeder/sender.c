@@ -376,6 +376,7 @@ bool forkq__sender_estate(struct forkq__sender *sender,
   *ret_estate = (struct forkq__estate){
     .cell = FORKQ__LOAD(channel->account.cell),
     .owner = channel->account.liveness.tasks.owner,
+    .pid = (pid_t)FORKQ__LOAD(cell->pid),
     .due = FORKQ__LOAD(cell->accepted) - returned,
     .returned = returned,
   };

@@ -45,6 +45,7 @@ struct forkq_queue {
   struct {
     struct forkq__buffer *_Atomic packets; /* read without the mutex */
     struct forkq__estate estate;
+    bool from_parent; /* not from a process before it */
     int look_ms;
   } inherited;
   struct forkq__estate estate; /* this process's own, noted before a fork */

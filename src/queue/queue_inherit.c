@@ -51,6 +51,7 @@ static void inherit_packets(forkq_queue_t *queue, struct forkq__buffer *packets)
   }
   FORKQ__STORE(queue->inherited.packets, packets);
   queue->inherited.estate = queue->estate;
+  queue->inherited.from_parent = true;
   queue->channel.account.liveness.spared = queue->estate.cell;
 }
 
@@ -64,6 +65,7 @@ void forkq__queue_inherit(forkq_queue_t *queue) {
     return;
   }
   struct forkq__buffer *packets = NULL;
+  queue->inherited.from_parent = false;
   if (queue->has_estate)
     packets = forkq__sender_take_unsent(&queue->feeder.sender);
   if (packets == NULL)
@@ -107,22 +109,29 @@ static int take_over(forkq_queue_t *queue) {
   return 0;
 }
 
+/* Whether the parent is gone as a parent and still shows that it lives: a process gives up its children,
+ * perhaps, while its last thread still gives back its memory, and its locks on files after that. */
+static bool is_ending(const forkq_queue_t *queue) {
+  return queue->inherited.from_parent &&
+         !forkq__os_is_parent(queue->inherited.estate.pid);
+}
+
 /* Looks once. 0: this process need not look again, because the parent has sent or given back its
  * items, or this process has taken them over, or cannot. FORKQ__NOTHING: the parent lives.
- * FORKQ__BUSY: the parent is dead, but its items cannot be taken over yet. */
+ * FORKQ__BUSY: the parent is dead or ending, but its items cannot be taken over yet. */
 static int look(forkq_queue_t *queue) {
   struct forkq__account *account = &queue->channel.account;
   const struct forkq__estate *estate = &queue->inherited.estate;
   if (!forkq__ledger_is_open(account->ledger, estate))
     return 0;
   if (forkq__account_sees_alive(account, estate->cell))
-    return FORKQ__NOTHING;
+    return is_ending(queue) ? FORKQ__BUSY : FORKQ__NOTHING;
   int r = take_over(queue);
   return r == FORKQ__BUSY || r == FORKQ_TIMEDOUT ? FORKQ__BUSY : 0;
 }
 
 /* A reader or writer that has a lock of the pipe at this moment keeps this process from knowing
- * what the parent has sent. So it tries again for a while. */
+ * what the parent has sent; or the parent is just ending. So it tries again for a while. */
 void forkq__queue_end_looking(forkq_queue_t *queue) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, LAST_TRY_MS);
   while (FORKQ__LOAD(queue->inherited.packets) != NULL && look(queue) == FORKQ__BUSY &&

@@ -29,6 +29,7 @@
 #include "shared/liveness.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* What became of the packet that a dead process was writing: whether it is in the pipe. */
 enum forkq__verdict { FORKQ__NOT_SENT, FORKQ__SENT, FORKQ__UNKNOWN };
@@ -99,11 +100,12 @@ static inline bool forkq__ledger_owns(struct forkq__ledger *ledger, uint32_t cel
          FORKQ__LOAD(ledger->cells[cell].state) == FORKQ__CELL_USED;
 }
 
-/* What an heir must know of its parent's account: the parent was owner number `owner` of
- * `cell`, had given back `returned` items, and would have sent `due` messages in all. */
+/* What an heir must know of its parent's account: the parent, process `pid`, was owner number
+ * `owner` of `cell`, had given back `returned` items, and would have sent `due` messages in all. */
 struct forkq__estate {
   uint32_t cell;
   uint32_t owner;
+  pid_t pid;
   uint64_t due;
   uint64_t returned;
 };
