@@ -19,6 +19,7 @@ extern "C" {
  *           and maps live in the item. It is nil after a get that returns bytes only.
  * `data`    the message as msgpack bytes. Borrowed: `data` and `object` are valid until
  *           the item's next get or its destruction, also after the queue is destroyed.
+ *           (Those of forkq_queue_get_borrowed are valid for a shorter time.)
  * `size`    the number of bytes in `data`.
  *
  * After a failed get, `object` is nil, and `size` is 0 unless the get says otherwise.
@@ -26,6 +27,7 @@ extern "C" {
  * An item has no lock: only one thread may use it at a time. It may be used with any
  * number of queues. After a fork, parent and child each have their own. Copying the
  * struct does not copy the memory. */
+struct forkq__borrow;
 typedef struct forkq_item {
   msgpack_object object;
   const char *data;
@@ -34,10 +36,11 @@ typedef struct forkq_item {
   char *memory_;
   size_t capacity_;
   msgpack_zone *zone_;
+  struct forkq__borrow *borrow_;
 } forkq_item_t;
 
 #define FORKQ_ITEM_INIT                                                                  \
-  { { MSGPACK_OBJECT_NIL, { 0 } }, NULL, 0, NULL, 0, NULL }
+  { { MSGPACK_OBJECT_NIL, { 0 } }, NULL, 0, NULL, 0, NULL, NULL }
 
 /* Frees the item's memory and resets the item to FORKQ_ITEM_INIT. It can be used for
  * another get. NULL is allowed.
@@ -45,6 +48,15 @@ typedef struct forkq_item {
  * Blocks: never.
  * Errors: none. */
 FORKQ_API void forkq_item_destroy(forkq_item_t *item);
+
+/* Whether the item's bytes are still where the producer packed them, and not a copy: see
+ * forkq_queue_get_borrowed.
+ *
+ * Returns: 1 or 0.
+ * Blocks: never. May be called in a signal handler.
+ * Errors: FORKQ_ENULL.
+ * Python: none. */
+FORKQ_API int forkq_item_is_borrowed(const forkq_item_t *item);
 
 /* A packing function of the program: it writes exactly one msgpack object through
  * `packer`. `arg` is what the caller passed with the function.

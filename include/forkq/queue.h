@@ -375,6 +375,30 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get(forkq_queue_t *queue, forkq_item_
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_packed(forkq_queue_t *queue,
                                                       forkq_item_t *item, int timeout_ms);
 
+/* The same as forkq_queue_get, but without a copy of a large str, bin or ext: item->data, and what
+ * item->object points to, lie where the producer packed them. The bytes of any other item are copied,
+ * which includes small ones, arrays and maps, and those for which forkq has no way to borrow;
+ * forkq_item_is_borrowed tells. At most 64 items of one producer can be borrowed at a time,
+ * by all processes together.
+ *
+ * Borrowed bytes are for reading only. They are valid until the item's next get, its destruction, or
+ * the close of the queue by this process. Until then the producer cannot use this part of its memory
+ * again (`shared_max_bytes`); it loses nothing else, also if this process is stopped. When this process
+ * dies, the producer gets the memory back. In a child of a fork the borrowed item is the parent's: the
+ * bytes may change as soon as the parent ends it. The child may only pass it to a get, or destroy it.
+ *
+ * A program that puts into this queue can change the bytes at any time: forkq's own puts never do, but
+ * a hostile program may. So check what you read from them as you read it, and read it once. The type and
+ * the length in item->object were checked when they were read, and do not change.
+ *
+ * The first call of a process takes two or three descriptors, and then the process counts as one that
+ * uses the queue until it closes it, as with a first put. Where that fails, it copies.
+ *
+ * Returns, Blocks, Errors: as forkq_queue_get.
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);
+
 /* The same as forkq_queue_get with timeout 0.
  * Python: Queue.get_nowait(). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_nowait(forkq_queue_t *queue,

@@ -92,6 +92,13 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_get(forkq_simple_queue_t *queu
 FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_get_packed(forkq_simple_queue_t *queue,
                                                              forkq_item_t *item);
 
+/* Gets one item without a copy of a large str, bin or ext: see forkq_queue_get_borrowed.
+ *
+ * Returns, Blocks, Errors: as forkq_simple_queue_get.
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_simple_queue_get_borrowed(forkq_simple_queue_t *queue, forkq_item_t *item);
+
 /* Tells whether there is nothing to get.
  *
  * Returns: 1 if there is nothing, else 0.

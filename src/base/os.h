@@ -147,8 +147,8 @@ int forkq__os_life_taken(int fd, int64_t byte);
 /* Whether no process has this number, or only one that has ended and was not yet waited for. */
 bool forkq__os_process_gone(pid_t pid);
 
-/* Whether the calling thread may run on more than one CPU. */
-bool forkq__os_several_cpus(void);
+/* How many CPUs the calling thread may run on. */
+int forkq__os_cpus(void);
 
 /* A number that identifies the PID namespace of the process; 0: cannot be determined. */
 uint64_t forkq__os_pid_namespace(void);

@@ -115,7 +115,7 @@ void *forkq__os_wiped_page(void) {
 }
 
 /* On a machine with more CPUs than the set has bits, the call fails. */
-bool forkq__os_several_cpus(void) {
+int forkq__os_cpus(void) {
   cpu_set_t cpus;
-  return sched_getaffinity(0, sizeof cpus, &cpus) != 0 || CPU_COUNT(&cpus) > 1;
+  return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : CPU_SETSIZE;
 }

@@ -11,7 +11,7 @@
 #define LOOKS_PER_CLOCK 16
 
 void forkq__spin_init(struct forkq__spin *spin, uint64_t us) {
-  spin->ns = us > 0 && forkq__os_several_cpus() ? (int64_t)us * 1000 : 0;
+  spin->ns = us > 0 && forkq__os_cpus() > 1 ? (int64_t)us * 1000 : 0;
   FORKQ__STORE(spin->skips, 0);
   FORKQ__STORE(spin->vain, 0);
 }

@@ -45,7 +45,22 @@ void forkq__item_finish(forkq_item_t *item, size_t size) {
   item->size = size;
 }
 
+static void end_borrow(struct forkq__borrow *borrow) {
+  if (borrow->end != NULL)
+    borrow->end(borrow);
+  borrow->end = NULL;
+  borrow->wanted = false;
+}
+
+int forkq_item_is_borrowed(const forkq_item_t *item) {
+  if (item == NULL)
+    return FORKQ_ENULL;
+  return item->borrow_ != NULL && item->borrow_->end != NULL;
+}
+
 void forkq__item_clear(forkq_item_t *item) {
+  if (item->borrow_ != NULL)
+    end_borrow(item->borrow_);
   item->object.type = MSGPACK_OBJECT_NIL;
   item->data = NULL;
   item->size = 0;
@@ -67,6 +82,65 @@ static int prepare_zone(forkq_item_t *item, uint64_t elements) {
     msgpack_zone_free(item->zone_);
   item->zone_ = msgpack_zone_new(size);
   return item->zone_ != NULL ? 0 : -ENOMEM;
+}
+
+/* The head of a str, bin or ext: what it is, and the bytes of its length and of a type. Bytes that an item
+ * borrows are never so few that one of the shorter forms could fill them. */
+static const struct head {
+  msgpack_object_type type;
+  uint8_t first, length, ext;
+} heads[] = {
+  { MSGPACK_OBJECT_BIN, 0xc5, 2, 0 }, { MSGPACK_OBJECT_BIN, 0xc6, 4, 0 },
+  { MSGPACK_OBJECT_EXT, 0xc8, 2, 1 }, { MSGPACK_OBJECT_EXT, 0xc9, 4, 1 },
+  { MSGPACK_OBJECT_STR, 0xda, 2, 0 }, { MSGPACK_OBJECT_STR, 0xdb, 4, 0 },
+};
+
+#define HEAD_MAX 6
+
+static const struct head *head_of(uint8_t first) {
+  for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+    if (heads[i].first == first)
+      return &heads[i];
+  return NULL;
+}
+
+static uint32_t big_endian(const uint8_t *bytes, int count) {
+  uint32_t value = 0;
+  for (int i = 0; i < count; i++)
+    value = value << 8 | bytes[i];
+  return value;
+}
+
+static void set_raw(msgpack_object *object, const struct head *head, const char *data,
+                    uint32_t length, int8_t ext) {
+  object->type = head->type;
+  if (head->type == MSGPACK_OBJECT_STR)
+    object->via.str = (msgpack_object_str){ length, data };
+  else if (head->type == MSGPACK_OBJECT_BIN)
+    object->via.bin = (msgpack_object_bin){ length, data };
+  else
+    object->via.ext = (msgpack_object_ext){ ext, length, data };
+}
+
+/* Each byte of the head is read once. */
+bool forkq__item_lend(forkq_item_t *item, const uint8_t *data, size_t size) {
+  uint8_t bytes[HEAD_MAX];
+  if (size < HEAD_MAX)
+    return false;
+  for (size_t i = 0; i < HEAD_MAX; i++)
+    bytes[i] = ((const volatile uint8_t *)data)[i];
+  const struct head *head = head_of(bytes[0]);
+  if (head == NULL)
+    return false;
+  size_t before = 1u + head->length + head->ext;
+  uint32_t length = big_endian(bytes + 1, head->length);
+  if (size - before != length)
+    return false;
+  item->data = (const char *)data;
+  item->size = size;
+  set_raw(&item->object, head, item->data + before, length,
+          (int8_t)bytes[1 + head->length]);
+  return true;
 }
 
 int forkq__item_unpack(forkq_item_t *item) {
@@ -95,6 +169,8 @@ void forkq_item_destroy(forkq_item_t *item) {
   if (item == NULL)
     return;
   forkq__item_clear(item);
+  forkq__free(item->borrow_);
+  item->borrow_ = NULL;
   forkq__free(item->memory_);
   item->memory_ = NULL;
   item->capacity_ = 0;

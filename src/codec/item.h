@@ -5,6 +5,7 @@
 #include "base/os.h"
 
 #include <forkq/item.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* The largest size of one piece of memory: no distance in it is more than ptrdiff_t holds. */
@@ -14,6 +15,17 @@
  * `size`: doubled as often as necessary, but at most `most`. 0 if `size` is above `most`. */
 size_t forkq__grown(size_t capacity, uint64_t size, size_t most);
 
+/* Bytes that an item borrows, instead of having a copy. They are in use until `end` is called. */
+struct forkq__borrow {
+  bool wanted;                               /* the get may borrow */
+  void (*end)(struct forkq__borrow *borrow); /* NULL: it has borrowed nothing */
+};
+
+/* Sets the item to bytes that it borrows, and its object to the str, bin or ext that they are. Returns
+ * false, and changes nothing, if they are anything else. The bytes may change at any time, to anything;
+ * the object is checked, and stays as it is. */
+bool forkq__item_lend(forkq_item_t *item, const uint8_t *data, size_t size);
+
 /* The memory of an item.
  *   reserve  makes room for `size` bytes in all and keeps the bytes that are there: 0 or -ENOMEM
  *   grow     empties the item and makes room for item->size bytes, to be received: 0 or -ENOMEM
@@ -21,7 +33,7 @@ size_t forkq__grown(size_t capacity, uint64_t size, size_t most);
  *   ask      notes how much room it needs, for grow: FORKQ__GROW
  *   finish   sets item->data and item->size to the first `size` bytes of the memory
  *   unpack   validates the bytes and unpacks them into item->object: 0, FORKQ_EBADFRAME or -ENOMEM
- *   clear    removes object and data, and keeps the memory for the next message */
+ *   clear    removes object and data, ends a borrow, and keeps the memory for the next message */
 int forkq__item_reserve(forkq_item_t *item, size_t size);
 int forkq__item_grow(forkq_item_t *item);
 static inline int forkq__item_set(forkq_item_t *item, const void *data, size_t size);

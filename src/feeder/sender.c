@@ -420,4 +420,5 @@ void forkq__sender_forked(struct forkq__sender *sender) {
   atomic_store(&sender->abandoned, false);
   close_stop(sender);
   FORKQ__STORE(sender->channel->account.cell, FORKQ__NO_CELL);
+  FORKQ__STORE(sender->channel->wish, FORKQ__NO_WISH);
 }

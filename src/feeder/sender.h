@@ -14,6 +14,7 @@
 #include "base/mutex.h"
 #include "feeder/outbox.h"
 #include "pipe/channel.h"
+#include "shared/arena.h"
 #include "shared/slots.h"
 
 struct forkq__sender {
@@ -36,7 +37,12 @@ struct forkq__sender {
         *last;      /* sent packets with references, not wholly taken */
     uint32_t taken; /* up to where the first one is taken */
   } lent;
-  uint64_t uncollected;    /* bytes packed beside since it last looked for free pieces */
+  struct {
+    uint32_t count;
+    struct forkq__reference pieces[FORKQ__HOLDS];
+  } held;               /* pieces that were taken and are still held */
+  uint64_t uncollected; /* bytes packed beside since it last looked for free pieces ... */
+  uint64_t unlooked; /* ... and since it last looked whether those who hold some live */
   _Atomic uint64_t owed;   /* slots to give back, when the ledger lock can be had */
   _Atomic uint64_t unsent; /* items lost; needs no mutex */
   uint64_t copied_bytes;   /* of the messages that a dead process had put */

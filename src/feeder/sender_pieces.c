@@ -16,34 +16,94 @@
 
 /* ---- pieces that are free again ------------------------------------------------------------ */
 
+/* As LOOK_BYTES, for looking whether those who hold pieces live. */
+#define LIFE_BYTES (1024 * 1024)
+
+static bool is_held(const struct forkq__held *held, struct forkq__reference piece) {
+  for (uint32_t i = 0; i < held->count; i++)
+    if (held->at[i] == piece.at)
+      return true;
+  return false;
+}
+
+/* Frees a piece that was taken, or notes that it is held. There are never more pieces to be noted than
+ * holds. */
+static void release_taken(struct forkq__sender *sender, const struct forkq__held *held,
+                          struct forkq__reference piece) {
+  if (is_held(held, piece))
+    sender->held.pieces[sender->held.count++] = piece;
+  else
+    forkq__arena_release(&sender->arena, piece);
+}
+
+static void release_held(struct forkq__sender *sender, const struct forkq__held *held) {
+  uint32_t count = sender->held.count;
+  sender->held.count = 0;
+  for (uint32_t i = 0; i < count; i++)
+    release_taken(sender, held, sender->held.pieces[i]);
+}
+
 /* Frees the pieces to which the frames from `from` up to `end` refer. Returns where it ended. */
-static uint32_t release(struct forkq__arena *arena, const struct forkq__packet *packet,
-                        uint32_t from, uint32_t end) {
+static uint32_t release(struct forkq__sender *sender, const struct forkq__held *held,
+                        const struct forkq__packet *packet, uint32_t from, uint32_t end) {
   while (from < end) {
     struct forkq__frame frame = forkq__packet_frame(packet, from);
     if (frame.is_reference)
-      forkq__arena_release(arena, forkq__frame_reference(frame));
+      release_taken(sender, held, forkq__frame_reference(frame));
     from = frame.next;
   }
   return from;
 }
 
-static void collect(struct forkq__sender *sender) {
-  struct forkq__buffer *b;
-  sender->uncollected = 0;
-  forkq__arena_sweep(&sender->arena);
-  while ((b = sender->lent.first) != NULL) {
+/* How far readers have come in the line: `packets` of it are taken, and the next one up to `taken`. */
+struct progress {
+  uint32_t packets;
+  uint32_t taken;
+};
+
+static struct progress look_at_line(const struct forkq__sender *sender) {
+  struct progress progress = { 0, FORKQ__PACKET_HEAD };
+  for (const struct forkq__buffer *b = sender->lent.first; b != NULL; b = b->next) {
     const struct forkq__packet *packet = &b->packet;
     uint32_t taken = forkq__channel_taken(sender->channel, packet->seq, packet->length);
-    if (taken > sender->lent.taken)
-      sender->lent.taken = release(&sender->arena, packet, sender->lent.taken, taken);
-    if (sender->lent.taken < packet->length)
-      return;
-    sender->lent.first = b->next;
-    sender->lent.taken = FORKQ__PACKET_HEAD;
-    b->next = NULL;
-    forkq__outbox_recycle(&sender->outbox, b);
+    if (taken < packet->length) {
+      progress.taken = taken;
+      break;
+    }
+    progress.packets++;
   }
+  return progress;
+}
+
+static void release_packet(struct forkq__sender *sender, const struct forkq__held *held) {
+  struct forkq__buffer *b = sender->lent.first;
+  (void)release(sender, held, &b->packet, sender->lent.taken, b->packet.length);
+  sender->lent.first = b->next;
+  sender->lent.taken = FORKQ__PACKET_HEAD;
+  b->next = NULL;
+  forkq__outbox_recycle(&sender->outbox, b);
+}
+
+/* Holds are looked at after the line: who takes a piece and holds it says so before it takes it. */
+static void collect(struct forkq__sender *sender) {
+  struct forkq__held held;
+  struct progress progress = look_at_line(sender);
+  forkq__holds_read(forkq__account_cell(&sender->channel->account), &held);
+  sender->uncollected = 0;
+  forkq__arena_sweep(&sender->arena);
+  release_held(sender, &held);
+  while (progress.packets-- > 0)
+    release_packet(sender, &held);
+  if (sender->lent.first != NULL && progress.taken > sender->lent.taken)
+    sender->lent.taken = release(sender, &held, &sender->lent.first->packet,
+                                 sender->lent.taken, progress.taken);
+}
+
+/* Clears the holds of processes that are gone. */
+static void look_for_life(struct forkq__sender *sender) {
+  const struct forkq__account *account = &sender->channel->account;
+  sender->unlooked = 0;
+  (void)forkq__holds_living(account, FORKQ__LOAD(account->cell));
 }
 
 static void append_to_lent(struct forkq__sender *sender, struct forkq__buffer *b) {
@@ -57,12 +117,15 @@ static void append_to_lent(struct forkq__sender *sender, struct forkq__buffer *b
   sender->lent.last = b;
 }
 
+static const struct forkq__held nothing_held;
+
 /* Whether the packet must stay in the line. */
 static bool is_lent(struct forkq__sender *sender, struct forkq__buffer *b) {
   if (!(b->packet.flags & FORKQ__REFERENCES) || !forkq__arena_is_open(&sender->arena))
     return false;
   if (b->packet.seq == 0) /* it was not sent */
-    (void)release(&sender->arena, &b->packet, FORKQ__PACKET_HEAD, b->packet.length);
+    (void)release(sender, &nothing_held, &b->packet, FORKQ__PACKET_HEAD,
+                  b->packet.length);
   return b->packet.seq != 0;
 }
 
@@ -120,9 +183,12 @@ static bool may_use_arena(struct forkq__sender *sender) {
 
 /* Makes room where it can, before a piece of that size is reserved. */
 static void make_room(struct forkq__sender *sender, uint32_t size) {
+  if (sender->unlooked >= LIFE_BYTES)
+    look_for_life(sender);
   if (sender->uncollected >= LOOK_BYTES || !forkq__arena_has_room(&sender->arena, size))
     collect(sender);
   sender->uncollected += size;
+  sender->unlooked += size;
 }
 
 bool forkq__sender_put_beside(struct forkq__sender *sender, const void *data,
@@ -163,9 +229,10 @@ bool forkq__sender_trim(struct forkq__sender *sender) {
   FORKQ__HELD(&sender->mutex);
   if (!forkq__arena_is_open(&sender->arena))
     return true;
+  look_for_life(sender);
   collect(sender);
   forkq__arena_trim(&sender->arena);
-  return sender->lent.first == NULL;
+  return sender->lent.first == NULL && sender->held.count == 0;
 }
 
 void forkq__sender_close_arena(struct forkq__sender *sender) {
@@ -175,12 +242,14 @@ void forkq__sender_close_arena(struct forkq__sender *sender) {
   forkq__arena_close(&sender->arena);
   forkq__outbox_recycle(&sender->outbox, sender->lent.first);
   sender->lent.first = NULL;
+  sender->held.count = 0;
 }
 
 void forkq__sender_forget_pieces(struct forkq__sender *sender) {
   if (sender->forking)
     forkq__outbox_recycle(&sender->outbox, sender->lent.first);
   sender->lent.first = NULL;
+  sender->held.count = 0;
   sender->uncollected = 0;
   forkq__arena_forked(&sender->arena, sender->forking);
 }

@@ -17,7 +17,6 @@
 #include "base/look.h"
 #include "base/spin.h"
 #include "codec/packet.h"
-#include "shared/account.h"
 #include "shared/piece.h"
 #include "shared/spill.h"
 
@@ -29,13 +28,21 @@
  * kernel passes the lock on. */
 #define FORKQ__CHANNEL_LOOK_MS 500
 
+/* A process that holds pieces has a cell, which a process that only gets need not have. */
+enum forkq__wish {
+  FORKQ__NO_WISH,
+  FORKQ__WANTS_CELL,
+  FORKQ__WISHED, /* it has tried to get one */
+};
+
 /* One process's use of the channel. */
 struct forkq__channel {
   struct forkq__channel_shared *shared;
   struct forkq__account account;
   uint32_t max_message;
-  uint32_t pipe_packets;   /* the room of the pipe when it was opened; 0: not known */
-  uint64_t pipe_identity;  /* what read_fd and write_fd must be ... */
+  uint32_t late_min;      /* messages of so many bytes are copied without the read lock */
+  uint32_t pipe_packets;  /* the room of the pipe when it was opened; 0: not known */
+  uint64_t pipe_identity; /* what read_fd and write_fd must be ... */
   uint64_t event_identity; /* ... and what event_fd must be */
   int read_fd;
   int write_fd;
@@ -43,8 +50,9 @@ struct forkq__channel {
   uint32_t process_bit; /* see forkq__lock_await */
   bool joinable;        /* gets are counted in this process's cell, which then exists */
   _Atomic bool closed;  /* threads in a receive give up soon */
-  struct forkq__spin spin;     /* of the owner of the turn, before it sleeps */
-  struct forkq__pieces pieces; /* guarded by the read lock */
+  struct forkq__spin spin;      /* of the owner of the turn, before it sleeps */
+  struct forkq__pieces *pieces; /* guarded by the read lock */
+  _Atomic int wish;             /* an enum forkq__wish */
 };
 
 /* Takes the read lock. With FORKQ__NOWAIT it waits for FORKQ__MOMENT_MS; else until the
@@ -119,10 +127,20 @@ bool forkq__channel_hasten(struct forkq__channel *channel);
 int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline);
 
+/* The bytes of a message that its reader copies when it has let go of the read lock. */
+struct forkq__late_copy {
+  const uint8_t *data; /* NULL: there is nothing to copy */
+  struct forkq__hold hold;
+};
+
 /* As forkq__channel_receive, with the read lock held. Also FORKQ__GROW: the item has no room
- * for item->size bytes. The caller then grows the item, without the lock, and calls again. */
+ * for item->size bytes. The caller then grows the item, without the lock, and calls again. *late, which
+ * has no data before, says what the caller copies. */
 int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *item,
-                                  int64_t deadline);
+                                  int64_t deadline, struct forkq__late_copy *late);
+
+/* Copies the bytes without the lock: 0, or -EBADF if they may have changed. */
+int forkq__channel_copy_late(forkq_item_t *item, struct forkq__late_copy *late);
 
 /* As forkq__channel_receive, but sleeps until a message is there. Instead of FORKQ__NOTHING it
  * returns FORKQ_TIMEDOUT, FORKQ_ECLOSED or FORKQ_ESHUTDOWN. A cancellation point. */

@@ -25,34 +25,83 @@
 /* Fragments of a message between two looks at the clock. */
 #define FRAGMENTS_PER_LOOK 64
 
-/* Copies the message that a frame refers to. */
-static int set_to_piece(struct forkq__channel *channel, struct forkq__frame frame,
-                        forkq_item_t *item) {
+/* Whether this process may hold pieces. */
+static bool may_hold(struct forkq__channel *channel) {
+  if (forkq__account_has_cell(&channel->account))
+    return true;
+  if (FORKQ__LOAD(channel->wish) == FORKQ__NO_WISH)
+    FORKQ__STORE(channel->wish, FORKQ__WANTS_CELL);
+  return false;
+}
+
+static bool lend(struct forkq__channel *channel, struct forkq__reference piece,
+                 forkq_item_t *item) {
+  return item->borrow_ != NULL && item->borrow_->wanted && may_hold(channel) &&
+         forkq__piece_borrow(channel->pieces, &channel->account,
+                             channel->shared->packet.cell, piece, item);
+}
+
+static bool put_off(struct forkq__channel *channel, struct forkq__reference piece,
+                    forkq_item_t *item, struct forkq__late_copy *late) {
+  if (late == NULL || piece.size < channel->late_min || piece.size > item->capacity_ ||
+      !may_hold(channel))
+    return false;
+  late->data = forkq__piece_hold(channel->pieces, &channel->account,
+                                 channel->shared->packet.cell, piece, &late->hold);
+  if (late->data != NULL)
+    forkq__item_finish(item, piece.size);
+  return late->data != NULL;
+}
+
+/* Gives the item a piece without a copy, or puts the copy off. False: it must be copied. */
+static __attribute__((noinline)) bool hold(struct forkq__channel *channel,
+                                           struct forkq__reference piece,
+                                           forkq_item_t *item,
+                                           struct forkq__late_copy *late) {
+  return lend(channel, piece, item) || put_off(channel, piece, item, late);
+}
+
+/* Gives the item the message that a frame refers to. */
+static inline int set_to_piece(struct forkq__channel *channel, struct forkq__frame frame,
+                               forkq_item_t *item, struct forkq__late_copy *late) {
   struct forkq__reference piece = forkq__frame_reference(frame);
   if (piece.size > channel->max_message || !forkq__piece_in_bounds(piece))
     return FORKQ_EBADFRAME;
+  if ((item->borrow_ != NULL || piece.size >= channel->late_min) &&
+      hold(channel, piece, item, late))
+    return 0;
   if (piece.size > item->capacity_)
     return forkq__item_ask(item, piece.size);
   /* model: piece_copied */
-  int r = forkq__piece_copy(&channel->pieces, &channel->account,
+  int r = forkq__piece_copy(channel->pieces, &channel->account,
                             channel->shared->packet.cell, piece, item->memory_);
   if (r == 0)
     forkq__item_finish(item, piece.size);
   return r == -EIO ? FORKQ_EBADFRAME : r; /* the file ends before */
 }
 
-/* Copies the message of a frame: 0, FORKQ__GROW, FORKQ_EBADFRAME, or an error of reading a piece. */
+int forkq__channel_copy_late(forkq_item_t *item, struct forkq__late_copy *late) {
+  memcpy(item->memory_, late->data, item->size);
+  if (forkq__hold_end(&late->hold))
+    return 0;
+  forkq__item_clear(item);
+  return -EBADF;
+}
+
+/* Gives the item the message of a frame: 0, FORKQ__GROW, FORKQ_EBADFRAME, or an error of reading a
+ * piece. */
 static inline int set_to_frame(struct forkq__channel *channel, struct forkq__frame frame,
-                               forkq_item_t *item) {
-  return frame.is_reference ? set_to_piece(channel, frame, item)
+                               forkq_item_t *item, struct forkq__late_copy *late) {
+  return frame.is_reference ? set_to_piece(channel, frame, item, late)
                             : forkq__item_set(item, frame.data, frame.size);
 }
 
-static int take_whole(struct forkq__channel *channel, forkq_item_t *item) {
+static int take_whole(struct forkq__channel *channel, forkq_item_t *item,
+                      struct forkq__late_copy *late) {
   struct forkq__channel_shared *shared = channel->shared;
   struct forkq__frame frame =
       forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
-  int r = set_to_frame(channel, frame, item);
+  int r = set_to_frame(channel, frame, item, late);
   if (r == 0)
     forkq__channel_take(channel, frame.next, 1, 1);
   else if (r == FORKQ_EBADFRAME)
@@ -263,7 +312,7 @@ bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline) {
 
 /* The caller holds the read lock. */
 static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
-                           int64_t deadline) {
+                           int64_t deadline, struct forkq__late_copy *late) {
   struct forkq__channel_shared *shared = channel->shared;
   struct forkq__assembly assembly = { 0 };
   for (int fragments = 0;;) {
@@ -286,16 +335,16 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
         return FORKQ__NOTHING;
     } else {
       drop_torn(channel, &assembly);
-      return take_whole(channel, item);
+      return take_whole(channel, item, late);
     }
   }
 }
 
 int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *item,
-                                  int64_t deadline) {
+                                  int64_t deadline, struct forkq__late_copy *late) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
   struct forkq__channel_shared *shared = channel->shared;
-  int r = receive_message(channel, item, deadline);
+  int r = receive_message(channel, item, deadline, late);
   if (r == 0)
     FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + item->size);
   return r;
@@ -312,7 +361,7 @@ static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t 
   int r = 0;
   while (taken < count && next < shared->packet.length) {
     struct forkq__frame frame = forkq__packet_frame(&shared->packet, next);
-    r = set_to_frame(channel, frame, &items[taken]);
+    r = set_to_frame(channel, frame, &items[taken], NULL);
     if (r != 0)
       break;
     bytes += items[taken].size;

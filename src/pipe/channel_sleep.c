@@ -62,14 +62,16 @@ static int receive_once(struct forkq__channel *channel, forkq_item_t *item,
   int r = forkq__channel_lock_read(channel, deadline);
   if (r < 0)
     return r;
-  r = forkq__channel_receive_locked(channel, item, deadline);
+  struct forkq__late_copy late;
+  late.data = NULL;
+  r = forkq__channel_receive_locked(channel, item, deadline, &late);
   /* A watcher may have raised the event itself, and would see it raised forever. */
   if (r == FORKQ__NOTHING && (saw_event || FORKQ__LOAD(channel->shared->raised) ||
                               /* model: receive_watchers */
                               atomic_load(&channel->shared->watchers)))
     lower_event(channel);
   forkq__channel_unlock_read(channel);
-  return r;
+  return late.data != NULL ? forkq__channel_copy_late(item, &late) : r;
 }
 
 /* The item gets its memory without the lock. */

@@ -56,11 +56,24 @@ static void leave_get(void *queue) {
   forkq__queue_leave_get(queue);
 }
 
+/* Tries once to get a cell, which this process can do without. */
+static void wish_for_cell(forkq_queue_t *queue) {
+  FORKQ__STORE(queue->channel.wish, FORKQ__WISHED);
+  if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
+    return;
+  if (!atomic_load(&queue->channel.closed))
+    (void)forkq__reap_and_claim(&queue->channel);
+  forkq__sender_unlock(&queue->feeder.sender);
+}
+
 /* Prepares the first get of a process: a joinable queue counts the gets in the process's own
  * cell. */
 static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
-  if (!queue->channel.joinable)
+  if (!queue->channel.joinable) {
+    if (FORKQ__LOAD(queue->channel.wish) == FORKQ__WANTS_CELL)
+      wish_for_cell(queue);
     return 0;
+  }
   if (forkq__account_has_cell(&queue->channel.account))
     return forkq__account_owns(&queue->channel.account) ? 0 : -EBADF;
   for (;;) {
@@ -130,10 +143,23 @@ static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   return deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : receive_wait(queue, item, deadline);
 }
 
-static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+/* An item for whose borrow there is no memory gets a copy. */
+static void want_to_borrow(forkq_queue_t *queue, forkq_item_t *item) {
+  if (item->borrow_ == NULL)
+    item->borrow_ = forkq__borrow_new();
+  if (item->borrow_ != NULL)
+    item->borrow_->wanted = true;
+  if (FORKQ__LOAD(queue->channel.wish) == FORKQ__NO_WISH)
+    FORKQ__STORE(queue->channel.wish, FORKQ__WANTS_CELL);
+}
+
+static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
+               bool may_borrow) {
   if (queue == NULL || item == NULL)
     return FORKQ_ENULL;
   forkq__item_clear(item);
+  if (may_borrow)
+    want_to_borrow(queue, item);
   int r = forkq__queue_begin_call(queue, timeout_ms);
   if (r == 0)
     r = forkq__queue_enter_get(queue);
@@ -145,12 +171,17 @@ static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
 }
 
 int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  int r = get(queue, item, timeout_ms);
+  int r = get(queue, item, timeout_ms, false);
   return r < 0 ? r : forkq__item_unpack(item);
 }
 
 int forkq_queue_get_packed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  return get(queue, item, timeout_ms);
+  return get(queue, item, timeout_ms, false);
+}
+
+int forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  int r = get(queue, item, timeout_ms, true);
+  return r < 0 || forkq_item_is_borrowed(item) ? r : forkq__item_unpack(item);
 }
 
 int forkq_queue_get_nowait(forkq_queue_t *queue, forkq_item_t *item) {

@@ -55,9 +55,8 @@ void forkq__queue_free(forkq_queue_t *queue) {
   forkq__queue_close_descriptors(queue);
   forkq__queue_close_memory(queue);
   forkq__queue_end_reservations(queue);
-  forkq__pieces_unmap(&queue->channel.pieces);
-  if (queue->segment != NULL)
-    forkq__segment_unmap(queue->segment);
+  queue->channel.pieces->segment = queue->segment;
+  forkq__pieces_leave(queue->channel.pieces);
   forkq__free(queue);
 }
 

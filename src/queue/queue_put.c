@@ -260,12 +260,30 @@ static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *
   return deadline == FORKQ__NOWAIT ? check_room_now(queue) : 0;
 }
 
-/* The bytes that the draft will need. For an object or a function this is a guess: a little more than
- * the last one needed. */
+/* The most bytes before the payload of a str, bin or ext. */
+#define RAW_HEAD 6
+
+/* The bytes that a str, bin or ext needs at most; 0: it is another object. */
+static uint32_t raw_bytes(const msgpack_object *object) {
+  uint32_t size = 0;
+  if (object->type == MSGPACK_OBJECT_STR)
+    size = object->via.str.size;
+  else if (object->type == MSGPACK_OBJECT_BIN)
+    size = object->via.bin.size;
+  else if (object->type == MSGPACK_OBJECT_EXT)
+    size = object->via.ext.size;
+  return size > 0 && size <= FORKQ_MESSAGE_MAX ? size + RAW_HEAD : 0;
+}
+
+/* The bytes that the draft will need. For most objects, or a function, this is a guess: a little more
+ * than the last one needed. */
 static uint32_t bytes_of(forkq_queue_t *queue, const struct forkq__source *source) {
   uint32_t last = queue->drafted_bytes;
   if (source->data != NULL)
     return (uint32_t)source->size;
+  uint32_t raw = source->object != NULL ? raw_bytes(source->object) : 0;
+  if (raw > 0)
+    return raw;
   return last <= FORKQ_SHARED_MAX / 2 ? last + last / 4 : last;
 }
 

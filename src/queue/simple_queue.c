@@ -53,6 +53,10 @@ int forkq_simple_queue_get_packed(forkq_simple_queue_t *queue, forkq_item_t *ite
   return forkq_queue_get_packed(as_queue(queue), item, -1);
 }
 
+int forkq_simple_queue_get_borrowed(forkq_simple_queue_t *queue, forkq_item_t *item) {
+  return forkq_queue_get_borrowed(as_queue(queue), item, -1);
+}
+
 int forkq_simple_queue_empty(forkq_simple_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;

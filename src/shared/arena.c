@@ -4,6 +4,7 @@
 #include "base/contract.h"
 #include "base/heap.h"
 #include "base/os.h"
+#include "shared/hold.h"
 
 #include <errno.h>
 #include <forkq/base.h>
@@ -169,10 +170,25 @@ static void release_chunks(struct forkq__arena *arena, uint32_t from, uint32_t c
   set_bits(arena->backed, from, count, false);
 }
 
+/* So many messages more than the last time go through the pipe before the next try. */
+static void back_off(struct forkq__arena *arena) {
+  arena->skip = arena->skipped < SKIPS_MAX / 2 ? 2 * arena->skipped + 1 : SKIPS_MAX;
+  arena->skipped = arena->skip;
+}
+
 /* A reader that sweeps the arena, or has died there, has it. The next one that finds nothing to read
- * makes it free again. */
+ * makes it free again. A reader that holds a piece of the last owner's keeps it, too. */
 void forkq__arena_take_over(struct forkq__arena *arena) {
   struct forkq__cell *cell = own_cell(arena);
+  if (arena->skip > 0) {
+    arena->skip--;
+    return;
+  }
+  if (forkq__holds_living(arena->account, FORKQ__LOAD(arena->account->cell))) {
+    back_off(arena);
+    return;
+  }
+  arena->skipped = 0;
   /* model: arena_look */
   uint32_t of = FORKQ__LOAD(cell->arena);
   if (!is_ours(arena) || of == FORKQ__SWEPT || of == FORKQ__LOST ||
@@ -277,8 +293,7 @@ static bool back(struct forkq__arena *arena, uint32_t from, uint32_t end) {
       return false;
     if (forkq__os_memory_back(arena->account->liveness.memory_fd, offset, size) < 0) {
       release_chunks(arena, from, stop - from); /* some of it may be there */
-      arena->skip = arena->skipped < SKIPS_MAX / 2 ? 2 * arena->skipped + 1 : SKIPS_MAX;
-      arena->skipped = arena->skip;
+      back_off(arena);
       return false;
     }
     arena->skipped = 0;

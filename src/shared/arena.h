@@ -44,8 +44,8 @@ struct forkq__arena {
   uint64_t limit;   /* bytes that it may use; less than a chunk: none */
   uint8_t *memory;  /* NULL: it is not open */
   bool unusable;    /* this owner of the cell cannot have it */
-  uint32_t skip;    /* so many reserves are refused without a try ... */
-  uint32_t skipped; /* ... and so many were before that: memory was refused */
+  uint32_t skip;    /* so many reserves, or take_overs, are refused without a try ... */
+  uint32_t skipped; /* ... and so many were before that: it was refused */
   uint64_t floor;   /* it is to be taken over once a packet above this number has come */
   bool taken_over;
   uint64_t *used;      /* a bit for each leaf */
@@ -74,8 +74,8 @@ void forkq__arena_init(struct forkq__arena *arena, uint64_t limit);
 bool forkq__arena_open(struct forkq__arena *arena, const struct forkq__account *account,
                        bool first, uint64_t floor);
 
-/* Nothing of the last owner's is to be read any more: gives back the memory of that. Sets `taken_over` if
- * the arena can be used now. */
+/* Nothing of the last owner's is in the pipe any more: gives back the memory of that, unless a reader still
+ * holds some. Sets `taken_over` if the arena can be used now. */
 void forkq__arena_take_over(struct forkq__arena *arena);
 
 /* Closes it, and gives back all memory but that of pieces in use, which readers still need. fini also

@@ -16,13 +16,18 @@
  *                     arena                       its process; when it is     needs none: memory
  *                                                 free, a reader with the     stays for longer
  *                                                 read lock
+ *                     holds                       a reader with the read      the owner of the cell,
+ *                                                 lock begins one; the same   or a reader that sweeps
+ *                                                 process ends it             (holds_living)
+ *                     holds_used                  a reader with the read      needs none: it grows
+ *                                                 lock
  *                     returned, done, abandoned,  with the ledger's lock      the reaper
  *                     withdrawn, state, owners,
  *                     pid
  *   ledger            returned, done, abandoned   with the ledger's lock      the next owner of the
  *                                                                             lock, from the cells
  *                                                                             (repair)
- *                     orphans                     with the ledger's lock      needs none, as `arena`
+ *                     orphans                     any process, atomically     needs none, as `arena`
  *                     taken, dropped              readers, with the read      the next reader, from
  *                                                 lock                        `base` and `offset`
  *                     word                        putters, by                 needs none
@@ -59,6 +64,7 @@
 /* Instead of an owner of an arena: see forkq__cell. */
 #define FORKQ__SWEPT UINT32_MAX
 #define FORKQ__LOST (UINT32_MAX - 1)
+#define FORKQ__HOLDS 64u
 #define FORKQ__CELL_BITS 13 /* bits for a cell + 1, in a word with a count: see slots.c */
 
 /* ---- the ledger: how many items each process put, got and lost; see ledger.h ------------- */
@@ -106,6 +112,9 @@ struct forkq__cell {
    * what an owner has left that is gone; FORKQ__LOST: nobody may use it any more. The next owner changes
    * it to its own number before it uses the arena, and waits as long as it is being swept. */
   _Atomic uint32_t arena;
+  _Atomic uint32_t holds_used; /* words of `holds` that were ever used */
+  /* The pieces of the arena that readers still use after they were taken: see hold.c. 0: none. */
+  alignas(64) _Atomic uint64_t holds[FORKQ__HOLDS];
 };
 
 struct forkq__ledger {
@@ -117,7 +126,8 @@ struct forkq__ledger {
   alignas(64) _Atomic uint64_t returned; /* sums over the cells; guarded by lock */
   _Atomic uint64_t done;
   _Atomic uint64_t abandoned;
-  _Atomic uint32_t orphans; /* how often a cell became free whose arena may have memory */
+  _Atomic uint32_t
+      orphans; /* changes when memory of an owner that is gone may have become free */
   _Atomic uint64_t recoveries; /* dead owners of locks and cells; for the statistics */
   alignas(64) _Atomic uint64_t taken; /* written under the channel's read lock */
   _Atomic uint64_t dropped;           /* items that no process got; with task_done only */
@@ -206,7 +216,7 @@ struct forkq__channel_shared {
 /* A process must find both numbers in a segment to use it. The second stands for the layout of
  * all shared structs. */
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
-#define FORKQ__SEGMENT_LAYOUT 6u
+#define FORKQ__SEGMENT_LAYOUT 7u
 
 #define FORKQ__LIBC_TEXT 32
 #define FORKQ__LOCK_IMAGE 64

@@ -164,9 +164,8 @@ enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
 
 void forkq__ledger_note_orphan(struct forkq__ledger *ledger, uint32_t index) {
   FORKQ__HELD_LOCK(&ledger->lock);
-  const struct forkq__cell *cell = &ledger->cells[index];
-  if (FORKQ__LOAD(cell->state) == FORKQ__CELL_FREE && FORKQ__LOAD(cell->arena) != 0)
-    FORKQ__STORE(ledger->orphans, FORKQ__LOAD(ledger->orphans) + 1);
+  if (FORKQ__LOAD(ledger->cells[index].state) == FORKQ__CELL_FREE)
+    atomic_fetch_add(&ledger->orphans, 1);
 }
 
 void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,

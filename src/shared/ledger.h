@@ -79,7 +79,8 @@ void forkq__ledger_finish_take(struct forkq__ledger *ledger, uint32_t index);
 enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
                                                   uint32_t index, bool tasks_live);
 
-/* After the state of a cell was stored: if the cell has become free, readers look for its arena. */
+/* After the state of a cell was stored: if the cell has become free, readers look for memory that nobody
+ * needs any more: its own, or what it held. */
 void forkq__ledger_note_orphan(struct forkq__ledger *ledger, uint32_t index);
 
 /* has_account: whether the death of the cell's process would change a sum, or is not settled

@@ -1,7 +1,11 @@
 /* Reading pieces: through a mapping, or through the file. */
 #include "shared/piece.h"
 
+#include "base/heap.h"
+#include "base/lifecycle.h"
 #include "base/os.h"
+#include "codec/item.h"
+#include "shared/segment.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,6 +19,9 @@ static bool is_ours(const struct forkq__account *account) {
 
 /* So many arenas at most are given back in one hold of the read lock. */
 #define SWEPT_AT_ONCE 4
+
+/* When there was no address space for a whole arena, so many pieces are not held before the next try. */
+#define SKIPS 1024
 
 /* A map begins at a page, so its lowest bits are free. */
 #define SIZE_BITS 63u
@@ -57,6 +64,24 @@ static __attribute__((noinline)) uintptr_t grow(struct forkq__pieces *pieces,
   return map;
 }
 
+const uint8_t *forkq__piece_hold(struct forkq__pieces *pieces,
+                                 struct forkq__account *account, uint32_t cell,
+                                 struct forkq__reference piece,
+                                 struct forkq__hold *ret_hold) {
+  uintptr_t map = FORKQ__LOAD(pieces->maps[cell]);
+  if (size_of(map) < FORKQ__ARENA_SIZE) {
+    if (pieces->skip > 0) {
+      pieces->skip--;
+      return NULL;
+    }
+    map = grow(pieces, account, cell, FORKQ__ARENA_SIZE);
+    pieces->skip = map == 0 ? SKIPS : 0;
+  }
+  if (map == 0 || !forkq__hold_begin(account, cell, piece, ret_hold))
+    return NULL;
+  return memory_of(map) + piece.at;
+}
+
 int forkq__piece_copy(struct forkq__pieces *pieces, const struct forkq__account *account,
                       uint32_t cell, struct forkq__reference piece, void *data) {
   uintptr_t map = FORKQ__LOAD(pieces->maps[cell]);
@@ -77,6 +102,48 @@ int forkq__piece_copy_unmapped(const struct forkq__account *account, uint32_t ce
                                forkq__arena_begin(cell) + piece.at);
 }
 
+/* ---- borrowing --------------------------------------------------------------------------- */
+
+struct piece_borrow {
+  struct forkq__borrow borrow;
+  struct forkq__hold hold;
+  struct forkq__pieces *pieces;
+  unsigned forks; /* the process that borrowed */
+};
+
+struct forkq__borrow *forkq__borrow_new(void) {
+  struct piece_borrow *self = forkq__calloc(sizeof *self);
+  return self != NULL ? &self->borrow : NULL;
+}
+
+/* The queue may be destroyed by now. In a child of a fork the hold is the parent's. */
+static void end_borrow(struct forkq__borrow *borrow) {
+  struct piece_borrow *self = (struct piece_borrow *)borrow;
+  if (self->forks == forkq__life_forks())
+    (void)forkq__hold_end(&self->hold);
+  forkq__pieces_leave(self->pieces);
+}
+
+bool forkq__piece_borrow(struct forkq__pieces *pieces, struct forkq__account *account,
+                         uint32_t cell, struct forkq__reference piece,
+                         forkq_item_t *item) {
+  struct piece_borrow *self = (struct piece_borrow *)item->borrow_;
+  const uint8_t *data = forkq__piece_hold(pieces, account, cell, piece, &self->hold);
+  if (data == NULL)
+    return false;
+  if (!forkq__item_lend(item, data, piece.size)) {
+    (void)forkq__hold_end(&self->hold);
+    return false;
+  }
+  atomic_fetch_add(&pieces->users, 1);
+  self->pieces = pieces;
+  self->forks = forkq__life_forks();
+  self->borrow.end = end_borrow;
+  return true;
+}
+
+/* ---- memory of owners that are gone ------------------------------------------------------ */
+
 /* The owner for whom the cell's arena may have memory, if that owner is gone, or FORKQ__SWEPT if a reader
  * has died in the sweep; else 0. */
 static uint32_t gone_owner(struct forkq__cell *cell) {
@@ -88,7 +155,8 @@ static uint32_t gone_owner(struct forkq__cell *cell) {
 }
 
 /* The pipe is looked at after the cell: the owner may have sent until then, and left since. The next
- * owner may have begun to use the arena; then its word has changed. */
+ * owner may have begun to use the arena; then its word has changed. Who still holds a piece says when it
+ * does no more (hold_end). */
 bool forkq__pieces_release_orphans(const struct forkq__account *account, int pipe_fd) {
   struct forkq__ledger *ledger = account->ledger;
   if (!is_ours(account))
@@ -97,7 +165,7 @@ bool forkq__pieces_release_orphans(const struct forkq__account *account, int pip
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
     struct forkq__cell *cell = &ledger->cells[i];
     uint32_t of = gone_owner(cell);
-    if (of == 0)
+    if (of == 0 || forkq__holds_living(account, i))
       continue;
     /* model: sweep_empty */
     if (forkq__os_pipe_level(pipe_fd) != 0 || swept++ == SWEPT_AT_ONCE)
@@ -114,7 +182,19 @@ bool forkq__pieces_release_orphans(const struct forkq__account *account, int pip
   return true;
 }
 
-void forkq__pieces_unmap(struct forkq__pieces *pieces) {
+struct forkq__pieces *forkq__pieces_new(void) {
+  struct forkq__pieces *pieces = forkq__calloc(sizeof *pieces);
+  if (pieces != NULL)
+    FORKQ__STORE(pieces->users, 1);
+  return pieces;
+}
+
+void forkq__pieces_leave(struct forkq__pieces *pieces) {
+  if (atomic_fetch_sub(&pieces->users, 1) > 1)
+    return;
   for (uint32_t i = 0; i < FORKQ__CELLS_MAX; i++)
     unmap(FORKQ__LOAD(pieces->maps[i]));
+  if (pieces->segment != NULL)
+    forkq__segment_unmap(pieces->segment);
+  forkq__free(pieces);
 }

@@ -1,7 +1,10 @@
 #include "shared_memory_helpers.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void set_up(void) {
   fds_before = support_open_fds();
@@ -52,6 +55,20 @@ int pack_bin(msgpack_packer *packer, void *size) {
     r = packer->callback(packer->data, data + 100, *(size_t *)size - 100);
   free(data);
   return r;
+}
+
+static rlim_t address_space(void) {
+  FILE *file = fopen("/proc/self/statm", "r");
+  unsigned long pages = 0;
+  CHILD_MUST(file != NULL && fscanf(file, "%lu", &pages) == 1);
+  fclose(file);
+  return pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+void limit_address_space(void) {
+  struct rlimit limit = { address_space() + 40 * MIB, RLIM_INFINITY };
+  if (!UNDER_ASAN)
+    CHILD_MUST(setrlimit(RLIMIT_AS, &limit) == 0);
 }
 
 TCase *add_case(Suite *suite, const char *name) {

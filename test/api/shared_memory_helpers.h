@@ -23,6 +23,10 @@ void must_get_bin(size_t size);
 /* Packs a bin, `size` of size_t, in two parts. */
 int pack_bin(msgpack_packer *packer, void *size);
 
+/* From now on this process has address space for some stacks and items, and for no arena; as far as the
+ * sanitizers allow. */
+void limit_address_space(void);
+
 /* A case whose fixture is a queue without limit. */
 TCase *add_case(Suite *suite, const char *name);
 

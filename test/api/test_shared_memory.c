@@ -179,20 +179,9 @@ START_TEST(without_memory_it_goes_through_the_pipe) {
 }
 END_TEST
 
-static rlim_t address_space(void) {
-  FILE *file = fopen("/proc/self/statm", "r");
-  unsigned long pages = 0;
-  CHILD_MUST(file != NULL && fscanf(file, "%lu", &pages) == 1);
-  fclose(file);
-  return pages * (rlim_t)sysconf(_SC_PAGESIZE);
-}
-
-/* It has room for some stacks and items, and for no arena. */
 static void go_on_without_address_space(void *arg) {
-  struct rlimit limit = { address_space() + 40 * MIB, RLIM_INFINITY };
   (void)arg;
-  if (!UNDER_ASAN)
-    CHILD_MUST(setrlimit(RLIMIT_AS, &limit) == 0);
+  limit_address_space();
   must_get_bin(MIB);
   must_get_bin(1000);
   CHILD_MUST(goes_beside(20000) == UNDER_ASAN);

@@ -7,6 +7,7 @@
 #include "judge.h"
 #include "leaks.h"
 #include "soak.h"
+#include "support.h"
 #include "watch.h"
 
 #include <forkq/simple_queue.h>
@@ -168,6 +169,8 @@ static int run_epoch(const struct run *run, const struct plan *plan) {
     fprintf(stderr, "create: %s\n", forkq_strerror(r));
     exit(2);
   }
+  if (plan->late)
+    support_copy_late(book->queue);
   if (run->minutes > 0 && soak_begin(&soak, book, run->csv) < 0) {
     perror(run->csv);
     exit(2);

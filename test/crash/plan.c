@@ -82,6 +82,7 @@ static void choose_memory(struct plan *plan, uint64_t *random) {
   static const uint32_t most[] = { 0, 0, 0, 0, 64u << 10, FORKQ_SHARED_NONE };
   plan->shared_max_bytes = plan->simple ? 0 : pick(random, most, 6);
   plan->poor = one_in(random, 6) && !plan->heavy;
+  plan->late = one_in(random, 2);
 }
 
 struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
@@ -105,6 +106,7 @@ struct plan plan_soak(uint64_t seed) {
     .joinable = true,
     .forever = true,
     .stops = true,
+    .late = true,
     .maxsize = 64,
     .sizes = ANY,
     .batch_put = 8,
@@ -121,7 +123,7 @@ void plan_describe(const struct plan *plan, char *line, size_t size) {
   snprintf(
       line, size,
       "%s%s maxsize %lld, %s messages, batches %u/%u, %uP %uC %uM %uJ %uL, pauses %u/%u "
-      "us%s%s%s%s%s%s%s%s%s, %u KiB beside, "
+      "us%s%s%s%s%s%s%s%s%s%s, %u KiB beside, "
       "%u kills",
       plan->simple ? "simple" : "queue", plan->joinable ? " joinable" : "",
       (long long)plan->maxsize, sizes[plan->sizes], plan->batch_put, plan->batch_get,
@@ -132,6 +134,7 @@ void plan_describe(const struct plan *plan, char *line, size_t size) {
       plan->life_ops > 0 ? ", short lives" : "", plan->heavy ? ", heavy" : "",
       plan->exits ? ", exits in gets" : "", plan->dispatch ? ", dispatchers" : "",
       plan->daemons ? ", daemons" : "", plan->poor ? ", poor" : "",
+      plan->late ? ", late copies" : "",
       (unsigned)((plan->shared_max_bytes == 0 ? FORKQ_SHARED_MAX
                                               : plan->shared_max_bytes) >>
                  10),

@@ -28,6 +28,7 @@ struct plan {
   bool dispatch;  /* tasks are done by children of those that got them */
   bool daemons;   /* producers end without a close, and go on as their own children */
   bool poor;      /* some have no address space for messages beside the pipe */
+  bool late;      /* large messages are copied without the read lock */
   uint64_t shared_max_bytes; /* see forkq_queue_options_t */
   int64_t maxsize;
   enum sizes sizes;

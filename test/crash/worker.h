@@ -10,6 +10,13 @@
 struct life *worker_start(struct book *book, enum kind kind, bool immortal,
                           uint64_t arm_at, int64_t arm_ns);
 
+/* Items that a worker has borrowed, and keeps for a while. */
+#define KEPT_MAX 4
+struct kept {
+  forkq_item_t item;
+  uint32_t by, seq; /* whose it was, and its number; 0: none */
+};
+
 /* The operations of workers, for the judge as well. All of them write into the book. */
 struct worker {
   struct book *book;
@@ -18,6 +25,7 @@ struct worker {
   uint64_t random;
   char *messages[BATCH_MAX];
   forkq_item_t items[BATCH_MAX];
+  struct kept kept[KEPT_MAX];
   uint64_t last[LIVES_MAX]; /* generation and number of the last item of each */
   pid_t helper;             /* the child that does a task of its; 0: none */
   bool orphan;              /* its parent has ended, or will */

@@ -179,6 +179,20 @@ static void check_refused(struct fuzz_input input) {
   forkq_item_destroy(&item);
 }
 
+/* What an item borrows is the object that it would have unpacked. */
+static void check_lent(struct fuzz_input input, int r) {
+  forkq_item_t lent = FORKQ_ITEM_INIT, copied = FORKQ_ITEM_INIT;
+  if (!forkq__item_lend(&lent, input.data, input.size)) {
+    MUST(lent.data == NULL && lent.object.type == MSGPACK_OBJECT_NIL);
+    return;
+  }
+  MUST(r == 0);
+  MUST(forkq__item_reserve(&copied, input.size) == 0);
+  MUST(forkq__item_set(&copied, input.data, input.size) == 0);
+  MUST(forkq__item_unpack(&copied) == 0 && same(&lent.object, &copied.object));
+  forkq_item_destroy(&copied);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct fuzz_input input = { data, size };
   if (size < 2) /* an empty message does not come as far as this */
@@ -192,6 +206,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   MUST(r != FORKQ_ETOODEEP || expected == DEEP);
   MUST(elements <= input.size);
   check_pieces(input, seed, r, elements);
+  check_lent(input, r);
   if (r == 0)
     check_accepted(input);
   else

@@ -41,6 +41,7 @@ static void set_up(void) {
   ck_assert_int_eq(forkq__os_identity(pipe[0], &channel.pipe_identity), 0);
   channel.event_fd = forkq__os_event_create();
   channel.account.liveness.base = segment;
+  channel.pieces = forkq__pieces_new();
   ck_assert_int_eq(forkq__os_identity(channel.account.liveness.memory_fd,
                                       &channel.account.liveness.identity),
                    0);
@@ -51,6 +52,10 @@ static void set_up(void) {
   channel.process_bit = FORKQ__ANY_BITS;
   open_cell();
   ledger->cells_used = STRANGER + 1; /* as if others had used cells before */
+  ck_assert_int_eq(forkq__os_memory_back(channel.account.liveness.memory_fd,
+                                         (char *)ledger->cells - (char *)segment,
+                                         (STRANGER + 1) * sizeof ledger->cells[0]),
+                   0);
   flag = support_shared(4 * sizeof *flag);
 }
 
@@ -62,7 +67,8 @@ static void tear_down(void) {
   close(channel.event_fd);
   forkq__liveness_end(&channel.account.liveness);
   close(channel.account.liveness.memory_fd);
-  forkq__segment_unmap(segment);
+  channel.pieces->segment = segment;
+  forkq__pieces_leave(channel.pieces);
   ck_assert_int_eq(support_open_fds(), fds_before);
 }
 

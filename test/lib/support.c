@@ -275,6 +275,10 @@ void support_keep_to_pipe(void *queue) {
   ((struct forkq_queue *)queue)->feeder.sender.arena.limit = 0;
 }
 
+void support_copy_late(void *queue) {
+  ((struct forkq_queue *)queue)->channel.late_min = SUPPORT_LATE;
+}
+
 void support_until_pipe_full(const void *queue) {
   (void)queue;
   int fd = packet_pipe();

@@ -98,6 +98,10 @@ void support_until_pipe_empty(const void *queue);
  * it, as where there is no shared memory for them. Children do the same. */
 void support_keep_to_pipe(void *queue);
 
+/* Large messages are copied without the read lock, as on machines with many CPUs. Children do the same. */
+void support_copy_late(void *queue);
+#define SUPPORT_LATE (32 * 1024)
+
 /* Gives that pipe room for 16 packets, and lets the queue know: it is full sooner. */
 void support_shrink_pipe(forkq_queue_t *queue);
 

@@ -1,10 +1,11 @@
 /* Nobody reads what was written over: pieces in the arena of one cell, the references to them in the
- * pipe and in the packet read ahead, and how an owner of the cell knows which pieces are free again:
- * src/feeder/sender_pieces.c, src/shared/arena.c, forkq__channel_taken.
+ * pipe and in the packet read ahead, the holds of readers, and how an owner of the cell knows which
+ * pieces are free again: src/feeder/sender_pieces.c, src/shared/arena.c, src/shared/hold.c,
+ * forkq__channel_taken.
  *
  * The owners of the cell come one after the other, when the last one is dead or has left. Each packs
  * messages into pieces, some to a packet, or into the packet where no piece is free. Readers copy
- * under the read lock. To pack and to copy takes time. A reader that finds nothing gives back the memory
+ * under the read lock, or hold a piece until later. To pack and to copy takes time. A reader that finds nothing gives back the memory
  * of owners that are gone. */
 #ifndef OWNERS
 #  define OWNERS 2
@@ -33,6 +34,11 @@
 #define TAKEN_UNLOOKED 78
 #define SWEPT_UNMARKED 79
 #define BEGINS_AT_ZERO 80
+#define TAKEN_BEFORE_HELD 81
+#define HOLDS_BEFORE_LINE 82
+#define TAKEN_OVER_HELD 83
+#define SWEPT_HELD 84
+#define DEAD_FOR_STOPPED 85
 
 #define DOOMED skip
 #include "common.pml"
@@ -65,6 +71,8 @@ byte arena;   /* whose memory it may have, as a number from 1 on; 0: nobody's; o
 byte owners;  /* the number of the last owner */
 bit free = 1; /* it is gone, and its account settled */
 
+byte holds[READERS]; /* a piece of the cell, which that reader holds; or NONE */
+
 #define SWEPT 255
 
 /* ---- the kernel ---- */
@@ -74,18 +82,32 @@ chan pipe = [PIPE] of { packet };
 /* ---- what really is ---- */
 
 byte past_owners;
+bit gone[READERS];
 byte last_message;
 
 inline die() {
   LET_GO(READ);
   if
   :: me < OWNERS -> past_owners++; free = 1
-  :: else
+  :: else -> gone[me - OWNERS] = 1
   fi;
   n = 0; i = 0
 }
 
-#define LOCALS byte n, i
+#define LOCALS byte n, i, k
+
+/* n: whether a reader that lives holds a piece. */
+inline look_at_holds() {
+  AT(holds_living,
+     n = 0;
+     for (k : 0 .. READERS - 1) {
+       if
+       :: gone[k] || MUTANT == DEAD_FOR_STOPPED -> holds[k] = NONE
+       :: else -> n = n || holds[k] != NONE
+       fi
+     };
+     k = 0)
+}
 
 /* ---- readers ---- */
 
@@ -141,9 +163,14 @@ inline sweep() {
      i = ((i == SWEPT || i != owners || free) -> i : 0));
   if
   :: i != 0 ->
+    look_at_holds();
     if
-    :: MUTANT == SWEPT_UNLOOKED -> n = 1
-    :: else -> AT(sweep_empty, n = empty(pipe))
+    :: n && MUTANT != SWEPT_HELD -> n = 0
+    :: else ->
+      if
+      :: MUTANT == SWEPT_UNLOOKED -> n = 1
+      :: else -> AT(sweep_empty, n = empty(pipe))
+      fi
     fi;
     if
     :: n ->
@@ -173,18 +200,49 @@ inline copy() {
   AT(piece_copied, assert(THERE))
 }
 
+/* The piece, and what is in it, until the hold ends. */
+inline hold() {
+  held = ahead.piece[i];
+  held_message = ahead.message[i];
+  if
+  :: MUTANT == TAKEN_BEFORE_HELD ->
+    AT(consume_offset, offset++);
+    AT(hold_begin, holds[me - OWNERS] = held)
+  :: else ->
+    AT(hold_begin, holds[me - OWNERS] = held);
+    AT(consume_offset, offset++)
+  fi
+}
+
+inline end_hold() {
+  if
+  :: held != NONE ->
+    AT(hold_end,
+       assert(content[held] == held_message);
+       holds[me - OWNERS] = NONE;
+       held = NONE;
+       held_message = 0)
+  :: else
+  fi
+}
+
 /* What was copied at first is still there when the copy ends, which is before the message is taken. */
 inline take() {
   i = offset - 1;
   if
-  :: MUTANT == TAKEN_BEFORE_COPIED -> AT(consume_offset, offset++); copy()
-  :: else -> copy(); AT(consume_offset, assert(THERE); offset++)
+  :: ahead.piece[i] != NONE -> hold()
+  :: true ->
+    if
+    :: MUTANT == TAKEN_BEFORE_COPIED -> AT(consume_offset, offset++); copy()
+    :: else -> copy(); AT(consume_offset, assert(THERE); offset++)
+    fi
   fi;
   i = 0
 }
 
 proctype reader(byte me) {
   LOCALS;
+  byte held = NONE, held_message;
   do
   :: LOCK(READ, repair_read());
     n = 1;
@@ -197,7 +255,8 @@ proctype reader(byte me) {
     :: else -> sweep()
     fi;
     n = 0;
-    UNLOCK(READ)
+    UNLOCK(READ);
+    end_hold()
   :: true -> break
   od;
   DEATH;
@@ -230,15 +289,59 @@ inline taken(number, count) {
   i = 0
 }
 
+inline read_holds() {
+  AT(holds_read,
+     for (k : 0 .. READERS - 1) {
+       seen[k] = holds[k]
+     };
+     k = 0)
+}
+
+/* A piece that was taken is free, or kept for who holds it. */
+#define FREE_OR_KEPT(p)                                                                   \
+  kept[p] = seen[0] == p || seen[READERS - 1] == p;                                      \
+  used[p] = kept[p]
+
+inline release_kept() {
+  k = 1;
+  do
+  :: k <= PIECES ->
+    if
+    :: kept[k] -> FREE_OR_KEPT(k)
+    :: else
+    fi;
+    k++
+  :: else -> break
+  od;
+  k = 0
+}
+
 /* In the order of sending. */
 inline collect() {
+  if
+  :: kept[1] || kept[PIECES] ->
+    look_at_holds();
+    read_holds();
+    atomic { release_kept(); n = 0 }
+  :: else
+  fi;
   do
   :: sent > 0 ->
+    if
+    :: MUTANT == HOLDS_BEFORE_LINE -> read_holds()
+    :: else
+    fi;
     taken(lent[0].seq, lent[0].frames);
+    if
+    :: MUTANT != HOLDS_BEFORE_LINE -> read_holds()
+    :: else
+    fi;
     atomic {
       do
       :: collected < n ->
-        used[lent[0].piece[collected - 1]] = 0;
+        k = lent[0].piece[collected - 1];
+        FREE_OR_KEPT(k);
+        k = 0;
         collected++
       :: else -> break
       od;
@@ -301,22 +404,29 @@ inline send() {
      n = 0)
 }
 
-/* Only if no reader sweeps. */
+/* Only if no reader sweeps, or holds a piece. */
 inline take_over() {
-  AT(arena_look, i = arena);
-  AT(arena_mine,
-     open = (arena == i && i != SWEPT) || MUTANT == TAKEN_UNLOOKED;
-     if
-     :: open -> arena = me + 1
-     :: else
-     fi);
+  look_at_holds();
+  if
+  :: n && MUTANT != TAKEN_OVER_HELD -> open = 0
+  :: else ->
+    AT(arena_look, i = arena);
+    AT(arena_mine,
+       open = (arena == i && i != SWEPT) || MUTANT == TAKEN_UNLOOKED;
+       if
+       :: open -> arena = me + 1
+       :: else
+       fi)
+  fi;
+  n = 0;
   i = 0
 }
 
 proctype producer(byte me) {
   LOCALS;
   packet next, lent[2];
-  bit used[PIECES + 1];
+  bit used[PIECES + 1], kept[PIECES + 1];
+  byte seen[READERS];
   bit open;
   byte sent, collected = 1, packets, floor;
   atomic { past_owners == me; owners = me + 1; free = 0 };

@@ -117,7 +117,7 @@ mistakes() {
   is_found $sleep -DGETTERS=1 -DWATCHERS=1 -DMUTANT=50
   for mutant in 48 49 51; do is_found $shut -DMUTANT=$mutant; done
   is_found $put -DMUTANT=61
-  for mutant in 71 72 73 74 75 76 77 78 79 80; do is_found $arena -DCRASHES=1 -DMUTANT=$mutant; done
+  for mutant in 71 72 73 74 75 76 77 78 79 80 81 82 83 84 85; do is_found $arena -DCRASHES=1 -DMUTANT=$mutant; done
   cycles=NP
   is_found $watched -DOBSERVERS=1 -DMUTANT=47
   cycles=

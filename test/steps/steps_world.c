@@ -217,6 +217,17 @@ void victim_get(int count) {
     CHILD_MUST(forkq_queue_get_packed(world_queue, &item, PATIENCE_MS) == 0);
 }
 
+static forkq_item_t borrowed = FORKQ_ITEM_INIT;
+
+void victim_borrow(void) {
+  CHILD_MUST(forkq_queue_get_borrowed(world_queue, &borrowed, PATIENCE_MS) == 0);
+  CHILD_MUST(forkq_item_is_borrowed(&borrowed) == 1);
+}
+
+void victim_end_borrow(void) {
+  forkq_item_destroy(&borrowed);
+}
+
 void victim_get_many(int count) {
   static forkq_item_t items[16];
   for (size_t n = 0; count > 0; count -= (int)n)
@@ -398,6 +409,7 @@ static void create(void) {
     world_must(forkq_queue_create_with(&world_queue, &options) == 0);
     support_shrink_pipe(world_queue); /* fewer steps until it is full */
   }
+  support_copy_late(world_queue);
   if (!world->beside)
     support_keep_to_pipe(world_queue);
 }
@@ -634,6 +646,15 @@ static void check_stats(const struct operation *operation) {
   world_must(stats.recoveries < 20);
 }
 
+/* All memory beside the pipe is free again, whoever held some. */
+static void check_pieces(void) {
+  struct forkq__sender *sender = &world_queue->feeder.sender;
+  world_must(forkq__sender_lock(sender, FORKQ__FOREVER) == 0);
+  (void)forkq__sender_trim(sender);
+  world_must(sender->arena.free == sender->arena.leaves);
+  forkq__sender_unlock(sender);
+}
+
 static void check_open(const struct operation *operation) {
   drain();
   check_bystanders();
@@ -642,6 +663,8 @@ static void check_open(const struct operation *operation) {
   if (operation->joinable)
     check_tasks(operation);
   check_stats(operation);
+  if (operation->beside)
+    check_pieces();
 }
 
 /* It was shut down, if the victim came so far, and else is now: those who wait hear of it

@@ -67,6 +67,8 @@ int victim_number(void); /* of its next item */
 
 /* For the victim, gets. */
 void victim_get(int count);
+void victim_borrow(void);
+void victim_end_borrow(void);
 void victim_get_many(int count);
 void victim_get_many_packed(int count);
 

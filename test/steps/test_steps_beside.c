@@ -4,6 +4,7 @@
 
 #define IN_PLACE 2000
 #define DRAFTED 18000
+#define COPIED_LATE (SUPPORT_LATE + 1000)
 
 static void make(void) {
   victim_make_large(IN_PLACE);
@@ -62,6 +63,16 @@ static void get_three(void) {
 static void three_large(void) {
   for (int i = 0; i < 3; i++)
     world_put_large(i == 1 ? DRAFTED : IN_PLACE);
+}
+
+static void three_larger(void) {
+  for (int i = 0; i < 3; i++)
+    world_put_large(COPIED_LATE);
+}
+
+static void borrow_two(void) {
+  victim_end_borrow();
+  victim_borrow();
 }
 
 static void large_and_small(void) {
@@ -158,6 +169,35 @@ static const struct operation operations[] = {
     .waiting = PUTTER,
     .takes = 1,
     .unsteady = true,
+    .floor = 15 },
+  { .name = "borrow, the first get of a process",
+    .maxsize = 3,
+    .prepare = three_large,
+    .act = victim_borrow,
+    .takes = 1,
+    .floor = 30 },
+  { .name = "borrow, when the last one ends",
+    .maxsize = 3,
+    .joinable = true,
+    .prepare = three_large,
+    .begin = victim_borrow,
+    .act = victim_borrow,
+    .takes = 2,
+    .floor = 15 },
+  { .name = "end what is borrowed, and borrow",
+    .maxsize = 3,
+    .prepare = three_large,
+    .begin = victim_borrow,
+    .act = borrow_two,
+    .takes = 2,
+    .floor = 15 },
+  { .name = "get beside, and copy without the lock",
+    .maxsize = 3,
+    .joinable = true,
+    .prepare = three_larger,
+    .begin = get_one,
+    .act = get_one,
+    .takes = 2,
     .floor = 15 },
   { .name = "get_many beside",
     .maxsize = 3,

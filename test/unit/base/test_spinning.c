@@ -8,10 +8,10 @@
 #define LOOKS_PER_CLOCK 16
 
 int64_t __wrap_forkq__os_now(void);
-bool __wrap_forkq__os_several_cpus(void);
+int __wrap_forkq__os_cpus(void);
 
 static int64_t now;
-static bool several_cpus;
+static int cpus;
 static int looks, over_at;
 static struct forkq__spin spin;
 
@@ -19,8 +19,8 @@ int64_t __wrap_forkq__os_now(void) {
   return now += 1000;
 }
 
-bool __wrap_forkq__os_several_cpus(void) {
-  return several_cpus;
+int __wrap_forkq__os_cpus(void) {
+  return cpus;
 }
 
 static bool is_over(void *arg) {
@@ -30,7 +30,7 @@ static bool is_over(void *arg) {
 
 static void set_up(void) {
   now = 0;
-  several_cpus = true;
+  cpus = 2;
   looks = 0;
   over_at = NEVER;
   forkq__spin_init(&spin, 10);
@@ -49,7 +49,7 @@ START_TEST(not_at_all_by_default) {
 END_TEST
 
 START_TEST(not_at_all_on_one_cpu) {
-  several_cpus = false;
+  cpus = 1;
   forkq__spin_init(&spin, 10);
   ck_assert(!wait_until(FORKQ__FOREVER));
   ck_assert_int_eq(looks, 0);

@@ -279,6 +279,65 @@ START_TEST(no_memory_for_the_object_leaves_it_usable) {
 END_TEST
 #endif
 
+/* ---- borrowed bytes ------------------------------------------------------------------------ */
+
+#define LENT 10 /* bytes of a message here */
+
+static bool lends(const char head[LENT]) {
+  return forkq__item_lend(&item, (const uint8_t *)head, LENT);
+}
+
+START_TEST(a_str_bin_or_ext_is_lent_as_it_is) {
+  static const struct {
+    const char *bytes;
+    msgpack_object_type type;
+    uint32_t before;
+  } heads[] = {
+    { "\xc5\0\7abcdefg", MSGPACK_OBJECT_BIN, 3 },
+    { "\xc6\0\0\0\5abcde", MSGPACK_OBJECT_BIN, 5 },
+    { "\xda\0\7abcdefg", MSGPACK_OBJECT_STR, 3 },
+    { "\xdb\0\0\0\5abcde", MSGPACK_OBJECT_STR, 5 },
+    { "\xc8\0\6\xf9zbcdef", MSGPACK_OBJECT_EXT, 4 },
+    { "\xc9\0\0\0\4\xf9zbcd", MSGPACK_OBJECT_EXT, 6 },
+  };
+  for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+    const char *bytes = heads[i].bytes, *payload = bytes + heads[i].before;
+    ck_assert(lends(bytes));
+    ck_assert(item.data == bytes && item.size == LENT);
+    ck_assert_int_eq(item.object.type, heads[i].type);
+    bool ext = heads[i].type == MSGPACK_OBJECT_EXT;
+    ck_assert_uint_eq(ext ? item.object.via.ext.size : item.object.via.bin.size,
+                      LENT - heads[i].before);
+    ck_assert((ext ? item.object.via.ext.ptr : item.object.via.bin.ptr) == payload);
+    ck_assert(!ext || item.object.via.ext.type == -7);
+    forkq__item_clear(&item);
+  }
+}
+END_TEST
+
+START_TEST(nothing_else_is_lent) {
+  static const char *const others[] = {
+    "\xc5\0\6abcdefg",
+    "\xc5\0\10abcdefg",
+    "\xc6\xff\xff\xff\xff"
+    "abcde",
+    "\xdb\0\0\0\4abcde",
+    "\xc8\0\7\xf9zbcdef",
+    "\xc9\0\0\0\5\xf9zbcd",
+    "\xdc\0\7abcdefg",
+    "\x99\1\2\3\4\5\6\7\10\11",
+    "\xc4\10abcdefgh",
+    "\xc1\0\7abcdefg",
+  };
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    ck_assert(!lends(others[i]));
+    ck_assert(item.data == NULL && item.size == 0);
+    ck_assert_int_eq(item.object.type, MSGPACK_OBJECT_NIL);
+  }
+  ck_assert(!forkq__item_lend(&item, (const uint8_t *)"\xc5\0\2ab", 5));
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("item");
   TCase *tcase = tcase_create("item");
@@ -295,6 +354,8 @@ int main(void) {
   tcase_add_test(tcase, zeroed_memory_is_an_item);
   tcase_add_test(tcase, bad_bytes_leave_no_object_and_a_usable_item);
   tcase_add_test(tcase, no_memory_for_the_bytes_leaves_it_usable);
+  tcase_add_test(tcase, a_str_bin_or_ext_is_lent_as_it_is);
+  tcase_add_test(tcase, nothing_else_is_lent);
 #if COUNTS_MALLOC
   tcase_add_test(tcase, no_memory_for_the_object_leaves_it_usable);
 #endif
