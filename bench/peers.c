@@ -8,10 +8,10 @@
 #include "config.h"
 #include "peer.h"
 
-extern const struct peer peer_forkq, peer_forkq_batch, peer_forkq_object,
-    peer_forkq_simple, peer_forkq_spin, peer_forkq_connection, peer_pipe, peer_pipe_large,
-    peer_pipe_framed, peer_packets, peer_ring, peer_ring_batch, peer_seqpacket, peer_mq,
-    peer_zmq, peer_boost;
+extern const struct peer peer_forkq, peer_forkq_batch, peer_forkq_borrow,
+    peer_forkq_object, peer_forkq_simple, peer_forkq_spin, peer_forkq_connection,
+    peer_pipe, peer_pipe_large, peer_pipe_framed, peer_packets, peer_ring,
+    peer_ring_batch, peer_seqpacket, peer_mq, peer_zmq, peer_boost;
 
 /* CPython's multiprocessing, in a process group of its own (cpython_peer.py). */
 #ifdef BENCH_PYTHON
@@ -28,6 +28,7 @@ CPYTHON(peer_cpython_pipe, "cpython_pipe", "CPython Pipe", "pipe")
 static const struct peer *const peers[] = {
   &peer_forkq,
   &peer_forkq_batch,
+  &peer_forkq_borrow,
   &peer_forkq_object,
   &peer_forkq_simple,
   &peer_forkq_spin,

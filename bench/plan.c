@@ -32,6 +32,8 @@ static const char *const bounded_peers[] = {
 };
 static const char *const object_peers[] = { "forkq_object", "cpython_object", NULL };
 static const char *const batch_peers[] = { "forkq", "forkq_batch", "ring_batch", NULL };
+static const char *const borrow_peers[] = { "forkq_borrow", "forkq", "ring", "boost",
+                                            NULL };
 static const char *const simple_peers[] = { "forkq_simple", "cpython_simple", "pipe",
                                             NULL };
 static const char *const connection_peers[] = {
@@ -146,6 +148,16 @@ static void add_batches(struct plan *plan, bool bounded, bool quick,
     }
 }
 
+static void add_borrowed(struct plan *plan, bool quick, const char *pattern) {
+  static const size_t large[] = { 4 * KIB, 64 * KIB, MIB };
+  for (size_t shape = 0; shape < COUNT(shapes); shape += 3)
+    for (size_t i = 0; i < COUNT(large) && !quick; i++) {
+      struct cell cell =
+          throughput("reserved and borrowed", shapes[shape], large[i], true);
+      add_cell(plan, &cell, borrow_peers, pattern);
+    }
+}
+
 static void add_simple(struct plan *plan, bool quick, const char *pattern) {
   for (size_t shape = 0; shape < COUNT(shapes); shape += 3)
     for (size_t i = 1; i < COUNT(sizes); i++)
@@ -186,6 +198,7 @@ struct plan *plan_make(bool quick, const char *pattern) {
   add_objects(plan, true, quick, pattern);
   add_batches(plan, false, quick, pattern);
   add_batches(plan, true, quick, pattern);
+  add_borrowed(plan, quick, pattern);
   add_simple(plan, quick, pattern);
   add_connections(plan, quick, pattern);
   add_round_trips(plan, quick, pattern);
