@@ -317,16 +317,9 @@ END_TEST
 
 START_TEST(nothing_else_is_lent) {
   static const char *const others[] = {
-    "\xc5\0\6abcdefg",
-    "\xc5\0\10abcdefg",
-    "\xc6\xff\xff\xff\xff"
-    "abcde",
-    "\xdb\0\0\0\4abcde",
-    "\xc8\0\7\xf9zbcdef",
-    "\xc9\0\0\0\5\xf9zbcd",
-    "\xdc\0\7abcdefg",
-    "\x99\1\2\3\4\5\6\7\10\11",
-    "\xc4\10abcdefgh",
+    "\xc5\0\6abcdefg",   "\xc5\0\10abcdefg",         "\xc6\xff\xff\xff\xffxyzzy",
+    "\xdb\0\0\0\4abcde", "\xc8\0\7\xf9zbcdef",       "\xc9\0\0\0\5\xf9zbcd",
+    "\xdc\0\7abcdefg",   "\x99\1\2\3\4\5\6\7\10\11", "\xc4\10abcdefgh",
     "\xc1\0\7abcdefg",
   };
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
