@@ -13,14 +13,15 @@
 extern "C" {
 #endif
 
-#define PRODUCERS_MAX 8
-#define CONSUMERS_MAX 8
+#define PRODUCERS_MAX 16
+#define CONSUMERS_MAX 16
 
 /* What a channel has to carry. */
 struct load {
   unsigned producers, consumers;
   size_t size;       /* of the payload, in bytes */
   unsigned bound;    /* messages that it holds, for peers that must be told */
+  bool touched;      /* all bytes of it are written and read */
   bool bounded;      /* and whether the queues that need no bound shall have it, too */
   uint64_t messages; /* of each producer; of the round trip's client */
 };

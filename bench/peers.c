@@ -25,6 +25,8 @@ CPYTHON(peer_cpython_simple, "cpython_simple", "CPython SimpleQueue", "simple")
 CPYTHON(peer_cpython_pipe, "cpython_pipe", "CPython Pipe", "pipe")
 #endif
 
+int message_touched;
+
 static const struct peer *const peers[] = {
   &peer_forkq,
   &peer_forkq_batch,

@@ -12,7 +12,8 @@ struct shape {
 };
 
 static const struct shape shapes[] = { { 1, 1 }, { 4, 1 }, { 1, 4 }, { 4, 4 } };
-static const size_t sizes[] = { 16, 64, KIB, 64 * KIB, MIB };
+static const size_t sizes[] = { 64, 256, KIB, 4 * KIB, 64 * KIB, MIB };
+static const size_t few_sizes[] = { 64, KIB, 64 * KIB, MIB };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -34,6 +35,9 @@ static const char *const object_peers[] = { "forkq_object", "cpython_object", NU
 static const char *const batch_peers[] = { "forkq", "forkq_batch", "ring_batch", NULL };
 static const char *const borrow_peers[] = { "forkq_borrow", "forkq", "ring", "boost",
                                             NULL };
+static const char *const touched_peers[] = { "forkq", "forkq_borrow", "pipe", "ring",
+                                             "boost", "zmq",          NULL };
+static const char *const many_peers[] = { "forkq", "pipe", "boost", NULL };
 static const char *const simple_peers[] = { "forkq_simple", "cpython_simple", "pipe",
                                             NULL };
 static const char *const connection_peers[] = {
@@ -112,8 +116,8 @@ static struct cell throughput(const char *section, struct shape shape, size_t si
 
 /* A quick run has the small sizes between one and one, and four and four. */
 static bool is_left_out(bool quick, size_t shape, size_t size) {
-  return quick && (shape == 1 || shape == 2 || size == 16 || size > 64 * KIB ||
-                   (shape == 3 && size != 64));
+  return quick && (shape == 1 || shape == 2 || size == 256 || size == 4 * KIB ||
+                   size > 64 * KIB || (shape == 3 && size != 64));
 }
 
 static void add_bytes(struct plan *plan, bool bounded, bool quick, const char *pattern) {
@@ -158,19 +162,37 @@ static void add_borrowed(struct plan *plan, bool quick, const char *pattern) {
     }
 }
 
+static void add_touched(struct plan *plan, bool quick, const char *pattern) {
+  for (size_t shape = 0; shape < COUNT(shapes); shape += 3)
+    for (size_t i = 2; i < COUNT(few_sizes) && !quick; i++) {
+      struct cell cell =
+          throughput("all bytes written and read", shapes[shape], few_sizes[i], true);
+      cell.load.touched = true;
+      add_cell(plan, &cell, touched_peers, pattern);
+    }
+}
+
+static void add_many(struct plan *plan, bool quick, const char *pattern) {
+  static const struct shape many = { 16, 16 };
+  for (size_t i = 0; i < COUNT(few_sizes) && !quick; i += 2) {
+    struct cell cell = throughput("many processes", many, few_sizes[i], true);
+    add_cell(plan, &cell, many_peers, pattern);
+  }
+}
+
 static void add_simple(struct plan *plan, bool quick, const char *pattern) {
   for (size_t shape = 0; shape < COUNT(shapes); shape += 3)
-    for (size_t i = 1; i < COUNT(sizes); i++)
-      if (!is_left_out(quick, shape, sizes[i])) {
-        struct cell cell = throughput("simple queue", shapes[shape], sizes[i], false);
+    for (size_t i = 0; i < COUNT(few_sizes); i++)
+      if (!is_left_out(quick, shape, few_sizes[i])) {
+        struct cell cell = throughput("simple queue", shapes[shape], few_sizes[i], false);
         add_cell(plan, &cell, simple_peers, pattern);
       }
 }
 
 static void add_connections(struct plan *plan, bool quick, const char *pattern) {
-  for (size_t i = 1; i < COUNT(sizes); i++)
-    if (!is_left_out(quick, 0, sizes[i])) {
-      struct cell cell = throughput("connection", shapes[0], sizes[i], false);
+  for (size_t i = 0; i < COUNT(few_sizes); i++)
+    if (!is_left_out(quick, 0, few_sizes[i])) {
+      struct cell cell = throughput("connection", shapes[0], few_sizes[i], false);
       add_cell(plan, &cell, connection_peers, pattern);
     }
 }
@@ -179,11 +201,11 @@ static void add_round_trips(struct plan *plan, bool quick, const char *pattern) 
   static const enum placement places[] = { PLACE_ONE_CPU, PLACE_TWO_CPUS,
                                            PLACE_ANYWHERE };
   for (size_t place = 0; place < COUNT(places); place++)
-    for (size_t i = 1; i < COUNT(sizes) - 1; i++) {
-      struct cell cell = throughput("round trip", shapes[0], sizes[i], false);
+    for (size_t i = 0; i < COUNT(few_sizes) - 1; i++) {
+      struct cell cell = throughput("round trip", shapes[0], few_sizes[i], false);
       cell.measure = MEASURE_ROUND_TRIP;
       cell.placement = places[place];
-      if ((quick && sizes[i] != 64) ||
+      if ((quick && few_sizes[i] != 64) ||
           (cell.placement == PLACE_TWO_CPUS && run_cpus() < 2))
         continue;
       add_cell(plan, &cell, round_trip_peers, pattern);
@@ -198,7 +220,9 @@ struct plan *plan_make(bool quick, const char *pattern) {
   add_objects(plan, true, quick, pattern);
   add_batches(plan, false, quick, pattern);
   add_batches(plan, true, quick, pattern);
+  add_touched(plan, quick, pattern);
   add_borrowed(plan, quick, pattern);
+  add_many(plan, quick, pattern);
   add_simple(plan, quick, pattern);
   add_connections(plan, quick, pattern);
   add_round_trips(plan, quick, pattern);

@@ -21,41 +21,67 @@ P50, P99, P999 = 0.5, 0.99, 0.999
 
 # Section, shapes, bytes, contender, what it is divided by, at least; None: the first
 # contender of the cell. Of a round trip the ratio is time by time, and at most.
+OTHERS = ["4x1", "1x4", "4x4"]
+TOUCHED = "all bytes written and read"
+BORROWED = "reserved and borrowed"
 TARGETS = [
-    ("unbounded", SHAPES, [64], "cpython_queue", 40),
+    ("unbounded", ["1x1"], [64], "boost", 2.8),
+    ("unbounded", OTHERS, [64], "boost", 4),
+    ("unbounded", SHAPES, [64], "cpython_queue", 60),
     ("unbounded", SHAPES, [64], "pipe", 3),
-    ("unbounded", SHAPES, [64], "boost", 2),
     ("unbounded", ["1x1"], [64], "zmq", 2.5),
     ("unbounded", ["4x4"], [64], "zmq", 1.5),
+    ("bounded", ["1x1"], [64], "boost", 1),
+    ("bounded", OTHERS, [64], "boost", 2.2),
     ("bounded", SHAPES, [64], "cpython_queue", 35),
-    ("bounded", SHAPES, [64], "boost", 1.2),
-    ("unbounded", SHAPES, [64], "ring", 1),
-    ("bounded", SHAPES, [64], "ring", 1),
-    ("objects, unbounded", SHAPES, [64], "cpython_object", 22),
-    ("objects, bounded", SHAPES, [64], "cpython_object", 15),
-    ("bounded", SHAPES, [1024], "cpython_queue", 14),
-    ("bounded", SHAPES, [1024], "zmq", 2),
+    ("bounded", ["1x1"], [256], "boost", 0.9),
+    ("bounded", ["4x4"], [256], "boost", 2),
+    ("bounded", ["1x1"], [1024], "boost", 1.1),
+    ("bounded", ["4x1"], [1024], "boost", 1.9),
+    ("bounded", ["1x4"], [1024], "boost", 1.5),
+    ("bounded", ["4x4"], [1024], "boost", 1.8),
+    ("bounded", SHAPES, [1024], "cpython_queue", 22),
+    ("bounded", ["1x1"], [4096], "boost", 0.9),
+    ("bounded", ["4x4"], [4096], "boost", 2),
+    ("bounded", ["1x1"], [65536], "boost", 0.8),
+    ("bounded", ["4x1"], [65536], "boost", 1.5),
+    ("bounded", ["1x4", "4x4"], [65536], "boost", 1.1),
     ("bounded", SHAPES, [65536], "cpython_queue", 3),
-    ("bounded", SHAPES, [65536], "pipe", 2),
+    ("bounded", ["1x1"], [1048576], "boost", 4),
+    ("bounded", ["4x1"], [1048576], "boost", 2.5),
+    ("bounded", ["1x4"], [1048576], "boost", 2),
+    ("bounded", ["4x4"], [1048576], "boost", 1.8),
     ("bounded", SHAPES, [1048576], "cpython_queue", 5),
-    ("bounded", SHAPES, [1048576], "pipe", 2.5),
+    (TOUCHED, ["1x1"], [65536], "boost", 1.6),
+    (TOUCHED, ["4x4"], [65536], "boost", 1.3),
+    (TOUCHED, ["1x1"], [1048576], "boost", 2.2),
+    (TOUCHED, ["4x4"], [1048576], "boost", 2.6),
+    (BORROWED, ["1x1", "4x4"], [65536], "ring", 3),
+    (BORROWED, ["1x1", "4x4"], [1048576], "ring", 20),
+    ("objects, unbounded", SHAPES, [64], "cpython_object", 24),
+    ("objects, bounded", SHAPES, [64], "cpython_object", 20),
     ("simple queue", ["1x1", "4x4"], FROM_64, "cpython_simple", 5),
     # Larger ones leave in several calls, the pipe's in one.
     ("simple queue", ["1x1", "4x4"], [64, 1024], "pipe", 0.95),
-    ("connection", ["1x1"], FROM_64, "cpython_pipe", 5),
     ("connection", ["1x1"], FROM_64, "pipe_framed", 0.95),
 ]
-BATCH_TARGETS = [("batches, unbounded", 2.5), ("batches, bounded", 2.5)]
+BATCH_SECTIONS = ["batches, unbounded", "batches, bounded"]
+BY_SINGLE_CALLS, BY_RING_BATCHES = 3, 0.8
+# Where, bytes, peer, at most.
 TRIP_TARGETS = [
-    ("two CPUs", "pipe", 1.1),
-    ("one CPU", "pipe", 1.3),
-    ("anywhere", "pipe", 1.3),
-    ("two CPUs", "cpython_queue", 0.75),
-    ("one CPU", "cpython_queue", 0.2),
-    ("anywhere", "cpython_queue", 0.2),
+    ("one CPU", 64, "pipe", 1.3),
+    ("one CPU", 64, "cpython_queue", 0.2),
+    ("two CPUs", 64, "pipe", 1.1),
+    ("two CPUs", 64, "cpython_queue", 0.75),
+    ("anywhere", 64, "pipe", 1.3),
+    ("anywhere", 64, "cpython_queue", 0.2),
+    ("one CPU", 65536, "boost", 0.65),
+    ("two CPUs", 65536, "boost", 1.1),
 ]
 SPIN_TARGET = 0.25
-CPU_TARGET = 0.25
+MANY_TARGET = 0.7
+# Bytes, peer, at most.
+CPU_TARGETS = [(64, "unbounded", "pipe", 0.25), (65536, "bounded", "boost", 1.8)]
 MEMORY_TARGETS = [
     ("message_bytes", "a queued message of 64 B, beyond these", 16, "B"),
     ("queue_kib", "an idle queue", 256, "KiB"),
@@ -68,6 +94,8 @@ SUMMARY = [
     ("64 B, 4 producers, 4 consumers", "bounded", "4x4", 64),
     ("1 KiB, 1 producer, 1 consumer", "bounded", "1x1", 1024),
     ("1 KiB, 4 producers, 4 consumers", "bounded", "4x4", 1024),
+    ("4 KiB, 1 producer, 1 consumer", "bounded", "1x1", 4096),
+    ("4 KiB, 4 producers, 4 consumers", "bounded", "4x4", 4096),
     ("64 KiB, 1 producer, 1 consumer", "bounded", "1x1", 65536),
     ("64 KiB, 4 producers, 4 consumers", "bounded", "4x4", 65536),
     ("1 MiB, 1 producer, 1 consumer", "bounded", "1x1", 1048576),
@@ -75,7 +103,9 @@ SUMMARY = [
     ("round trip of 64 B, one CPU", "round trip", "one CPU", 64),
     ("round trip of 64 B, two CPUs", "round trip", "two CPUs", 64),
 ]
-SUMMARY_PEERS = ["cpython_queue", "pipe", "boost", "zmq"]
+SUMMARY_PEERS = ["cpython_queue", "boost", "zmq", "mq", "pipe"]
+
+PLOTTED = ["forkq", *SUMMARY_PEERS]
 
 MORE_COLOURS = ["#8c564b", "#e377c2", "#bcbd22", "#7f7f7f"]
 
@@ -183,6 +213,33 @@ def verdict(value, target, at_most):
     return "yes" if (value <= target if at_most else value >= target) else "**no**"
 
 
+def batch_rows(results):
+    """By the first contender of the cell, which is single calls; and by the ring's batches."""
+    for section in BATCH_SECTIONS:
+        for shape in SHAPES:
+            mine = results.find(section, shape, 64, "forkq_batch")
+            ring = results.find(section, shape, 64, "ring_batch")
+            if not mine:
+                continue
+            value = 1 / mine["ratio"][0]
+            name = f"{section}, {shape}: as fast as single calls"
+            yield name, f">= {BY_SINGLE_CALLS}", value, verdict(value, BY_SINGLE_CALLS, False)
+            if ring:
+                value = ring["ratio"][0] / mine["ratio"][0]
+                name = f"{section}, {shape}: as fast as {ring['label']}"
+                yield name, f">= {BY_RING_BATCHES}", value, verdict(value, BY_RING_BATCHES, False)
+
+
+def many_rows(results):
+    for size in (64, 65536):
+        many = results.find("many processes", "16x16", size, "forkq")
+        few = results.find("bounded", "1x1", size, "forkq")
+        if many and few:
+            value = many["rate"][0] / few["rate"][0]
+            name = f"16x16 processes, {size_name(size)}: as fast as 1x1"
+            yield name, f">= {MANY_TARGET}", value, verdict(value, MANY_TARGET, False)
+
+
 def target_rows(results):
     for section, shapes, sizes, peer, least in TARGETS:
         for size in sizes:
@@ -192,18 +249,12 @@ def target_rows(results):
                     name = f"{section}, {size_name(size)}, {shape}: as fast as {found['label']}"
                     value = found["ratio"][0]
                     yield name, f">= {least}", value, verdict(value, least, False)
-    for section, least in BATCH_TARGETS:
-        for shape in SHAPES:
-            found = results.find(section, shape, 64, "forkq_batch")
-            if found:
-                value = 1 / found["ratio"][0]
-                name = f"{section}, {shape}: as fast as single calls"
-                yield name, f">= {least}", value, verdict(value, least, False)
-    for place, peer, most in TRIP_TARGETS:
-        found = results.find("round trip", place, 64, peer)
+    yield from batch_rows(results)
+    for place, size, peer, most in TRIP_TARGETS:
+        found = results.find("round trip", place, size, peer)
         if found:
             value = 1 / found["ratio"][0]
-            name = f"round trip, 64 B, {place}: time by that of {found['label']}"
+            name = f"round trip, {size_name(size)}, {place}: time by that of {found['label']}"
             yield name, f"<= {most}", value, verdict(value, most, True)
     spinning = results.find("round trip", "two CPUs", 64, "forkq_spin")
     pipe = results.find("round trip", "two CPUs", 64, "pipe")
@@ -211,12 +262,14 @@ def target_rows(results):
         value = results.quantile(spinning, 0.5) / results.quantile(pipe, 0.5)
         name = "round trip, 64 B, two CPUs, with spin_us 50: time by that of raw pipe"
         yield name, f"<= {SPIN_TARGET}", value, verdict(value, SPIN_TARGET, True)
-    mine = results.find("unbounded", "1x1", 64, "forkq")
-    pipe = results.find("unbounded", "1x1", 64, "pipe")
-    if mine and pipe:
-        value = mine["cpu_us"] / pipe["cpu_us"]
-        name = "CPU per message, 64 B, 1x1: by that of raw pipe"
-        yield name, f"<= {CPU_TARGET}", value, verdict(value, CPU_TARGET, True)
+    yield from many_rows(results)
+    for size, section, peer, most in CPU_TARGETS:
+        mine = results.find(section, "1x1", size, "forkq")
+        other = results.find(section, "1x1", size, peer)
+        if mine and other:
+            value = mine["cpu_us"] / other["cpu_us"]
+            name = f"CPU per message, {size_name(size)}, 1x1: by that of {other['label']}"
+            yield name, f"<= {most}", value, verdict(value, most, True)
     memory = results.all.get("memory", {})
     for key, name, most, unit in MEMORY_TARGETS:
         if key in memory:
@@ -257,7 +310,8 @@ def series(columns):
 def plot_by_size(results, shape, path):
     columns = {}
     for cell in results.cells_of("bounded", shape):
-        for contender in (c for c in cell["contenders"] if c["ok"]):
+        shown = (c for c in cell["contenders"] if c["ok"] and c["peer"] in PLOTTED)
+        for contender in shown:
             points = columns.setdefault(contender["label"], [])
             points.append((cell["bytes"], contender["rate"][0]))
     if any(len(points) > 1 for points in columns.values()):
@@ -266,7 +320,8 @@ def plot_by_size(results, shape, path):
             "900,520",
             f"set title 'Messages a second by size, bounded, {shape}'\n"
             "set logscale xy\nset format y '%.0s%c'\nset xlabel 'bytes'\n"
-            "set xtics ('16 B' 16, '64 B' 64, '1 KiB' 1024, '64 KiB' 65536, '1 MiB' 1048576)\n"
+            "set xtics ('64 B' 64, '256 B' 256, '1 KiB' 1024, '4 KiB' 4096, "
+            "'64 KiB' 65536, '1 MiB' 1048576)\n"
             + series(columns),
         )
 
@@ -372,7 +427,7 @@ def all_figures(results, plots):
         if section == "round trip":
             continue
         parts.append(f"## {section[0].upper()}{section[1:]}: messages a second\n")
-        parts += [rates(results, section, s) for s in SHAPES if results.cells_of(section, s)]
+        parts += [rates(results, section, s) for s in [*SHAPES, "16x16"] if results.cells_of(section, s)]
     sizes = sorted({cell["bytes"] for cell in results.cells_of("round trip")})
     parts.append("## Round trips\n")
     parts += [round_trips(results, size) for size in sizes]

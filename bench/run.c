@@ -278,6 +278,7 @@ static void lead(struct run *run, enum measure measure) {
 
 struct outcome run_measure(const struct peer *peer, const struct load *load,
                            enum measure measure, enum placement placement) {
+  message_touched = load->touched;
   if (peer->script != NULL)
     return script_measure(peer, load, measure, placement);
   struct outcome *shared = shared_memory(sizeof *shared), outcome;
