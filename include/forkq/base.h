@@ -80,7 +80,7 @@
  *
  * Output
  *
- *   forkq never prints anything. See forkq_log_set. */
+ *   forkq prints nothing, unless the environment has FORKQ_LOG=stderr: see forkq_log_set. */
 #ifndef FORKQ_BASE_H
 #define FORKQ_BASE_H
 
@@ -215,7 +215,10 @@ typedef enum forkq_log_level {
  * Cancellation is disabled while it runs. */
 typedef void (*forkq_log_fn)(forkq_log_level_t level, const char *message, void *arg);
 
-/* Sets the log function of this process; NULL, the default, disables logging. Call it
+/* Sets the log function of this process. NULL, the default: if the environment has FORKQ_LOG=stderr, each
+ * message is written to the standard error as a line that begins with "forkq[PID] " and the severity, so that
+ * a program can be made to talk without a change; otherwise nothing is logged. The environment is read with
+ * the first message, and ignored in a program with raised privileges (secure_getenv(3)). Call this function
  * once, before any other function of forkq except forkq_heap_set.
  *
  * Blocks: never.

@@ -172,7 +172,8 @@ typedef struct forkq_queue_options {
  * The caller owns *ret_queue and destroys it with forkq_queue_destroy, in this process
  * and in every child that inherits it. The queue uses five descriptors and one shared
  * mapping. A process that puts large messages maps shared_max_bytes more, and one that gets
- * some maps a MiB or more of each process that puts them. A process that has put uses two more descriptors. With a joinable queue, a
+ * some maps a MiB or more of each process that puts them, or 64 MiB where it borrows. A process that has
+ * put uses two more descriptors, and one that has borrowed one more. With a joinable queue, a
  * process that has got uses two more, and one that has put uses three more.
  *
  * Returns: 0. After a failure nothing is left behind.
@@ -185,7 +186,7 @@ typedef struct forkq_queue_options {
  *   -EDEADLK         see "Signals" in forkq/base.h
  *   -ENOMEM          there is no memory
  *   -ENOSPC          no shared memory can be reserved
- *   -EFBIG           RLIMIT_FSIZE is below 1 MiB
+ *   -EFBIG           RLIMIT_FSIZE is below 4 MiB
  *   -EMFILE          the process has no descriptors left
  *   -ENFILE          the system has no descriptors left
  *   other            a negative errno of memfd_create, ftruncate, fallocate, mmap, pipe2
@@ -322,6 +323,22 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_commit(forkq_queue_t *queue, void *me
  * Python: none. */
 FORKQ_API int forkq_queue_abandon(forkq_queue_t *queue, void *memory);
 
+/* Put one plain value: `size` bytes as a bin, a string up to its NUL as a str, an integer, or nil. What is
+ * got is an object of that type, and copying a struct out of its bytes with memcpy(3) needs no alignment.
+ * (The bytes in item->data have none of their own.) `data` may be NULL if `size` is 0. A string is not
+ * checked to be UTF-8.
+ *
+ * Returns, Blocks, Errors: as forkq_queue_put.
+ * Python: Queue.put(data), .put(text), .put(value), .put(None). */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_bytes(forkq_queue_t *queue,
+                                                     const void *data, size_t size,
+                                                     int timeout_ms);
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_str(forkq_queue_t *queue, const char *text,
+                                                   int timeout_ms);
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_int(forkq_queue_t *queue, int64_t value,
+                                                   int timeout_ms);
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nil(forkq_queue_t *queue, int timeout_ms);
+
 /* The same as forkq_queue_put with timeout 0.
  * Python: Queue.put_nowait(obj). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
@@ -391,8 +408,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_packed(forkq_queue_t *queue,
  * a hostile program may. So check what you read from them as you read it, and read it once. The type and
  * the length in item->object were checked when they were read, and do not change.
  *
- * The first call of a process takes two or three descriptors, and then the process counts as one that
- * uses the queue until it closes it, as with a first put. Where that fails, it copies.
+ * The first call of a process takes a descriptor, and then the process counts as one that uses the queue
+ * until it closes it, as with a first put. Where that fails, it copies. So does a process that gets large
+ * items with other calls, on machines with four CPUs or more.
  *
  * Returns, Blocks, Errors: as forkq_queue_get.
  * Python: none. */
@@ -614,6 +632,25 @@ typedef struct forkq_queue_stats {
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
                                                  forkq_queue_stats_t *stats);
+
+/* Waits until everything is in the pipe that this process had put into the queue before the call, and that
+ * can be sent: for instance before exec(3) or _exit(2), with which unsent items are lost. The queue stays
+ * open. Other threads may go on putting.
+ *
+ * Returns: 0. *ret_unsent (may be NULL) is then 0. Items that could not be sent were reported
+ *   (on_feeder_error).
+ * Blocks: while the pipe is full, for at most `timeout_ms`, or 0.1 s longer: see forkq_queue_put. A
+ *   cancellation point.
+ * Errors: the common errors, and:
+ *   FORKQ_TIMEDOUT  some items are not sent yet, and are still on their way. *ret_unsent is their number, or
+ *                   unchanged if another thread kept an internal lock.
+ *   FORKQ_ECLOSED   this process has closed the queue, perhaps during the wait: see
+ *                   forkq_queue_join_thread
+ *   FORKQ_EBROKEN   the shared memory is damaged
+ *   -EDEADLK        see "Signals" in forkq/base.h
+ * Python: none; close() and join_thread() end the use of the queue. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_flush(forkq_queue_t *queue, int timeout_ms,
+                                                 uint64_t *ret_unsent);
 
 /* Closes the queue for this process: it can no longer put or get. Its threads that wait
  * in a put or get return FORKQ_ECLOSED. Other processes are not affected. Closing twice

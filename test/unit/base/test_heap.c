@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* ---- heap -------------------------------------------------------------------------- */
@@ -204,6 +205,40 @@ START_TEST(without_a_callback_nothing_is_printed) {
 }
 END_TEST
 
+/* In a process of its own: the environment is read once. */
+static void log_to(void *file) {
+  setenv("FORKQ_LOG", "stderr", 1);
+  dup2(*(int *)file, 2);
+  forkq__log(FORKQ_LOG_WARNING, "lost %d of %s", 3, "them");
+  forkq_log_set(keep, NULL);
+  forkq__log(FORKQ_LOG_ERROR, "goes to the callback");
+}
+
+START_TEST(the_environment_asks_for_lines_on_stderr) {
+  char line[512] = "", expected[512];
+  int file = memfd_create("output", MFD_CLOEXEC);
+  pid_t pid = support_fork(log_to, &file);
+  ck_assert_int_eq(support_wait(pid), 0);
+  ck_assert_int_ge(pread(file, line, sizeof line - 1, 0), 0);
+  snprintf(expected, sizeof expected, "forkq[%d] warning: lost 3 of them\n", (int)pid);
+  ck_assert_str_eq(line, expected);
+  close(file);
+}
+END_TEST
+
+START_TEST(a_reader_of_stderr_that_is_gone_is_no_signal) {
+  int ends[2], sockets[2];
+  ck_assert_int_eq(pipe(ends), 0);
+  close(ends[0]);
+  ck_assert_int_eq(support_wait(support_fork(log_to, &ends[1])), 0);
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+  close(sockets[0]);
+  ck_assert_int_eq(support_wait(support_fork(log_to, &sockets[1])), 0);
+  close(ends[1]);
+  close(sockets[1]);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("heap");
   TCase *heap = tcase_create("heap");
@@ -220,6 +255,8 @@ int main(void) {
   tcase_add_test(log, the_callback_gets_level_message_and_argument);
   tcase_add_test(log, a_long_message_is_cut_not_overrun);
   tcase_add_test(log, without_a_callback_nothing_is_printed);
+  tcase_add_test(log, the_environment_asks_for_lines_on_stderr);
+  tcase_add_test(log, a_reader_of_stderr_that_is_gone_is_no_signal);
   suite_add_tcase(suite, log);
   return support_main(suite);
 }
