@@ -152,7 +152,8 @@ FORKQ_API const char *forkq_version(void);
   XX(EWRONGTHREAD, -20033, "call is on another thread than the loop")                    \
   XX(EFORKED, -20034, "loop handle belongs to the parent process")                       \
   XX(ENAMESPACE, -20035, "process is in another PID namespace than the queue")           \
-  XX(ENOROBUST, -20036, "robust mutexes do not work on this system")
+  XX(ENOROBUST, -20036, "robust mutexes do not work on this system")                     \
+  XX(EWRONGTYPE, -20037, "item is not of the type that was asked for")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,

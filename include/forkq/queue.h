@@ -417,6 +417,21 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_packed(forkq_queue_t *queue,
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);
 
+/* Gets one item that is a bin or a str, and copies its bytes into `buffer`, which has room for `length`: what
+ * forkq_queue_put_bytes has put, aligned as the buffer is. *ret_size (may be NULL) is their number. An item
+ * that does not fit, or is of another type, stays the next one to be got, by any process.
+ *
+ * Returns: 0.
+ * Blocks: as forkq_queue_get.
+ * Errors: those of forkq_queue_get, and:
+ *   FORKQ_ETOOSHORT   the buffer is too short. *ret_size is the length that the item needs.
+ *   FORKQ_EWRONGTYPE  the next item is neither a bin nor a str
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_bytes_into(forkq_queue_t *queue,
+                                                          void *buffer, size_t length,
+                                                          int timeout_ms,
+                                                          size_t *ret_size);
+
 /* The same as forkq_queue_get with timeout 0.
  * Python: Queue.get_nowait(). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_nowait(forkq_queue_t *queue,

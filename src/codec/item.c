@@ -84,18 +84,18 @@ static int prepare_zone(forkq_item_t *item, uint64_t elements) {
   return item->zone_ != NULL ? 0 : -ENOMEM;
 }
 
-/* The head of a str, bin or ext: what it is, and the bytes of its length and of a type. Bytes that an item
- * borrows are never so few that one of the shorter forms could fill them. */
+/* How a str, bin or ext begins: what it is, and the bytes of its length and of a type. */
 static const struct head {
+  uint8_t first;
+  uint8_t length, ext;
   msgpack_object_type type;
-  uint8_t first, length, ext;
 } heads[] = {
-  { MSGPACK_OBJECT_BIN, 0xc5, 2, 0 }, { MSGPACK_OBJECT_BIN, 0xc6, 4, 0 },
-  { MSGPACK_OBJECT_EXT, 0xc8, 2, 1 }, { MSGPACK_OBJECT_EXT, 0xc9, 4, 1 },
-  { MSGPACK_OBJECT_STR, 0xda, 2, 0 }, { MSGPACK_OBJECT_STR, 0xdb, 4, 0 },
+  { 0xc4, 1, 0, MSGPACK_OBJECT_BIN }, { 0xc5, 2, 0, MSGPACK_OBJECT_BIN },
+  { 0xc6, 4, 0, MSGPACK_OBJECT_BIN }, { 0xc7, 1, 1, MSGPACK_OBJECT_EXT },
+  { 0xc8, 2, 1, MSGPACK_OBJECT_EXT }, { 0xc9, 4, 1, MSGPACK_OBJECT_EXT },
+  { 0xd9, 1, 0, MSGPACK_OBJECT_STR }, { 0xda, 2, 0, MSGPACK_OBJECT_STR },
+  { 0xdb, 4, 0, MSGPACK_OBJECT_STR },
 };
-
-#define HEAD_MAX 6
 
 static const struct head *head_of(uint8_t first) {
   for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
@@ -111,35 +111,56 @@ static uint32_t big_endian(const uint8_t *bytes, int count) {
   return value;
 }
 
-static void set_raw(msgpack_object *object, const struct head *head, const char *data,
-                    uint32_t length, int8_t ext) {
-  object->type = head->type;
-  if (head->type == MSGPACK_OBJECT_STR)
-    object->via.str = (msgpack_object_str){ length, data };
-  else if (head->type == MSGPACK_OBJECT_BIN)
-    object->via.bin = (msgpack_object_bin){ length, data };
+/* A str of up to 31 bytes has its length in the first byte; an ext of a power of two up to 16, too. */
+static bool read_short(const uint8_t *head, size_t size, struct forkq__raw *ret_raw) {
+  if ((head[0] & 0xe0) == 0xa0)
+    *ret_raw = (struct forkq__raw){ MSGPACK_OBJECT_STR, 1, head[0] & 0x1fu, 0 };
+  else if (head[0] >= 0xd4 && head[0] <= 0xd8 && size > 1)
+    *ret_raw = (struct forkq__raw){ MSGPACK_OBJECT_EXT, 2, 1u << (head[0] - 0xd4),
+                                    (int8_t)head[1] };
   else
-    object->via.ext = (msgpack_object_ext){ ext, length, data };
+    return false;
+  return size - ret_raw->before == ret_raw->length;
+}
+
+bool forkq__raw_read(const uint8_t *bytes, size_t size, struct forkq__raw *ret_raw) {
+  const struct head *head = size > 0 ? head_of(bytes[0]) : NULL;
+  if (head == NULL)
+    return size > 0 && read_short(bytes, size, ret_raw);
+  uint32_t before = 1u + head->length + head->ext;
+  if (size < before)
+    return false;
+  *ret_raw = (struct forkq__raw){
+    .type = head->type,
+    .before = before,
+    .length = big_endian(bytes + 1, head->length),
+    .ext = (int8_t)bytes[before - 1],
+  };
+  return size - before == ret_raw->length;
+}
+
+static void set_raw(msgpack_object *object, const struct forkq__raw *raw,
+                    const char *data) {
+  object->type = raw->type;
+  if (raw->type == MSGPACK_OBJECT_STR)
+    object->via.str = (msgpack_object_str){ raw->length, data };
+  else if (raw->type == MSGPACK_OBJECT_BIN)
+    object->via.bin = (msgpack_object_bin){ raw->length, data };
+  else
+    object->via.ext = (msgpack_object_ext){ raw->ext, raw->length, data };
 }
 
 /* Each byte of the head is read once. */
 bool forkq__item_lend(forkq_item_t *item, const uint8_t *data, size_t size) {
-  uint8_t bytes[HEAD_MAX];
-  if (size < HEAD_MAX)
-    return false;
-  for (size_t i = 0; i < HEAD_MAX; i++)
-    bytes[i] = ((const volatile uint8_t *)data)[i];
-  const struct head *head = head_of(bytes[0]);
-  if (head == NULL)
-    return false;
-  size_t before = 1u + head->length + head->ext;
-  uint32_t length = big_endian(bytes + 1, head->length);
-  if (size - before != length)
+  uint8_t head[FORKQ__RAW_HEAD];
+  struct forkq__raw raw;
+  for (size_t i = 0; i < sizeof head && i < size; i++)
+    head[i] = ((const volatile uint8_t *)data)[i];
+  if (!forkq__raw_read(head, size, &raw))
     return false;
   item->data = (const char *)data;
   item->size = size;
-  set_raw(&item->object, head, item->data + before, length,
-          (int8_t)bytes[1 + head->length]);
+  set_raw(&item->object, &raw, item->data + raw.before);
   return true;
 }
 

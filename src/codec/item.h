@@ -3,9 +3,9 @@
 #define FORKQ_ITEM_IMPL_H
 
 #include "base/os.h"
+#include "codec/borrow.h"
 
 #include <forkq/item.h>
-#include <stdbool.h>
 #include <string.h>
 
 /* The largest size of one piece of memory: no distance in it is more than ptrdiff_t holds. */
@@ -15,11 +15,16 @@
  * `size`: doubled as often as necessary, but at most `most`. 0 if `size` is above `most`. */
 size_t forkq__grown(size_t capacity, uint64_t size, size_t most);
 
-/* Bytes that an item borrows, instead of having a copy. They are in use until `end` is called. */
-struct forkq__borrow {
-  bool wanted;                               /* the get may borrow */
-  void (*end)(struct forkq__borrow *borrow); /* NULL: it has borrowed nothing */
+/* The head of a str, bin or ext of `size` bytes: its payload has `length` bytes and comes after `before`.
+ * `head` has the first FORKQ__RAW_HEAD bytes, or all. Returns false if it is anything else, or shorter or
+ * longer. */
+#define FORKQ__RAW_HEAD 6u
+struct forkq__raw {
+  msgpack_object_type type;
+  uint32_t before, length;
+  int8_t ext;
 };
+bool forkq__raw_read(const uint8_t *head, size_t size, struct forkq__raw *ret_raw);
 
 /* Sets the item to bytes that it borrows, and its object to the str, bin or ext that they are. Returns
  * false, and changes nothing, if they are anything else. The bytes may change at any time, to anything;

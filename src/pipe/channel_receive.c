@@ -62,8 +62,9 @@ static __attribute__((noinline)) bool hold(struct forkq__channel *channel,
 }
 
 /* Gives the item the message that a frame refers to. */
-static inline int set_to_piece(struct forkq__channel *channel, struct forkq__frame frame,
-                               forkq_item_t *item, struct forkq__late_copy *late) {
+static inline __attribute__((always_inline)) int
+set_to_piece(struct forkq__channel *channel, struct forkq__frame frame,
+             forkq_item_t *item, struct forkq__late_copy *late) {
   struct forkq__reference piece = forkq__frame_reference(frame);
   if (piece.size > channel->max_message || !forkq__piece_in_bounds(piece))
     return FORKQ_EBADFRAME;
@@ -96,12 +97,52 @@ static inline int set_to_frame(struct forkq__channel *channel, struct forkq__fra
                             : forkq__item_set(item, frame.data, frame.size);
 }
 
+/* Whether the get takes a message of `size` bytes that begins with `head`: 0, or why not. */
+static int check_head(forkq_item_t *item, const uint8_t *head, size_t size) {
+  return item->borrow_->check(item->borrow_, head, size);
+}
+
+static bool has_check(const forkq_item_t *item) {
+  return item->borrow_ != NULL && item->borrow_->check != NULL;
+}
+
+/* The same of the message of a frame, or of the piece to which it refers. */
+static __attribute__((noinline)) int check_frame(struct forkq__channel *channel,
+                                                 struct forkq__frame frame,
+                                                 forkq_item_t *item) {
+  if (!has_check(item))
+    return 0;
+  if (!frame.is_reference)
+    return check_head(item, frame.data, frame.size);
+  struct forkq__reference piece = forkq__frame_reference(frame);
+  uint8_t head[FORKQ__RAW_HEAD] = { 0 };
+  if (!forkq__piece_in_bounds(piece))
+    return 0; /* it is refused later */
+  struct forkq__reference first = { piece.at,
+                                    piece.size < sizeof head ? piece.size : sizeof head };
+  int r = forkq__piece_copy(channel->pieces, &channel->account,
+                            channel->shared->packet.cell, first, head);
+  return r < 0 ? 0 : check_head(item, head, piece.size);
+}
+
+/* The same of the message of which a part is kept. */
+static int check_kept(struct forkq__channel *channel, forkq_item_t *item,
+                      uint32_t total) {
+  uint8_t head[FORKQ__RAW_HEAD] = { 0 };
+  int n =
+      forkq__spill_head(&channel->shared->spill, &channel->account, head, sizeof head);
+  return n < 0 ? n : check_head(item, head, total);
+}
+
 static int take_whole(struct forkq__channel *channel, forkq_item_t *item,
                       struct forkq__late_copy *late) {
   struct forkq__channel_shared *shared = channel->shared;
   struct forkq__frame frame =
       forkq__packet_frame(&shared->packet, FORKQ__LOAD(shared->offset));
-  int r = set_to_frame(channel, frame, item, late);
+  int r = item->borrow_ != NULL ? check_frame(channel, frame, item) : 0;
+  if (r < 0)
+    return r;
+  r = set_to_frame(channel, frame, item, late);
   if (r == 0)
     forkq__channel_take(channel, frame.next, 1, 1);
   else if (r == FORKQ_EBADFRAME)
@@ -160,7 +201,9 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
     forkq__channel_drop(channel, frame.next, forkq__packet_messages(packet));
     return FORKQ__MORE;
   }
-  int r = 0;
+  int r = has_check(item) ? check_kept(channel, item, kept.total) : 0;
+  if (r < 0)
+    return r;
   if (!appended)
     r = forkq__spill_append(&shared->spill, &channel->account, packet->seq, frame.data,
                             frame.size);
@@ -222,6 +265,9 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
   struct forkq__frame frame = forkq__packet_frame(packet, FORKQ__LOAD(shared->offset));
   if (packet->flags & FORKQ__FIRST) {
     drop_torn(channel, assembly);
+    int r = has_check(item) ? check_head(item, frame.data, packet->total) : 0;
+    if (r < 0)
+      return r;
     assembly->active = packet->total <= channel->max_message;
     assembly->cell = packet->cell;
     assembly->owner = FORKQ__LOAD(channel->account.ledger->cells[packet->cell].owners);

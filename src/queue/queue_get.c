@@ -153,8 +153,8 @@ static void want_to_borrow(forkq_queue_t *queue, forkq_item_t *item) {
     FORKQ__STORE(queue->channel.wish, FORKQ__WANTS_CELL);
 }
 
-static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
-               bool may_borrow) {
+static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
+                      bool may_borrow) {
   if (queue == NULL || item == NULL)
     return FORKQ_ENULL;
   forkq__item_clear(item);
@@ -168,6 +168,10 @@ static int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
   r = receive(queue, item, forkq__os_deadline(timeout_ms));
   forkq__queue_leave_get(queue);
   return r;
+}
+
+int forkq__queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  return get(queue, item, timeout_ms, true);
 }
 
 int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {

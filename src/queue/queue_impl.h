@@ -156,6 +156,9 @@ static inline int forkq__queue_begin_call(forkq_queue_t *queue, int timeout_ms) 
  * reader is stopped or the item is still being sent. */
 int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline);
 
+/* Gets the bytes of an item, as forkq_queue_get_packed, or borrows it. */
+int forkq__queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);
+
 /* A thread is in a get between these two, and close waits for it. enter_get: 0 or FORKQ_ECLOSED. */
 int forkq__queue_enter_get(forkq_queue_t *queue);
 void forkq__queue_leave_get(forkq_queue_t *queue);

@@ -1,6 +1,10 @@
 /* Plain values: bytes, strings and numbers, without an object of msgpack-c. */
 #include "queue/queue_impl.h"
 
+#include "base/os.h"
+#include "codec/item.h"
+
+#include <pthread.h>
 #include <string.h>
 
 int forkq_queue_put_bytes(forkq_queue_t *queue, const void *data, size_t size,
@@ -42,4 +46,52 @@ int forkq_queue_put_nil(forkq_queue_t *queue, int timeout_ms) {
   if (queue == NULL)
     return FORKQ_ENULL;
   return forkq_queue_put(queue, &object, timeout_ms);
+}
+
+/* ---- getting ------------------------------------------------------------------------------- */
+
+/* A get into the program's buffer. Large bytes are borrowed, and so copied once. */
+struct into {
+  struct forkq__piece_borrow piece; /* the first, so that its borrow is the item's */
+  size_t length;
+  struct forkq__raw raw; /* of the item that was looked at last */
+};
+
+static int check(struct forkq__borrow *borrow, const uint8_t *head, size_t size) {
+  struct into *into = (struct into *)borrow;
+  if (!forkq__raw_read(head, size, &into->raw) || into->raw.type == MSGPACK_OBJECT_EXT)
+    return FORKQ_EWRONGTYPE;
+  return into->raw.length > into->length ? FORKQ_ETOOSHORT : 0;
+}
+
+/* The borrow is not on the heap. */
+static void end_item(void *item) {
+  forkq__item_clear(item);
+  ((forkq_item_t *)item)->borrow_ = NULL;
+  forkq_item_destroy(item);
+}
+
+/* The raw is the item's own: what is borrowed may have changed since. */
+static int get_into(forkq_queue_t *queue, struct into *into, void *buffer,
+                    int timeout_ms) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  int r;
+  item.borrow_ = &into->piece.borrow;
+  pthread_cleanup_push(end_item, &item);
+  r = forkq__queue_get(queue, &item, timeout_ms);
+  if (r == 0 && into->raw.length > 0)
+    memcpy(buffer, item.data + into->raw.before, into->raw.length);
+  pthread_cleanup_pop(1);
+  return r;
+}
+
+int forkq_queue_get_bytes_into(forkq_queue_t *queue, void *buffer, size_t length,
+                               int timeout_ms, size_t *ret_size) {
+  if (queue == NULL || (buffer == NULL && length > 0))
+    return FORKQ_ENULL;
+  struct into into = { .piece.borrow.check = check, .length = length };
+  int r = get_into(queue, &into, buffer, timeout_ms);
+  if (ret_size != NULL && (r == 0 || r == FORKQ_ETOOSHORT))
+    *ret_size = into.raw.length;
+  return r;
 }

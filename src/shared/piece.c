@@ -104,21 +104,14 @@ int forkq__piece_copy_unmapped(const struct forkq__account *account, uint32_t ce
 
 /* ---- borrowing --------------------------------------------------------------------------- */
 
-struct piece_borrow {
-  struct forkq__borrow borrow;
-  struct forkq__hold hold;
-  struct forkq__pieces *pieces;
-  unsigned forks; /* the process that borrowed */
-};
-
 struct forkq__borrow *forkq__borrow_new(void) {
-  struct piece_borrow *self = forkq__calloc(sizeof *self);
+  struct forkq__piece_borrow *self = forkq__calloc(sizeof *self);
   return self != NULL ? &self->borrow : NULL;
 }
 
 /* The queue may be destroyed by now. In a child of a fork the hold is the parent's. */
 static void end_borrow(struct forkq__borrow *borrow) {
-  struct piece_borrow *self = (struct piece_borrow *)borrow;
+  struct forkq__piece_borrow *self = (struct forkq__piece_borrow *)borrow;
   if (self->forks == forkq__life_forks())
     (void)forkq__hold_end(&self->hold);
   forkq__pieces_leave(self->pieces);
@@ -127,7 +120,7 @@ static void end_borrow(struct forkq__borrow *borrow) {
 bool forkq__piece_borrow(struct forkq__pieces *pieces, struct forkq__account *account,
                          uint32_t cell, struct forkq__reference piece,
                          forkq_item_t *item) {
-  struct piece_borrow *self = (struct piece_borrow *)item->borrow_;
+  struct forkq__piece_borrow *self = (struct forkq__piece_borrow *)item->borrow_;
   const uint8_t *data = forkq__piece_hold(pieces, account, cell, piece, &self->hold);
   if (data == NULL)
     return false;

@@ -6,6 +6,7 @@
 #ifndef FORKQ_PIECE_H
 #define FORKQ_PIECE_H
 
+#include "codec/borrow.h"
 #include "shared/hold.h"
 
 #include <forkq/item.h>
@@ -45,8 +46,14 @@ const uint8_t *forkq__piece_hold(struct forkq__pieces *pieces,
                                  struct forkq__reference piece,
                                  struct forkq__hold *ret_hold);
 
-/* The borrow of an item that lies in a piece. new: NULL: no memory. borrow: with the read lock; false: the
+/* The borrow of an item that lies in a piece. new: on the heap; NULL: no memory. borrow: with the read lock; false: the
  * piece must be copied. */
+struct forkq__piece_borrow {
+  struct forkq__borrow borrow;
+  struct forkq__hold hold;
+  struct forkq__pieces *pieces;
+  unsigned forks; /* the process that borrowed */
+};
 struct forkq__borrow *forkq__borrow_new(void);
 bool forkq__piece_borrow(struct forkq__pieces *pieces, struct forkq__account *account,
                          uint32_t cell, struct forkq__reference piece,

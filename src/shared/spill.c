@@ -77,6 +77,13 @@ int forkq__spill_append(struct forkq__spill *spill, const struct forkq__account 
   return r;
 }
 
+int forkq__spill_head(struct forkq__spill *spill, const struct forkq__account *account,
+                      void *data, uint32_t size) {
+  uint32_t there = have(spill) < size ? have(spill) : size;
+  int r = forkq__os_memory_read(account->liveness.memory_fd, data, there, BEGIN);
+  return r < 0 ? r : (int)there;
+}
+
 int forkq__spill_read(struct forkq__spill *spill, const struct forkq__account *account,
                       void *data) {
   return forkq__os_memory_read(account->liveness.memory_fd, data, have(spill), BEGIN);

@@ -37,6 +37,10 @@ struct forkq__assembly forkq__spill_kept(struct forkq__spill *spill, uint64_t se
 int forkq__spill_append(struct forkq__spill *spill, const struct forkq__account *account,
                         uint64_t seq, const void *data, uint32_t size);
 
+/* The first bytes of the part, up to `size`: as many as there are, or a negative errno. */
+int forkq__spill_head(struct forkq__spill *spill, const struct forkq__account *account,
+                      void *data, uint32_t size);
+
 int forkq__spill_read(struct forkq__spill *spill, const struct forkq__account *account,
                       void *data);
 

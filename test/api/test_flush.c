@@ -42,22 +42,6 @@ START_TEST(nothing_is_there_to_be_sent) {
 }
 END_TEST
 
-static void put_and_vanish(void *arg) {
-  (void)arg;
-  put_many_small(50);
-  CHILD_MUST(forkq_queue_flush(queue, PATIENCE_MS, NULL) == 0);
-  _exit(0);
-}
-
-/* Without the flush the feeder may not even have begun. */
-START_TEST(what_was_flushed_survives_its_process) {
-  for (int i = 0; i < 20; i++) {
-    ck_assert_int_eq(support_wait(support_fork(put_and_vanish, NULL)), 0);
-    get_many_small(50);
-  }
-}
-END_TEST
-
 START_TEST(a_full_pipe_is_told_with_the_number) {
   uint64_t unsent = 0;
   put_many_small(MANY);
@@ -159,7 +143,6 @@ int main(void) {
   tcase_set_timeout(tcase, 60);
   tcase_add_checked_fixture(tcase, set_up, queue_tear_down);
   tcase_add_test(tcase, nothing_is_there_to_be_sent);
-  tcase_add_test(tcase, what_was_flushed_survives_its_process);
   tcase_add_test(tcase, a_full_pipe_is_told_with_the_number);
   tcase_add_test(tcase, it_waits_until_a_reader_has_made_room);
   tcase_add_test(tcase, what_is_put_later_is_not_waited_for);

@@ -1,4 +1,5 @@
 /* Plain values: what is put without an object, and what comes out. */
+#include "codec/item.h"
 #include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
@@ -108,6 +109,148 @@ START_TEST(a_full_queue_takes_none) {
 }
 END_TEST
 
+/* ---- into a buffer of the program's -------------------------------------------------------- */
+
+/* Beside the pipe, or through it. */
+static void choose_way(int i) {
+  if (i % 2 == 1)
+    support_keep_to_pipe(queue);
+}
+
+static char *new_bytes(size_t size) {
+  char *data = malloc(size + 1);
+  support_fill(data, size, size);
+  return data;
+}
+
+START_TEST(into_a_buffer_of_that_size_or_more) {
+  size_t size = sizes[_i / 2], got_size = 7;
+  char *data = new_bytes(size), *buffer = malloc(size + 100);
+  choose_way(_i);
+  for (size_t more = 0; more <= 99; more += 99) {
+    ck_assert_int_eq(forkq_queue_put_bytes(queue, data, size, PATIENCE_MS), 0);
+    memset(buffer, 0, size + 100);
+    ck_assert_int_eq(
+        forkq_queue_get_bytes_into(queue, buffer, size + more, PATIENCE_MS, &got_size),
+        0);
+    ck_assert_uint_eq(got_size, size);
+    ck_assert(memcmp(buffer, data, size) == 0 && buffer[size] == 0);
+  }
+  free(data);
+  free(buffer);
+}
+END_TEST
+
+START_TEST(what_does_not_fit_stays_the_next) {
+  size_t size = sizes[_i / 2], needed = 0;
+  if (size == 0)
+    return;
+  char *data = new_bytes(size), *buffer = calloc(1, size + 1);
+  choose_way(_i);
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, data, size, PATIENCE_MS), 0);
+  ck_assert_int_eq(forkq_queue_put_int(queue, 5, PATIENCE_MS), 0);
+  for (int i = 0; i < 2; i++) {
+    ck_assert_int_eq(
+        forkq_queue_get_bytes_into(queue, buffer, size - 1, PATIENCE_MS, &needed),
+        FORKQ_ETOOSHORT);
+    ck_assert_uint_eq(needed, size);
+    ck_assert(buffer[0] == 0 && forkq_queue_qsize(queue) == 2);
+  }
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, size, PATIENCE_MS, NULL), 0);
+  ck_assert(memcmp(buffer, data, size) == 0);
+  ck_assert_int_eq(got().via.i64, 5);
+  free(data);
+  free(buffer);
+}
+END_TEST
+
+START_TEST(another_type_stays_the_next) {
+  char buffer[100];
+  size_t size = 7;
+  msgpack_object ext = { .type = MSGPACK_OBJECT_EXT, .via.ext = { 3, 4, "four" } };
+  ck_assert_int_eq(forkq_queue_put_int(queue, 5, PATIENCE_MS), 0);
+  ck_assert_int_eq(forkq_queue_put(queue, &ext, PATIENCE_MS), 0);
+  ck_assert_int_eq(forkq_queue_put_str(queue, "text", PATIENCE_MS), 0);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 100, PATIENCE_MS, &size),
+                   FORKQ_EWRONGTYPE);
+  ck_assert_int_eq(got().via.i64, 5);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 100, PATIENCE_MS, &size),
+                   FORKQ_EWRONGTYPE);
+  ck_assert_uint_eq(size, 7);
+  ck_assert_int_eq(got().type, MSGPACK_OBJECT_EXT);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 100, PATIENCE_MS, &size), 0);
+  ck_assert(size == 4 && memcmp(buffer, "text", 4) == 0);
+}
+END_TEST
+
+static void get_and_give_up(void *arg) {
+  char buffer[100];
+  CHILD_MUST(forkq_queue_get_bytes_into(queue, buffer, *(size_t *)arg, PATIENCE_MS,
+                                        NULL) == FORKQ_ETOOSHORT);
+}
+
+START_TEST(it_stays_for_other_processes) {
+  size_t length = 3;
+  char buffer[4];
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, "four", 4, PATIENCE_MS), 0);
+  ck_assert_int_eq(support_wait(support_fork(get_and_give_up, &length)), 0);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 4, PATIENCE_MS, NULL), 0);
+}
+END_TEST
+
+#define LARGE 100000
+
+static void *put_large(void *data) {
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, data, LARGE, PATIENCE_MS), 0);
+  return NULL;
+}
+
+/* A reader has left a part of it in the file: its head is there. */
+START_TEST(of_what_a_reader_has_left_a_part) {
+  char *data = new_bytes(LARGE), *buffer = malloc(LARGE);
+  size_t needed = 0;
+  struct forkq__spill *spill = &queue->segment->channel.spill;
+  support_keep_to_pipe(queue);
+  support_shrink_pipe(queue);
+  put_large(data);
+  support_until_pipe_full(queue);
+  forkq_item_t small = FORKQ_ITEM_INIT; /* grows in the middle, and so leaves a part */
+  ck_assert_int_eq(forkq__item_reserve(&small, 5000), 0);
+  ck_assert_int_eq(forkq__channel_lock_read(&queue->channel, FORKQ__FOREVER), 0);
+  struct forkq__late_copy late = { 0 };
+  ck_assert_int_eq(
+      forkq__channel_receive_locked(&queue->channel, &small, FORKQ__FOREVER, &late),
+      FORKQ__GROW);
+  forkq__channel_unlock_read(&queue->channel);
+  ck_assert_uint_ne(FORKQ__LOAD(spill->cell), 0);
+  ck_assert_int_eq(
+      forkq_queue_get_bytes_into(queue, buffer, LARGE - 1, PATIENCE_MS, &needed),
+      FORKQ_ETOOSHORT);
+  ck_assert_uint_eq(needed, LARGE);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, LARGE, PATIENCE_MS, NULL),
+                   0);
+  ck_assert(memcmp(buffer, data, LARGE) == 0);
+  forkq_item_destroy(&small);
+  free(data);
+  free(buffer);
+}
+END_TEST
+
+START_TEST(getting_nothing) {
+  char buffer[4];
+  size_t size = 7;
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 4, 0, &size), FORKQ_EMPTY);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 4, 1, &size),
+                   FORKQ_TIMEDOUT);
+  ck_assert_uint_eq(size, 7);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(NULL, buffer, 4, 0, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, NULL, 4, 0, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, "", 0, 0), 0);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, NULL, 0, PATIENCE_MS, &size), 0);
+  ck_assert_uint_eq(size, 0);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("values");
   TCase *tcase = tcase_create("values");
@@ -119,5 +262,15 @@ int main(void) {
   tcase_add_test(tcase, without_arguments_nothing_is_put);
   tcase_add_test(tcase, a_full_queue_takes_none);
   suite_add_tcase(suite, tcase);
+  TCase *into = tcase_create("into");
+  tcase_set_timeout(into, 60);
+  tcase_add_checked_fixture(into, set_up, tear_down);
+  tcase_add_loop_test(into, into_a_buffer_of_that_size_or_more, 0, 2 * SIZES);
+  tcase_add_loop_test(into, what_does_not_fit_stays_the_next, 0, 2 * SIZES);
+  tcase_add_test(into, another_type_stays_the_next);
+  tcase_add_test(into, it_stays_for_other_processes);
+  tcase_add_test(into, of_what_a_reader_has_left_a_part);
+  tcase_add_test(into, getting_nothing);
+  suite_add_tcase(suite, into);
   return support_main(suite);
 }

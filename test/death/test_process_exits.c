@@ -338,6 +338,26 @@ START_TEST(exit_in_a_get_waits_for_the_feeder_but_not_for_ever) {
 }
 END_TEST
 
+/* ---- _exit, which sends nothing by itself ---------------------------------------------------- */
+
+static void put_and_vanish(void *arg) {
+  (void)arg;
+  for (int i = 0; i < NUMBERS; i++)
+    CHILD_MUST(put(i, -1) == 0);
+  CHILD_MUST(forkq_queue_flush(queue, 10000, NULL) == 0);
+  _exit(0);
+}
+
+/* Without the flush the feeder may not even have begun. */
+START_TEST(what_was_flushed_survives_its_process) {
+  for (int times = 0; times < 20; times++) {
+    ck_assert_int_eq(support_wait(support_fork(put_and_vanish, NULL)), 0);
+    for (int i = 0; i < NUMBERS; i++)
+      ck_assert_int_eq(get(10000), i);
+  }
+}
+END_TEST
+
 int main(void) {
   use_heap_that_forks();
   Suite *suite = suite_create("process_exits");
@@ -358,6 +378,11 @@ int main(void) {
   tcase_add_test(locked, exit_with_any_lock);
   tcase_add_test(locked, exit_in_a_get_waits_for_the_feeder_but_not_for_ever);
   suite_add_tcase(suite, locked);
+  TCase *flushed = tcase_create("flushed");
+  tcase_set_timeout(flushed, 100);
+  tcase_add_checked_fixture(flushed, set_up, queue_tear_down);
+  tcase_add_test(flushed, what_was_flushed_survives_its_process);
+  suite_add_tcase(suite, flushed);
   TCase *simple = tcase_create("simple");
   tcase_set_timeout(simple, 100);
   tcase_add_checked_fixture(simple, set_up_simple, queue_tear_down);

@@ -299,6 +299,11 @@ START_TEST(a_str_bin_or_ext_is_lent_as_it_is) {
     { "\xdb\0\0\0\5abcde", MSGPACK_OBJECT_STR, 5 },
     { "\xc8\0\6\xf9zbcdef", MSGPACK_OBJECT_EXT, 4 },
     { "\xc9\0\0\0\4\xf9zbcd", MSGPACK_OBJECT_EXT, 6 },
+    { "\xc4\10abcdefgh", MSGPACK_OBJECT_BIN, 2 },
+    { "\xc7\7\xf9zbcdefg", MSGPACK_OBJECT_EXT, 3 },
+    { "\xd9\10abcdefgh", MSGPACK_OBJECT_STR, 2 },
+    { "\xa9zbcdefghi", MSGPACK_OBJECT_STR, 1 },
+    { "\xd7\xf9zbcdefgh", MSGPACK_OBJECT_EXT, 2 },
   };
   for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
     const char *bytes = heads[i].bytes, *payload = bytes + heads[i].before;
@@ -319,15 +324,15 @@ START_TEST(nothing_else_is_lent) {
   static const char *const others[] = {
     "\xc5\0\6abcdefg",   "\xc5\0\10abcdefg",         "\xc6\xff\xff\xff\xffxyzzy",
     "\xdb\0\0\0\4abcde", "\xc8\0\7\xf9zbcdef",       "\xc9\0\0\0\5\xf9zbcd",
-    "\xdc\0\7abcdefg",   "\x99\1\2\3\4\5\6\7\10\11", "\xc4\10abcdefgh",
-    "\xc1\0\7abcdefg",
+    "\xdc\0\7abcdefg",   "\x99\1\2\3\4\5\6\7\10\11", "\xc4\7abcdefgh",
+    "\xa8xbcdefghi",     "\xd6\xf9xbcdefgh",         "\xc1\0\7abcdefg",
   };
   for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
     ck_assert(!lends(others[i]));
     ck_assert(item.data == NULL && item.size == 0);
     ck_assert_int_eq(item.object.type, MSGPACK_OBJECT_NIL);
   }
-  ck_assert(!forkq__item_lend(&item, (const uint8_t *)"\xc5\0\2ab", 5));
+  ck_assert(!forkq__item_lend(&item, (const uint8_t *)"\xc5\0\2ab", 2));
 }
 END_TEST
 
