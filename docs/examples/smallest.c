@@ -4,10 +4,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int pack_answer(msgpack_packer *packer, void *arg) {
-  return msgpack_pack_int(packer, *(int *)arg);
-}
-
 int main(void) {
   forkq_queue_t *queue;
   int r = forkq_queue_create(&queue, 10); /* holds up to ten items */
@@ -18,8 +14,7 @@ int main(void) {
 
   pid_t child = fork();
   if (child == 0) {
-    int answer = 42;
-    r = forkq_queue_put_with(queue, pack_answer, &answer, -1);
+    r = forkq_queue_put_int(queue, 42, -1);
     exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS); /* exit sends what was put */
   }
 

@@ -46,7 +46,7 @@
  *   CPython. If no other process has the queue, nobody could read it: exit drops the
  *   items and continues. A process that has not used the queue does nothing at exit.
  *   _exit() and death by a signal send nothing: items that the feeder has not written are
- *   lost.
+ *   lost. Call forkq_queue_flush before _exit().
  *
  *   exit() in a signal handler also ends the process. If the handler interrupted a put,
  *   or another call that holds the queue's mutex, nothing is sent. If it interrupted a

@@ -144,13 +144,11 @@ static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
 }
 
 /* An item for whose borrow there is no memory gets a copy. */
-static void want_to_borrow(forkq_queue_t *queue, forkq_item_t *item) {
+static void want_to_borrow(forkq_item_t *item) {
   if (item->borrow_ == NULL)
     item->borrow_ = forkq__borrow_new();
   if (item->borrow_ != NULL)
     item->borrow_->wanted = true;
-  if (FORKQ__LOAD(queue->channel.wish) == FORKQ__NO_WISH)
-    FORKQ__STORE(queue->channel.wish, FORKQ__WANTS_CELL);
 }
 
 static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
@@ -159,7 +157,7 @@ static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
     return FORKQ_ENULL;
   forkq__item_clear(item);
   if (may_borrow)
-    want_to_borrow(queue, item);
+    want_to_borrow(item);
   int r = forkq__queue_begin_call(queue, timeout_ms);
   if (r == 0)
     r = forkq__queue_enter_get(queue);
@@ -183,7 +181,10 @@ int forkq_queue_get_packed(forkq_queue_t *queue, forkq_item_t *item, int timeout
   return get(queue, item, timeout_ms, false);
 }
 
+/* Its first item is to be borrowed already. */
 int forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  if (queue != NULL && FORKQ__LOAD(queue->channel.wish) == FORKQ__NO_WISH)
+    FORKQ__STORE(queue->channel.wish, FORKQ__WANTS_CELL);
   int r = get(queue, item, timeout_ms, true);
   return r < 0 || forkq_item_is_borrowed(item) ? r : forkq__item_unpack(item);
 }

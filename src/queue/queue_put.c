@@ -263,27 +263,12 @@ static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *
 /* The most bytes before the payload of a str, bin or ext. */
 #define RAW_HEAD 6
 
-/* The bytes that a str, bin or ext needs at most; 0: it is another object. */
-static uint32_t raw_bytes(const msgpack_object *object) {
-  uint32_t size = 0;
-  if (object->type == MSGPACK_OBJECT_STR)
-    size = object->via.str.size;
-  else if (object->type == MSGPACK_OBJECT_BIN)
-    size = object->via.bin.size;
-  else if (object->type == MSGPACK_OBJECT_EXT)
-    size = object->via.ext.size;
-  return size > 0 && size <= FORKQ_MESSAGE_MAX ? size + RAW_HEAD : 0;
-}
-
 /* The bytes that the draft will need. For most objects, or a function, this is a guess: a little more
  * than the last one needed. */
 static uint32_t bytes_of(forkq_queue_t *queue, const struct forkq__source *source) {
   uint32_t last = queue->drafted_bytes;
-  if (source->data != NULL)
-    return (uint32_t)source->size;
-  uint32_t raw = source->object != NULL ? raw_bytes(source->object) : 0;
-  if (raw > 0)
-    return raw;
+  if (source->size > 0)
+    return (uint32_t)source->size + (source->data != NULL ? 0 : RAW_HEAD);
   return last <= FORKQ_SHARED_MAX / 2 ? last + last / 4 : last;
 }
 
@@ -463,7 +448,8 @@ int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *s
 int forkq_queue_put(forkq_queue_t *queue, const msgpack_object *object, int timeout_ms) {
   if (queue == NULL || object == NULL)
     return FORKQ_ENULL;
-  struct forkq__source source = { .object = object };
+  struct forkq__source source = { .object = object,
+                                  .size = forkq__source_size_of(object) };
   return forkq__queue_put(queue, &source, timeout_ms);
 }
 

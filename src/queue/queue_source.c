@@ -121,3 +121,16 @@ int forkq__source_write(const struct forkq__source *source, void *sink,
   msgpack_packer_init(&packer, sink, write);
   return forkq__pack(&packer, source->object);
 }
+
+size_t forkq__source_size_of(const msgpack_object *object) {
+  switch (object->type) {
+  case MSGPACK_OBJECT_STR:
+    return object->via.str.size;
+  case MSGPACK_OBJECT_BIN:
+    return object->via.bin.size;
+  case MSGPACK_OBJECT_EXT:
+    return object->via.ext.size;
+  default:
+    return 0;
+  }
+}

@@ -71,7 +71,15 @@ static void end_item(void *item) {
   forkq_item_destroy(item);
 }
 
-/* The raw is the item's own: what is borrowed may have changed since. */
+/* What is borrowed may have changed since it was looked at. */
+static int copy(const forkq_item_t *item, const struct forkq__raw *raw, void *buffer) {
+  if (item->size != (size_t)raw->before + raw->length)
+    return FORKQ_EBADFRAME;
+  if (raw->length > 0)
+    memcpy(buffer, item->data + raw->before, raw->length);
+  return 0;
+}
+
 static int get_into(forkq_queue_t *queue, struct into *into, void *buffer,
                     int timeout_ms) {
   forkq_item_t item = FORKQ_ITEM_INIT;
@@ -79,8 +87,8 @@ static int get_into(forkq_queue_t *queue, struct into *into, void *buffer,
   item.borrow_ = &into->piece.borrow;
   pthread_cleanup_push(end_item, &item);
   r = forkq__queue_get(queue, &item, timeout_ms);
-  if (r == 0 && into->raw.length > 0)
-    memcpy(buffer, item.data + into->raw.before, into->raw.length);
+  if (r == 0)
+    r = copy(&item, &into->raw, buffer);
   pthread_cleanup_pop(1);
   return r;
 }

@@ -1,11 +1,12 @@
 #!/bin/sh
-# test_readme.sh SOURCE_ROOT SMALLEST
+# test_readme.sh SOURCE_ROOT SMALLEST STRUCTS
 # What README.md says is there, and its example is the one that is built and runs.
 # shellcheck source=test/package/shell.sh disable=SC2016
 . "$(dirname "$0")/shell.sh"
 
 root=$1
 smallest=$2
+structs=$3
 
 sed -n '/^```c$/,/^```$/p' "$root/README.md" | sed '1d;$d' >"$scratch/example.c"
 grep -o '](\([^)#]*\)' "$root/README.md" | sed 's/^](//' | grep -v '://' |
@@ -35,6 +36,10 @@ prints() {
   [ "$("$smallest")" = "$1" ]
 }
 
+sums_up_structs() {
+  [ "$("$structs" | tail -n 1)" = 'sum 1998000' ] && [ "$("$structs" | grep -c '^1000 of')" = 4 ]
+}
+
 unknown_command_fails() {
   "$root/dev" no-such-command >"$scratch/out" 2>"$scratch/err"
   [ $? -eq 2 ] && [ ! -s "$scratch/out" ] && grep -q 'no-such-command' "$scratch/err"
@@ -43,6 +48,7 @@ unknown_command_fails() {
 expect 'the example is docs/examples/smallest.c' \
   diff "$root/docs/examples/smallest.c" "$scratch/example.c"
 expect 'the example prints the answer' prints 42
+expect 'the example with structs gets them all' sums_up_structs
 expect 'every link leads somewhere' links_exist
 expect 'every header is named' headers_are_named
 expect 'there are commands' test -s "$scratch/commands"
