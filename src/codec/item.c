@@ -152,7 +152,7 @@ static void set_raw(msgpack_object *object, const struct forkq__raw *raw,
 
 /* Each byte of the head is read once. */
 bool forkq__item_lend(forkq_item_t *item, const uint8_t *data, size_t size) {
-  uint8_t head[FORKQ__RAW_HEAD];
+  uint8_t head[FORKQ__RAW_HEAD] = { 0 };
   struct forkq__raw raw;
   for (size_t i = 0; i < sizeof head && i < size; i++)
     head[i] = ((const volatile uint8_t *)data)[i];

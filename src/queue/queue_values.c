@@ -75,7 +75,7 @@ static void end_item(void *item) {
 static int copy(const forkq_item_t *item, const struct forkq__raw *raw, void *buffer) {
   if (item->size != (size_t)raw->before + raw->length)
     return FORKQ_EBADFRAME;
-  if (raw->length > 0)
+  if (buffer != NULL) /* where there is none, there are no bytes */
     memcpy(buffer, item->data + raw->before, raw->length);
   return 0;
 }
