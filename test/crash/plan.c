@@ -76,12 +76,17 @@ static void choose_ends(struct plan *plan, uint64_t *random) {
     plan->life_ops = 40;
 }
 
+/* An outbox of so many large messages needs more memory than a process has without address space. */
+static bool may_fill_memory(const struct plan *plan) {
+  return plan->sizes == LARGE && (plan->maxsize <= 0 || plan->maxsize > 100);
+}
+
 /* And likewise. In a third of the epochs there is room beside the pipe for some messages only, or for
  * none. */
 static void choose_memory(struct plan *plan, uint64_t *random) {
   static const uint32_t most[] = { 0, 0, 0, 0, 64u << 10, FORKQ_SHARED_NONE };
   plan->shared_max_bytes = plan->simple ? 0 : pick(random, most, 6);
-  plan->poor = one_in(random, 6) && !plan->heavy;
+  plan->poor = one_in(random, 6) && !plan->heavy && !may_fill_memory(plan);
   plan->late = one_in(random, 2);
 }
 
