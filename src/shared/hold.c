@@ -15,7 +15,8 @@
 #define CELL_BITS 12
 _Static_assert(FORKQ__ARENA_SIZE / FORKQ__ARENA_LEAF <= 1 << LEAF_BITS,
                "a leaf has its bits");
-_Static_assert(FORKQ__CELLS_MAX <= 1 << CELL_BITS, "a cell has its bits");
+_Static_assert(FORKQ__CELLS_MAX == 1 << CELL_BITS,
+               "a cell has its bits, and none are left over");
 
 static uint64_t value_of(uint32_t holder, uint32_t owner, uint32_t leaf) {
   return (uint64_t)owner << 32 | (uint64_t)holder << LEAF_BITS | leaf;
@@ -26,7 +27,7 @@ static uint32_t at_of(uint64_t value) {
 }
 
 static bool is_living(const struct forkq__account *account, uint64_t value) {
-  uint32_t holder = (uint32_t)value >> LEAF_BITS;
+  uint32_t holder = (uint32_t)(value >> LEAF_BITS) & ((1u << CELL_BITS) - 1);
   return forkq__ledger_owns(account->ledger, holder, (uint32_t)(value >> 32)) &&
          forkq__account_sees_alive(account, holder);
 }

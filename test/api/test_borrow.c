@@ -392,6 +392,18 @@ START_TEST(memory_of_one_who_left_goes_back_when_it_is_not_held_any_more) {
 }
 END_TEST
 
+/* Words that no process has written right: they lead nowhere, and are cleared as those of the dead. */
+START_TEST(holds_that_are_nonsense_are_cleared) {
+  struct forkq__cell *cell = &queue->segment->ledger.cells[0];
+  ck_assert(goes_beside(SIZE));
+  must_get_bin(SIZE);
+  atomic_store(&cell->holds_used, FORKQ__HOLDS + 5);
+  for (uint32_t i = 0; i < FORKQ__HOLDS; i++)
+    atomic_store(&cell->holds[i], UINT64_MAX - i * UINT64_C(0x40001));
+  assert_none_is_held();
+}
+END_TEST
+
 /* ---- copies without the lock --------------------------------------------------------------- */
 
 static int ends, locked_ends;
@@ -503,6 +515,7 @@ int main(void) {
   tcase_add_test(others, a_child_does_not_end_its_parent_s);
   tcase_add_test(others, the_next_owner_of_the_arena_waits);
   tcase_add_test(others, memory_of_one_who_left_goes_back_when_it_is_not_held_any_more);
+  tcase_add_test(others, holds_that_are_nonsense_are_cleared);
   TCase *late = add_case(suite, "late");
   tcase_add_test(late, large_ones_are_copied_without_the_read_lock);
   tcase_add_test(late, where_there_are_few_cpus_all_are_copied_at_once);
