@@ -218,7 +218,8 @@ typedef void (*forkq_log_fn)(forkq_log_level_t level, const char *message, void 
 
 /* Sets the log function of this process. NULL, the default: if the environment has FORKQ_LOG=stderr, each
  * message is written to the standard error as a line that begins with "forkq[PID] " and the severity, so that
- * a program can be made to talk without a change; otherwise nothing is logged. The environment is read with
+ * a program can be made to talk without a change; otherwise nothing is logged. Such a write may block, while
+ * forkq holds locks, where nobody reads the standard error. The environment is read with
  * the first message, and ignored in a program with raised privileges (secure_getenv(3)). Call this function
  * once, before any other function of forkq except forkq_heap_set.
  *

@@ -53,7 +53,7 @@ FORKQ_API void forkq_item_destroy(forkq_item_t *item);
  * forkq_queue_get_borrowed.
  *
  * Returns: 1 or 0.
- * Blocks: never. May be called in a signal handler.
+ * Blocks: never.
  * Errors: FORKQ_ENULL.
  * Python: none. */
 FORKQ_API int forkq_item_is_borrowed(const forkq_item_t *item);

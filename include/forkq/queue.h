@@ -323,10 +323,10 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_commit(forkq_queue_t *queue, void *me
  * Python: none. */
 FORKQ_API int forkq_queue_abandon(forkq_queue_t *queue, void *memory);
 
-/* Put one plain value: `size` bytes as a bin, a string up to its NUL as a str, an integer, or nil. What is
- * got is an object of that type, and copying a struct out of its bytes with memcpy(3) needs no alignment.
- * (The bytes in item->data have none of their own.) `data` may be NULL if `size` is 0. A string is not
- * checked to be UTF-8.
+/* Put one plain value: `size` bytes as a bin, a string up to its NUL as a str, an integer, or nil. `data` and
+ * `text` stay the caller's. `data` may be NULL if `size` is 0. The call does not check that a string is
+ * UTF-8. A get returns an object of that type. Its bytes are not aligned: copy a struct out of them with
+ * memcpy(3), or get it with forkq_queue_get_bytes_into.
  *
  * Returns, Blocks, Errors: as forkq_queue_put.
  * Python: Queue.put(data), .put(text), .put(value), .put(None). */
@@ -418,14 +418,16 @@ FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);
 
 /* Gets one item that is a bin or a str, and copies its bytes into `buffer`, which has room for `length`: what
- * forkq_queue_put_bytes has put, aligned as the buffer is. *ret_size (may be NULL) is their number. An item
- * that does not fit, or is of another type, stays the next one to be got, by any process.
+ * forkq_queue_put_bytes has put, aligned as the buffer is. The buffer stays the caller's, and may be NULL if
+ * `length` is 0. *ret_size (may be NULL) is the number of bytes. An item that does not fit, or is of another
+ * type, stays the next one to be got, by any process.
  *
  * Returns: 0.
  * Blocks: as forkq_queue_get.
  * Errors: those of forkq_queue_get, and:
  *   FORKQ_ETOOSHORT   the buffer is too short. *ret_size is the length that the item needs.
  *   FORKQ_EWRONGTYPE  the next item is neither a bin nor a str
+ *   FORKQ_ENULL       `buffer` is NULL, and `length` is not 0
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_bytes_into(forkq_queue_t *queue,
                                                           void *buffer, size_t length,
@@ -650,7 +652,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
 
 /* Waits until everything is in the pipe that this process had put into the queue before the call, and that
  * can be sent: for instance before exec(3) or _exit(2), with which unsent items are lost. The queue stays
- * open. Other threads may go on putting.
+ * open. Other threads may go on putting. What a parent had put before it forked this process does not count.
  *
  * Returns: 0. *ret_unsent (may be NULL) is then 0. Items that could not be sent were reported
  *   (on_feeder_error).
@@ -661,7 +663,6 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
  *                   unchanged if another thread kept an internal lock.
  *   FORKQ_ECLOSED   this process has closed the queue, perhaps during the wait: see
  *                   forkq_queue_join_thread
- *   FORKQ_EBROKEN   the shared memory is damaged
  *   -EDEADLK        see "Signals" in forkq/base.h
  * Python: none; close() and join_thread() end the use of the queue. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_flush(forkq_queue_t *queue, int timeout_ms,

@@ -75,7 +75,7 @@ static inline bool forkq__queue_packing_here(void) {
 }
 
 /* The message of a put: one of an object, bytes, and a function. `size` is that of the bytes; or of what is
- * in an object that is a str, bin or ext; or 0, not known. */
+ * in a str or bin, where the caller knows it; or 0. */
 struct forkq__source {
   const msgpack_object *object;
   const void *data;
@@ -83,9 +83,6 @@ struct forkq__source {
   forkq_pack_fn pack;
   void *arg;
 };
-
-/* The size of a source's object. */
-size_t forkq__source_size_of(const msgpack_object *object);
 
 /* The calling thread's draft: the outbox into which it packs a message before it takes a lock of
  * the queue. drop_draft discards what the thread has written. before_fork and forked: what is in the

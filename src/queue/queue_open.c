@@ -34,9 +34,9 @@ static void no_descriptors(forkq_queue_t *queue) {
   queue->slots.event_fd = -1;
 }
 
-/* On so many CPUs, messages of so many bytes are copied without the read lock. On two it costs a
- * twentieth to a tenth of the rate, as a message then takes up its memory for longer (64 KiB, medians of
- * 7); and more than one copy at a time there cannot be but in the place of a producer. */
+/* Where a process can use so many CPUs, it copies messages of so many bytes without the read lock. On two
+ * CPUs this costs a twentieth to a tenth of the rate (64 KiB, medians of 7): a message takes up its memory
+ * for longer, and a second consumer that copies keeps a producer from running. */
 #define LATE_CPUS 4
 #define LATE_MIN (32 * 1024)
 

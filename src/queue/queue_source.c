@@ -121,23 +121,3 @@ int forkq__source_write(const struct forkq__source *source, void *sink,
   msgpack_packer_init(&packer, sink, write);
   return forkq__pack(&packer, source->object);
 }
-
-static size_t raw_size(const msgpack_object *object) {
-  switch (object->type) {
-  case MSGPACK_OBJECT_STR:
-    return object->via.str.size;
-  case MSGPACK_OBJECT_BIN:
-    return object->via.bin.size;
-  case MSGPACK_OBJECT_EXT:
-    return object->via.ext.size;
-  default:
-    return 0;
-  }
-}
-
-/* The first of several MiB begins in packets, as one of an unknown size does: a single message shall not
- * take much of the arena. Where more of them follow, the guess gives them pieces. */
-size_t forkq__source_size_of(const msgpack_object *object) {
-  size_t size = raw_size(object);
-  return size <= FORKQ_SHARED_MAX / 16 ? size : 0;
-}

@@ -7,15 +7,21 @@
 #include <pthread.h>
 #include <string.h>
 
+/* The size is known, so a large one gets its piece at the first try. */
+static int put_raw(forkq_queue_t *queue, const msgpack_object *object, size_t size,
+                   int timeout_ms) {
+  struct forkq__source source = { .object = object, .size = size };
+  return size > FORKQ_MESSAGE_MAX ? FORKQ_ETOOBIG
+                                  : forkq__queue_put(queue, &source, timeout_ms);
+}
+
 int forkq_queue_put_bytes(forkq_queue_t *queue, const void *data, size_t size,
                           int timeout_ms) {
   msgpack_object object = { .type = MSGPACK_OBJECT_BIN };
   if (queue == NULL || (data == NULL && size > 0))
     return FORKQ_ENULL;
-  if (size > FORKQ_MESSAGE_MAX)
-    return FORKQ_ETOOBIG;
   object.via.bin = (msgpack_object_bin){ (uint32_t)size, data };
-  return forkq_queue_put(queue, &object, timeout_ms);
+  return put_raw(queue, &object, size, timeout_ms);
 }
 
 int forkq_queue_put_str(forkq_queue_t *queue, const char *text, int timeout_ms) {
@@ -23,10 +29,8 @@ int forkq_queue_put_str(forkq_queue_t *queue, const char *text, int timeout_ms) 
   if (queue == NULL || text == NULL)
     return FORKQ_ENULL;
   size_t size = strlen(text);
-  if (size > FORKQ_MESSAGE_MAX)
-    return FORKQ_ETOOBIG;
   object.via.str = (msgpack_object_str){ (uint32_t)size, text };
-  return forkq_queue_put(queue, &object, timeout_ms);
+  return put_raw(queue, &object, size, timeout_ms);
 }
 
 int forkq_queue_put_int(forkq_queue_t *queue, int64_t value, int timeout_ms) {

@@ -22,8 +22,7 @@ int forkq_simple_queue_create(forkq_simple_queue_t **ret_queue) {
 int forkq_simple_queue_put(forkq_simple_queue_t *queue, const msgpack_object *object) {
   if (queue == NULL || object == NULL)
     return FORKQ_ENULL;
-  struct forkq__source source = { .object = object,
-                                  .size = forkq__source_size_of(object) };
+  struct forkq__source source = { .object = object };
   return forkq__queue_put_through(as_queue(queue), &source);
 }
 

@@ -54,8 +54,11 @@ static void put_and_leave(void *arg) {
 
 /* ---- what is borrowed ---------------------------------------------------------------------- */
 
+/* The first large object of a size goes through the pipe, as its size is not known before it is packed. */
 static void assert_borrowed(int expected, msgpack_object object) {
   forkq_item_t item = FORKQ_ITEM_INIT;
+  ck_assert_int_eq(put_object(&object, PATIENCE_MS), 0);
+  ck_assert_int_eq(forkq_queue_get(queue, &item, PATIENCE_MS), 0);
   ck_assert_int_eq(put_object(&object, PATIENCE_MS), 0);
   ck_assert_int_eq(forkq_queue_get_borrowed(queue, &item, PATIENCE_MS), 0);
   ck_assert_int_eq(forkq_item_is_borrowed(&item), expected);
@@ -162,9 +165,11 @@ START_TEST(a_simple_queue_lends_too) {
   static char bytes[SIZE];
   msgpack_object bin = { .type = MSGPACK_OBJECT_BIN, .via.bin = { SIZE, bytes } };
   ck_assert_int_eq(forkq_simple_queue_create(&simple), 0);
-  ck_assert_int_eq(forkq_simple_queue_put(simple, &bin), 0);
-  ck_assert_int_eq(forkq_simple_queue_get_borrowed(simple, &item), 0);
-  ck_assert_int_eq(forkq_item_is_borrowed(&item), 1);
+  for (int i = 0; i < 2; i++) { /* the first one goes through the pipe */
+    ck_assert_int_eq(forkq_simple_queue_put(simple, &bin), 0);
+    ck_assert_int_eq(forkq_simple_queue_get_borrowed(simple, &item), 0);
+    ck_assert_int_eq(forkq_item_is_borrowed(&item), i);
+  }
   ck_assert(msgpack_object_equal(item.object, bin));
   forkq_simple_queue_destroy(simple);
   forkq_item_destroy(&item);

@@ -3,6 +3,7 @@
 #include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -56,76 +57,71 @@ START_TEST(a_full_pipe_is_told_with_the_number) {
 }
 END_TEST
 
-static void *flush(void *result) {
-  *(int *)result = forkq_queue_flush(queue, -1, NULL);
-  return NULL;
-}
-
-START_TEST(it_waits_until_a_reader_has_made_room) {
-  int result = 1;
+/* A thread that flushes, and is in its wait. */
+static struct {
   pthread_t thread;
-  put_many_small(MANY);
-  support_until_pipe_full(queue);
-  ck_assert_int_eq(pthread_create(&thread, NULL, flush, &result), 0);
-  get_many_small(MANY);
-  pthread_join(thread, NULL);
-  ck_assert_int_eq(result, 0);
-  ck_assert_uint_eq(held(), 0);
-}
-END_TEST
+  int result;
+  uint64_t held; /* when it was done */
+} flusher;
 
-START_TEST(what_is_put_later_is_not_waited_for) {
-  int result = 1;
-  pthread_t thread;
-  put_many_small(MANY);
-  support_until_pipe_full(queue);
-  ck_assert_int_eq(pthread_create(&thread, NULL, flush, &result), 0);
-  support_until_threads_asleep(2); /* the feeder, and this one */
-  for (int i = 0; i < MANY; i++) {
-    get_many_small(1);
-    put_many_small(1); /* the outbox never empties */
-  }
-  pthread_join(thread, NULL);
-  ck_assert_int_eq(result, 0);
-  ck_assert_uint_gt(held(), 0);
-  get_many_small(MANY);
-}
-END_TEST
-
-static void cancelled(void *arg) {
-  *(bool *)arg = true;
+static void cancelled(void *result) {
+  *(int *)result = -ECANCELED;
 }
 
-static void *flush_and_be_cancelled(void *arg) {
-  pthread_cleanup_push(cancelled, arg);
-  (void)!forkq_queue_flush(queue, -1, NULL);
+static void *flush(void *arg) {
+  (void)arg;
+  pthread_cleanup_push(cancelled, &flusher.result);
+  flusher.result = forkq_queue_flush(queue, -1, NULL);
+  flusher.held = held();
   pthread_cleanup_pop(0);
   return NULL;
 }
 
-START_TEST(a_thread_in_it_can_be_cancelled) {
-  bool was = false;
-  pthread_t thread;
+static void begin_flush(void) {
   put_many_small(MANY);
   support_until_pipe_full(queue);
-  ck_assert_int_eq(pthread_create(&thread, NULL, flush_and_be_cancelled, &was), 0);
-  pthread_cancel(thread);
-  pthread_join(thread, NULL);
-  ck_assert(was);
+  ck_assert_int_eq(pthread_create(&flusher.thread, NULL, flush, NULL), 0);
+  support_until_threads_asleep(2); /* the feeder, and this one */
+}
+
+static void assert_flush_ends(int expected) {
+  pthread_join(flusher.thread, NULL);
+  ck_assert_int_eq(flusher.result, expected);
+}
+
+START_TEST(it_waits_until_a_reader_has_made_room) {
+  begin_flush();
+  get_many_small(MANY);
+  assert_flush_ends(0);
+  ck_assert_uint_eq(flusher.held, 0);
+}
+END_TEST
+
+START_TEST(what_is_put_later_is_not_waited_for) {
+  begin_flush();
+  for (int i = 0; i < MANY; i++) {
+    get_many_small(1);
+    put_many_small(1); /* the outbox never empties */
+  }
+  assert_flush_ends(0);
+  ck_assert_uint_gt(flusher.held, 0);
+  get_many_small(MANY);
+}
+END_TEST
+
+START_TEST(a_thread_in_it_can_be_cancelled) {
+  begin_flush();
+  pthread_cancel(flusher.thread);
+  assert_flush_ends(-ECANCELED);
   get_many_small(MANY);
   ck_assert_int_eq(forkq_queue_flush(queue, PATIENCE_MS, NULL), 0);
 }
 END_TEST
 
 START_TEST(who_closes_ends_it) {
-  int result = 1;
-  pthread_t thread;
-  put_many_small(MANY);
-  support_until_pipe_full(queue);
-  ck_assert_int_eq(pthread_create(&thread, NULL, flush, &result), 0);
+  begin_flush();
   ck_assert_int_eq(forkq_queue_close(queue), 0);
-  pthread_join(thread, NULL);
-  ck_assert_int_eq(result, FORKQ_ECLOSED);
+  assert_flush_ends(FORKQ_ECLOSED);
   ck_assert_int_eq(forkq_queue_flush(queue, 0, NULL), FORKQ_ECLOSED);
   ck_assert_int_eq(forkq_queue_cancel_join_thread(queue), 0);
 }

@@ -200,11 +200,6 @@ END_TEST
 
 #define LARGE 100000
 
-static void *put_large(void *data) {
-  ck_assert_int_eq(forkq_queue_put_bytes(queue, data, LARGE, PATIENCE_MS), 0);
-  return NULL;
-}
-
 /* A reader has left a part of it in the file: its head is there. */
 START_TEST(of_what_a_reader_has_left_a_part) {
   char *data = new_bytes(LARGE), *buffer = malloc(LARGE);
@@ -212,7 +207,7 @@ START_TEST(of_what_a_reader_has_left_a_part) {
   struct forkq__spill *spill = &queue->segment->channel.spill;
   support_keep_to_pipe(queue);
   support_shrink_pipe(queue);
-  put_large(data);
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, data, LARGE, PATIENCE_MS), 0);
   support_until_pipe_full(queue);
   forkq_item_t small = FORKQ_ITEM_INIT; /* grows in the middle, and so leaves a part */
   ck_assert_int_eq(forkq__item_reserve(&small, 5000), 0);

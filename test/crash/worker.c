@@ -53,19 +53,12 @@ void worker_init(struct worker *worker, struct book *book, struct life *life) {
                    (uint64_t)worker->self << 16 ^ atomic_load(&life->generation);
 }
 
-static void drop_kept(struct worker *worker) {
-  for (int i = 0; i < KEPT_MAX; i++) {
-    forkq_item_destroy(&worker->kept[i].item);
-    worker->kept[i].seq = 0;
-  }
-}
-
 void worker_fini(struct worker *worker) {
   for (int i = 0; i < BATCH_MAX; i++) {
     free(worker->messages[i]);
     forkq_item_destroy(&worker->items[i]);
   }
-  drop_kept(worker);
+  kept_drop(&worker->kept);
 }
 
 /* A put waits so long for the ledger's lock. Who has it may be stopped, or may be kept from
@@ -299,44 +292,12 @@ void worker_take(struct worker *worker, const forkq_item_t *item) {
   book_got(book, worker->life, payload.by, payload.seq);
 }
 
-/* What a worker keeps is what it was. */
-static void check_kept(struct worker *worker, const struct kept *kept) {
-  struct payload payload;
-  if (kept->seq == 0)
-    return;
-  bool read = payload_read(kept->item.data, kept->item.size, &payload);
-  if (!read || payload.by != kept->by || payload.seq != kept->seq)
-    book_fail(worker->book, "life %u kept item %u of life %u, and it has changed",
-              worker->self, kept->seq, kept->by);
-}
-
-static void check_all_kept(struct worker *worker) {
-  for (int i = 0; i < KEPT_MAX; i++)
-    check_kept(worker, &worker->kept[i]);
-  drop_kept(worker);
-}
-
-/* Borrows an item, and keeps it until its place is wanted. *ret_item: the item. */
-static int borrow_one(struct worker *worker, int timeout_ms, forkq_item_t **ret_item) {
-  struct kept *kept = &worker->kept[support_random_below(&worker->random, KEPT_MAX)];
-  struct payload payload;
-  check_kept(worker, kept);
-  kept->seq = 0;
-  *ret_item = &kept->item;
-  int r = worker->book->plan.simple
-              ? forkq_simple_queue_get_borrowed(simple(worker), &kept->item)
-              : forkq_queue_get_borrowed(worker->book->queue, &kept->item, timeout_ms);
-  if (r == 0 && payload_read(kept->item.data, kept->item.size, &payload)) {
-    kept->by = payload.by;
-    kept->seq = payload.seq;
-  }
-  return r;
-}
-
 static int get_one(struct worker *worker, int timeout_ms, forkq_item_t **ret_item) {
   forkq_item_t *item = *ret_item = &worker->items[0];
   if (support_random_below(&worker->random, 3) == 0)
-    return borrow_one(worker, timeout_ms, ret_item);
+    return kept_borrow(&worker->kept, worker->book,
+                       support_random_below(&worker->random, KEPT_MAX), timeout_ms,
+                       ret_item);
   bool unpacked = support_random_below(&worker->random, 2) == 0;
   if (worker->book->plan.simple)
     return unpacked ? forkq_simple_queue_get(simple(worker), item)
@@ -444,7 +405,7 @@ static void become(struct worker *worker, struct life *life) {
   worker->self = (uint32_t)(life - worker->book->lives);
   worker->random ^= (uint64_t)worker->self << 32;
   worker->helper = 0;
-  drop_kept(worker); /* it is the parent's */
+  kept_drop(&worker->kept); /* it is the parent's */
   worker->orphan = true;
   atomic_store(&life->pid, getpid());
   atomic_store(&life->state, RUNNING);
@@ -664,7 +625,8 @@ static void live(struct worker *worker) {
   if (after > before + descriptors_of_its_own(worker))
     book_fail(book, "life %u had %d descriptors at first and %d in the end", worker->self,
               before, after);
-  check_all_kept(worker);
+  kept_check(&worker->kept, book);
+  kept_drop(&worker->kept);
   leave(worker);
   worker_fini(worker);
   exit(0);

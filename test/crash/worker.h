@@ -4,18 +4,12 @@
 #define FORKQ_CRASH_WORKER_H
 
 #include "book.h"
+#include "kept.h"
 
 /* Forks a worker: its life, or NULL when the book is full. A process that dies at its
  * `arm_at`-th call, `arm_ns` later; 0: it does not. */
 struct life *worker_start(struct book *book, enum kind kind, bool immortal,
                           uint64_t arm_at, int64_t arm_ns);
-
-/* Items that a worker has borrowed, and keeps for a while. */
-#define KEPT_MAX 4
-struct kept {
-  forkq_item_t item;
-  uint32_t by, seq; /* whose it was, and its number; 0: none */
-};
 
 /* The operations of workers, for the judge as well. All of them write into the book. */
 struct worker {
@@ -25,7 +19,7 @@ struct worker {
   uint64_t random;
   char *messages[BATCH_MAX];
   forkq_item_t items[BATCH_MAX];
-  struct kept kept[KEPT_MAX];
+  struct kept kept;
   uint64_t last[LIVES_MAX]; /* generation and number of the last item of each */
   pid_t helper;             /* the child that does a task of its; 0: none */
   bool orphan;              /* its parent has ended, or will */
