@@ -267,20 +267,29 @@ static uint32_t leaves_of(uint32_t size) {
   return (size + FORKQ__ARENA_LEAF - 1) / FORKQ__ARENA_LEAF;
 }
 
-/* The lowest free leaves, `count` in a row; or NO_LEAF. */
+/* The first free leaves from `begin` on, `count` in a row and before `end`; or NO_LEAF. */
+static uint32_t find_from(const struct forkq__arena *arena, uint32_t begin, uint32_t end,
+                          uint32_t count) {
+  for (;;) {
+    begin = next_bit(arena->used, begin, end, false);
+    if (count > end - begin)
+      return NO_LEAF;
+    uint32_t stop = next_bit(arena->used, begin, begin + count, true);
+    if (stop == begin + count)
+      return begin;
+    begin = stop;
+  }
+}
+
+/* Where the next piece of so many leaves is to lie, in its round or else at the lowest place; or NO_LEAF. */
 static uint32_t find(const struct forkq__arena *arena, uint32_t count) {
-  uint32_t begin = arena->lowest;
+  uint32_t round = FORKQ__ARENA_ROUND / FORKQ__ARENA_LEAF;
   if (count > arena->free || (arena->too_many > 0 && count >= arena->too_many))
     return NO_LEAF;
-  for (;;) {
-    begin = next_bit(arena->used, begin, arena->leaves, false);
-    if (count > arena->leaves - begin)
-      return NO_LEAF;
-    uint32_t end = next_bit(arena->used, begin, begin + count, true);
-    if (end == begin + count)
-      return begin;
-    begin = end;
-  }
+  if (round > arena->leaves)
+    round = arena->leaves;
+  uint32_t from = find_from(arena, arena->next, round, count);
+  return from != NO_LEAF ? from : find_from(arena, arena->lowest, arena->leaves, count);
 }
 
 /* Makes sure that the chunks have memory. */
@@ -339,6 +348,7 @@ bool forkq__arena_reserve(struct forkq__arena *arena, uint32_t size,
   arena->free -= count;
   if (from == arena->lowest)
     arena->lowest = from + count;
+  arena->next = from + count;
   *ret_piece = (struct forkq__reference){ .at = from * FORKQ__ARENA_LEAF, .size = size };
   note_reserved(arena, end_chunk, size);
   return true;
@@ -358,6 +368,7 @@ void forkq__arena_release(struct forkq__arena *arena, struct forkq__reference pi
 }
 
 void forkq__arena_trim(struct forkq__arena *arena) {
+  arena->next = 0;
   if (forkq__arena_is_open(arena) && is_ours(arena))
     release_free(arena, FORKQ__ARENA_KEPT / FORKQ__ARENA_CHUNK);
 }
@@ -396,8 +407,11 @@ bool forkq__arena_accept(struct forkq__arena *arena, struct forkq__loan *loan,
   TAILQ_REMOVE(&arena->loans, loan, entry);
   struct forkq__reference piece = loan->reference;
   uint32_t lent = leaves_of(piece.size), kept = leaves_of(size);
+  uint32_t end = piece.at / FORKQ__ARENA_LEAF + kept;
+  if (arena->next == end + (lent - kept))
+    arena->next = end;
   if (kept < lent)
-    release_leaves(arena, piece.at / FORKQ__ARENA_LEAF + kept, lent - kept);
+    release_leaves(arena, end, lent - kept);
   forkq__free(loan);
   return true;
 }

@@ -10,8 +10,11 @@
  * the pipe. So it waits until a packet has come whose number is above all of its predecessor's.
  *
  * Memory is reserved before it is written, so that no access can fail with SIGBUS; where that is
- * refused, there is no room. The lowest free memory is used first: that is what was used a short time
- * ago, and is in the cache.
+ * refused, there is no room.
+ *
+ * A process that goes on putting goes round in two MiB of its arena. Memory that a reader has just read
+ * is in the cache of the reader's CPU, and writing to it there is slow (docs/performance.md). What does
+ * not fit into the round lies in the lowest free memory.
  *
  * The caller has the sender's mutex in every function but two of a loan. */
 #ifndef FORKQ_ARENA_H
@@ -24,6 +27,9 @@
 #define FORKQ__ARENA_LEAF 256u           /* pieces begin at multiples of this */
 #define FORKQ__ARENA_CHUNK (64u * 1024u) /* memory comes and goes in these */
 #define FORKQ__ARENA_CHUNKS (FORKQ__ARENA_SIZE / FORKQ__ARENA_CHUNK)
+
+/* Twice the second-level cache of a CPU of today. */
+#define FORKQ__ARENA_ROUND (2u * 1024 * 1024)
 
 /* What an idle process keeps. */
 #define FORKQ__ARENA_KEPT (256u * 1024u)
@@ -52,6 +58,7 @@ struct forkq__arena {
   uint32_t leaves;     /* that it may use */
   uint32_t free;       /* how many of them are free */
   uint32_t lowest;     /* all leaves before this one are used */
+  uint32_t next;       /* the end of the piece that was reserved last */
   uint32_t too_many;   /* so many free leaves in a row were not found; or 0 */
   uint32_t high_chunk; /* chunks from here on were not used since the last trim */
   uint64_t reserved;   /* bytes reserved since then */

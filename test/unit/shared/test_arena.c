@@ -47,17 +47,54 @@ static bool is_full_for(uint32_t size) {
 
 /* ---- pieces -------------------------------------------------------------------------------- */
 
-START_TEST(the_lowest_free_memory_is_used_first) {
+START_TEST(after_a_pause_the_lowest_free_memory_is_used_first) {
   open_with(LIMIT);
   struct forkq__reference a = reserve(1), b = reserve(LEAF + 1), c = reserve(10 * LEAF);
   ck_assert_uint_eq(a.at, 0);
   ck_assert_uint_eq(b.at, LEAF);
   ck_assert_uint_eq(c.at, 3 * LEAF);
   forkq__arena_release(&arena, b);
+  forkq__arena_trim(&arena);
   ck_assert_uint_eq(reserve(2 * LEAF + 1).at, 13 * LEAF); /* too large for the hole */
+  forkq__arena_trim(&arena);
   ck_assert_uint_eq(reserve(2 * LEAF).at, LEAF);
   forkq__arena_release(&arena, a);
+  forkq__arena_trim(&arena);
   ck_assert_uint_eq(reserve(LEAF).at, 0);
+  forkq__arena_close(&arena);
+}
+END_TEST
+
+/* What was free a moment ago is used last. */
+START_TEST(pieces_go_round) {
+  open_with(2 * FORKQ__ARENA_ROUND);
+  struct forkq__reference stays = reserve(CHUNK);
+  for (uint32_t at = CHUNK; at < FORKQ__ARENA_ROUND; at += CHUNK) {
+    struct forkq__reference piece = reserve(CHUNK);
+    ck_assert_uint_eq(piece.at, at);
+    forkq__arena_release(&arena, piece);
+  }
+  struct forkq__reference again = reserve(2 * CHUNK);
+  ck_assert_uint_eq(again.at, CHUNK);
+  forkq__arena_release(&arena, again);
+  forkq__arena_release(&arena, stays);
+  ck_assert_uint_eq(reserve(CHUNK).at, 3 * CHUNK);
+  ck_assert_int_eq(held(), FORKQ__ARENA_ROUND);
+  forkq__arena_close(&arena);
+}
+END_TEST
+
+/* Memory above the round is used while there is no room in it, and then no more. */
+START_TEST(pieces_that_do_not_fit_into_the_round_lie_above_it) {
+  open_with(2 * FORKQ__ARENA_ROUND);
+  struct forkq__reference half = reserve(FORKQ__ARENA_ROUND / 2),
+                          large = reserve(FORKQ__ARENA_ROUND);
+  ck_assert_uint_eq(large.at, FORKQ__ARENA_ROUND / 2);
+  ck_assert_uint_eq(reserve(CHUNK).at, large.at + large.size);
+  forkq__arena_release(&arena, half);
+  forkq__arena_release(&arena, large);
+  ck_assert_uint_eq(reserve(CHUNK).at, 0);
+  ck_assert_uint_eq(reserve(CHUNK).at, CHUNK);
   forkq__arena_close(&arena);
 }
 END_TEST
@@ -161,10 +198,11 @@ START_TEST(a_close_leaves_what_is_to_be_read) {
 END_TEST
 
 START_TEST(what_a_burst_needed_goes_back) {
-  open_with(LIMIT);
-  forkq__arena_release(&arena, reserve(LIMIT));
-  ck_assert_int_eq(held(), LIMIT);
-  for (int i = 0; held() > CHUNK; i++) {
+  uint64_t limit = 4 * FORKQ__ARENA_ROUND;
+  open_with(limit);
+  forkq__arena_release(&arena, reserve((uint32_t)limit));
+  ck_assert_int_eq(held(), (int64_t)limit);
+  for (int i = 0; held() > FORKQ__ARENA_ROUND; i++) {
     ck_assert_int_lt(i, 10000);
     forkq__arena_release(&arena, reserve(CHUNK));
   }
@@ -246,6 +284,7 @@ END_TEST
 
 static bool is_used(struct forkq__reference piece) {
   struct forkq__reference got;
+  forkq__arena_trim(&arena); /* the lowest free memory comes next */
   bool used = !forkq__arena_reserve(&arena, piece.size, &got) || got.at != piece.at;
   if (!used)
     forkq__arena_release(&arena, got);
@@ -260,6 +299,7 @@ START_TEST(a_loan_keeps_what_the_message_needs) {
   ck_assert(forkq__arena_accept(&arena, loan, CHUNK + 1));
   ck_assert_uint_eq(reserve(LEAF).at, CHUNK + LEAF);
   forkq__arena_release(&arena, (struct forkq__reference){ piece.at, CHUNK + 1 });
+  forkq__arena_trim(&arena);
   ck_assert_uint_eq(reserve(CHUNK).at, 0);
   forkq__arena_close(&arena);
 }
@@ -338,7 +378,9 @@ END_TEST
 int main(void) {
   Suite *suite = suite_create("arena");
   TCase *pieces = channel_case(suite, "pieces");
-  tcase_add_test(pieces, the_lowest_free_memory_is_used_first);
+  tcase_add_test(pieces, after_a_pause_the_lowest_free_memory_is_used_first);
+  tcase_add_test(pieces, pieces_go_round);
+  tcase_add_test(pieces, pieces_that_do_not_fit_into_the_round_lie_above_it);
   tcase_add_test(pieces, all_of_it_can_be_used_and_no_more);
   tcase_add_test(pieces, room_comes_back);
   tcase_add_test(pieces, pieces_do_not_overlap);
