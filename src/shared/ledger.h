@@ -83,8 +83,8 @@ enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
  * needs any more: its own, or what it held. */
 void forkq__ledger_note_orphan(struct forkq__ledger *ledger, uint32_t index);
 
-/* has_account: whether the death of the cell's process would change a sum, or is not settled
- * yet. at_work: whether the process has tasks to do. */
+/* has_account: whether the death of the cell's process would change a sum, would leave memory, or is not
+ * settled yet. at_work: whether the process has tasks to do. */
 bool forkq__ledger_has_account(struct forkq__cell *cell);
 bool forkq__ledger_at_work(struct forkq__cell *cell);
 

@@ -42,8 +42,14 @@ static void put_one(void *arg) {
   until_sent(queue);
 }
 
-/* The first put of a process finds the dead. Who then finds nothing left to get gives back their
- * memory. */
+/* Who finds nothing left to get gives back the memory of the dead, once they were found. */
+static void assert_memory_goes_back(int64_t before) {
+  ck_assert_int_gt(held(), before + 50000);
+  ck_assert_int_eq(get(0), FORKQ_EMPTY);
+  ck_assert_int_le(held(), before + 8192); /* of the ledger */
+}
+
+/* The first put of a process finds the dead. */
 START_TEST(memory_of_the_dead_goes_back) {
   ck_assert_int_eq(put(1, 0), 0);
   ck_assert_int_eq(get(0), 1);
@@ -54,8 +60,21 @@ START_TEST(memory_of_the_dead_goes_back) {
   ck_assert_int_eq(support_wait(support_fork(put_one, NULL)), 0);
   assert_get_bin(50001);
   ck_assert_int_eq(get(0), 1);
+  assert_memory_goes_back(before);
+}
+END_TEST
+
+/* So does a question for a number, also if they had nothing but memory. */
+START_TEST(who_asks_for_the_size_finds_memory_of_the_dead) {
+  ck_assert_int_eq(put(1, 0), 0);
+  ck_assert_int_eq(get(0), 1);
+  int64_t before = held();
+  ck_assert_int_eq(support_wait(support_fork(put_and_be_killed, NULL)), 128 + SIGKILL);
+  assert_get_bin(50000);
+  assert_get_bin(50001);
   ck_assert_int_eq(get(0), FORKQ_EMPTY);
-  ck_assert_int_le(held(), before + 8192); /* of the ledger */
+  ck_assert_int_eq(forkq_queue_qsize(queue), 0);
+  assert_memory_goes_back(before);
 }
 END_TEST
 
@@ -453,6 +472,7 @@ int main(void) {
   Suite *suite = suite_create("shared_memory_ends");
   TCase *deaths = add_case(suite, "deaths");
   tcase_add_test(deaths, memory_of_the_dead_goes_back);
+  tcase_add_test(deaths, who_asks_for_the_size_finds_memory_of_the_dead);
   tcase_add_test(deaths, what_comes_while_memory_is_given_back_is_not_touched);
   tcase_add_test(deaths, who_has_the_arena_next_waits_while_it_is_swept);
   tcase_add_test(deaths, the_next_owner_waits_until_the_last_one_s_messages_are_read);
