@@ -103,7 +103,7 @@ extern "C" {
 #define FORKQ_VERSION_MINOR 1
 #define FORKQ_VERSION_PATCH 0
 
-/* The version of the library at run time.
+/* Tells the version of the library at run time.
  *
  * Returns: "major.minor.patch", in static memory.
  * Blocks: never.

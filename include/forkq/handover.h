@@ -7,10 +7,10 @@
  *
  * To a program that you start
  *
- *   1. Call forkq_queue_hand_over, which fills in a forkq_handover_t. 2. Fork. The child
- *   calls forkq_handover_keep. 3. The child calls exec, and passes the text in an
- *   argument or environment variable. 4. The new program calls forkq_queue_attach with
- *   that text.
+ *   1. Call forkq_queue_hand_over, which fills in a forkq_handover_t.
+ *   2. Fork. The child calls forkq_handover_keep.
+ *   3. The child calls exec, and passes the text in an argument or environment variable.
+ *   4. The new program calls forkq_queue_attach with that text.
  *
  *   With posix_spawn, replace step 2: for each of the descriptors call
  *   posix_spawn_file_actions_adddup2(&actions, fd, fd), which keeps it open.
@@ -41,8 +41,9 @@ extern "C" {
 #define FORKQ_HANDOVER_FDS 5
 #define FORKQ_HANDOVER_TEXT 80 /* bytes, including the NUL at the end */
 
-/* `fds` are the queue's own descriptors, borrowed: they are valid until the process
- * closes the queue. `text` names them. A forked child has them under the same numbers. */
+/* What another program needs to open the queue. `fds` are the queue's own descriptors,
+ * borrowed: they are valid until the process closes the queue. `text` names them. A forked
+ * child has them under the same numbers. */
 typedef struct forkq_handover {
   int fds[FORKQ_HANDOVER_FDS];
   char text[FORKQ_HANDOVER_TEXT];

@@ -49,7 +49,7 @@ typedef struct forkq_item {
  * Errors: none. */
 FORKQ_API void forkq_item_destroy(forkq_item_t *item);
 
-/* Whether the item's bytes are still where the producer packed them, and not a copy: see
+/* Tells whether the item's bytes are still where the producer packed them, and not a copy: see
  * forkq_queue_get_borrowed.
  *
  * Returns: 1 or 0.

@@ -169,9 +169,9 @@ struct forkq_loop_queue_items_ {
 /* A queue.
  *
  * `data`     the user's; forkq does not touch it, not even in init
- * `dispose`  see above. NULL after init; the user may set it at any time. Without it, the
- *            results of forkq_loop_queue_shutdown and forkq_loop_queue_close tell how
- *            many items were dropped. */
+ * `dispose`  see forkq_loop_queue_dispose_fn. NULL after init; the user may set it at any
+ *            time. Without it, the results of forkq_loop_queue_shutdown and
+ *            forkq_loop_queue_close tell how many items were dropped. */
 struct forkq_loop_queue {
   void *data;
   forkq_loop_queue_dispose_fn dispose;
@@ -357,9 +357,9 @@ typedef struct forkq_loop_queue_stats {
   int is_shutdown;
 } forkq_loop_queue_stats_t;
 
-/* Fills in *stats. The caller sets stats->size before. It may be smaller than the
- * library's: later versions only add fields at the end. The smallest valid size ends after
- * `maxsize`.
+/* Fills in *stats, the state of the queue. The caller sets stats->size before. It may be
+ * smaller than the library's: later versions only add fields at the end. The smallest valid
+ * size ends after `maxsize`.
  *
  * Returns: 0.
  * Errors: the common errors, and:

@@ -272,9 +272,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_packed(forkq_queue_t *queue,
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack, void *arg, int timeout_ms);
 
-/* Memory for a message of up to `size` bytes, which the caller writes and then commits: for a
- * camera, a decoder, or whoever else makes large bytes. The memory lies where readers copy the
- * message from, so the bytes are not copied on this side. Where there is no room for that (see
+/* Reserves memory for a message of up to `size` bytes, which the caller writes and then
+ * commits: for a camera, a decoder, or whoever else makes large bytes. The memory lies where
+ * readers copy the message from, so the bytes are not copied on this side. Where there is no room for that (see
  * shared_max_bytes), and below 512 bytes, it is memory of this process, and the commit copies.
  *
  * A reservation is memory only: it takes no room in the queue, and has no place in the order.
@@ -323,7 +323,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_commit(forkq_queue_t *queue, void *me
  * Python: none. */
 FORKQ_API int forkq_queue_abandon(forkq_queue_t *queue, void *memory);
 
-/* Put one plain value: `size` bytes as a bin, a string up to its NUL as a str, an integer, or nil. `data` and
+/* Puts one plain value: `size` bytes as a bin, a string up to its NUL as a str, an integer, or nil. `data` and
  * `text` stay the caller's. `data` may be NULL if `size` is 0. The call does not check that a string is
  * UTF-8. A get returns an object of that type. Its bytes are not aligned: copy a struct out of them with
  * memcpy(3), or get it with forkq_queue_get_bytes_into.
@@ -372,13 +372,13 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  *                    did not fit, the item is taken, and item->data has its bytes.
  *   other            a negative errno of read(2), poll(2) or fallocate(2)
  *
- * If the timeout ends in the middle of a large item, the next get continues with it. If
- * there is no memory to keep the received part, the get continues past its timeout while
- * more of the item arrives. If the sender also stops then, the item is lost, and the get
- * returns -ENOSPC, -ENOMEM or -EFBIG.
+ *   If the timeout ends in the middle of a large item, the next get continues with it. If
+ *   there is no memory to keep the received part, the get continues past its timeout while
+ *   more of the item arrives. If the sender also stops then, the item is lost, and the get
+ *   returns -ENOSPC, -ENOMEM or -EFBIG.
  *
- * The first get of a process from a joinable queue can also fail like a first put:
- * FORKQ_ETOOMANY, -EMFILE, -EDEADLK or -EBADF.
+ *   The first get of a process from a joinable queue can also fail like a first put:
+ *   FORKQ_ETOOMANY, -EMFILE, -EDEADLK or -EBADF.
  * Python: Queue.get(True, timeout). There the timeout does not cover a message that has
  *   arrived in part, and a killed getter leaves the queue unusable for all others. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item,
@@ -392,11 +392,11 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get(forkq_queue_t *queue, forkq_item_
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_packed(forkq_queue_t *queue,
                                                       forkq_item_t *item, int timeout_ms);
 
-/* The same as forkq_queue_get, but without a copy of a large str, bin or ext: item->data, and what
- * item->object points to, lie where the producer packed them. The bytes of any other item are copied,
- * which includes small ones, arrays and maps, and those for which forkq has no way to borrow;
- * forkq_item_is_borrowed tells. At most 64 items of one producer can be borrowed at a time,
- * by all processes together.
+/* Gets one item without a copy of a large str, bin or ext: item->data, and what item->object
+ * points to, lie where the producer packed them. Everything else is as in forkq_queue_get. The
+ * bytes of any other item are copied, which includes small ones, arrays and maps, and those for
+ * which forkq has no way to borrow; forkq_item_is_borrowed tells. At most 64 items of one producer
+ * can be borrowed at a time, by all processes together.
  *
  * Borrowed bytes are for reading only. They are valid until the item's next get, its destruction, or
  * the close of the queue by this process. Until then the producer cannot use this part of its memory
@@ -458,8 +458,8 @@ typedef struct forkq_bytes {
   size_t size;
 } forkq_bytes_t;
 
-/* The same as forkq_queue_put_many, for messages that are already msgpack. Each must be
- * exactly one object. The call validates each message before it puts it.
+/* Puts up to `count` messages that are already msgpack, as forkq_queue_put_many. Each must
+ * be exactly one object. The call validates each message before it puts it.
  *
  * Returns, Blocks: as forkq_queue_put_many.
  * Errors: those of forkq_queue_put_packed. Nothing was put.
@@ -484,8 +484,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many(forkq_queue_t *queue,
                                                     forkq_item_t *items, size_t count,
                                                     int timeout_ms, size_t *ret_got);
 
-/* The same as forkq_queue_get_many, but the items are bytes only, neither unpacked nor
- * checked, as in forkq_queue_get_packed.
+/* Gets up to `count` items as bytes only, as forkq_queue_get_many. They are neither unpacked
+ * nor checked, as in forkq_queue_get_packed.
  *
  * Returns: 0. *ret_got is the number of items.
  * Blocks: as forkq_queue_get, for the first item only.
@@ -636,9 +636,9 @@ typedef struct forkq_queue_stats {
   uint64_t lost_items; /* put by processes that were killed, and lost with them */
 } forkq_queue_stats_t;
 
-/* Fills in *stats. The caller sets stats->size before. It may be smaller than the
- * library's, as in forkq_queue_options_t; the smallest valid size ends after `put_items`.
- * It works until forkq_queue_destroy.
+/* Fills in *stats, counts of all processes. The caller sets stats->size before. It may be
+ * smaller than the library's, as in forkq_queue_options_t; the smallest valid size ends after
+ * `put_items`. It works until forkq_queue_destroy.
  *
  * Returns: 0.
  * Blocks: as forkq_queue_qsize.
@@ -707,8 +707,8 @@ FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_join_thread(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent);
 
-/* Makes exit, forkq_queue_join_thread and forkq_queue_destroy of this process not wait
- * for the feeder. Items that the feeder has not sent by then are lost, their slots become
+/* Makes the end of this process not wait for the feeder: exit, forkq_queue_join_thread and
+ * forkq_queue_destroy. Items that the feeder has not sent by then are lost, their slots become
  * free, and no lock stays held. It may be called before the first put.
  *
  * Returns: 0.

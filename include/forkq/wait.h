@@ -19,8 +19,8 @@ typedef enum forkq_wait_kind {
   FORKQ_WAIT_QUEUE
 } forkq_wait_kind_t;
 
-/* One object to wait for, and whether it is ready. The functions below make entries. An
- * entry borrows its object and does not own it. */
+/* One object to wait for, and whether it is ready. forkq_wait_on, forkq_wait_on_fd and
+ * forkq_wait_on_queue make entries. An entry borrows its object and does not own it. */
 typedef struct forkq_wait_entry {
   forkq_wait_kind_t kind;
   union {
@@ -34,7 +34,12 @@ typedef struct forkq_wait_entry {
 /* Makes an entry for a connection. It is ready when a receive would return data, end of
  * file or an error without waiting. Only the start of a message may have arrived: the
  * receive may still wait for the rest. A write-only connection is ready when nobody can
- * receive any more. */
+ * receive any more.
+ *
+ * Returns: the entry.
+ * Blocks: never.
+ * Errors: none.
+ * Python: none. */
 static inline forkq_wait_entry_t forkq_wait_on(forkq_connection_t *connection) {
   forkq_wait_entry_t entry;
   entry.kind = FORKQ_WAIT_CONNECTION;
@@ -45,7 +50,12 @@ static inline forkq_wait_entry_t forkq_wait_on(forkq_connection_t *connection) {
 
 /* Makes an entry for a descriptor that poll(2) supports, such as a socket, a pidfd or an
  * eventfd. It is ready when a read would return data, end of file or an error without
- * waiting. */
+ * waiting.
+ *
+ * Returns: the entry.
+ * Blocks: never.
+ * Errors: none.
+ * Python: none. */
 static inline forkq_wait_entry_t forkq_wait_on_fd(int fd) {
   forkq_wait_entry_t entry;
   entry.kind = FORKQ_WAIT_FD;
@@ -56,7 +66,12 @@ static inline forkq_wait_entry_t forkq_wait_on_fd(int fd) {
 
 /* Makes an entry for a queue. It is ready when a get would return an item or
  * FORKQ_ESHUTDOWN. Another process may get the item first: continue with a get that does
- * not wait. */
+ * not wait.
+ *
+ * Returns: the entry.
+ * Blocks: never.
+ * Errors: none.
+ * Python: none. */
 static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
   forkq_wait_entry_t entry;
   entry.kind = FORKQ_WAIT_QUEUE;
