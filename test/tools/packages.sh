@@ -6,7 +6,7 @@
 # shellcheck disable=SC2154 # build is dev's
 
 to_build='gcc libc6-dev meson ninja-build pkg-config libmsgpack-dev libuv1-dev'
-to_test="$to_build g++ check strace"
+to_test="$to_build g++ check strace mandoc groff-base"
 # What forkq is compared with.
 to_compare='g++ libzmq3-dev libboost-dev python3 gnuplot-nox'
 
@@ -29,6 +29,7 @@ has() {
     check) pkg-config --exists check ;;
     libzmq3-dev) pkg-config --exists libzmq ;;
     libboost-dev) echo '#include <boost/version.hpp>' | ${CXX:-c++} -x c++ -E - ;;
+    groff-base) is_command groff ;;
     gnuplot-nox) is_command gnuplot ;;
     linux-perf) is_command perf ;;
     libclang-rt-dev) links_tsan ;;
