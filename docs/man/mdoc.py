@@ -112,7 +112,7 @@ class Writer:
     def macro(self, comment, word):
         match = WORD.match(word)
         core, close = match["core"], match["close"]
-        if core.endswith("(") and close.startswith(")"):
+        if core.count("(") > core.count(")") and close.startswith(")"):
             core, close = core + ")", close[1:]
         if core.endswith("'s") and len(core) > 2 and not core.startswith("`"):
             core, close = core[:-2], "'s" + close
