@@ -4,6 +4,7 @@
 #include "steps_world.h"
 
 #define SEVERAL_PACKETS 13000
+#define COPIED_LATE (SUPPORT_LATE + 1000)
 
 static void two(void) {
   world_put(2);
@@ -16,6 +17,25 @@ static void three_at_once(void) {
 static void one_and_a_large_one(void) {
   world_put(1);
   world_put_large(SEVERAL_PACKETS);
+}
+
+static void three_copied_late(void) {
+  for (int i = 0; i < 3; i++)
+    world_put_large(COPIED_LATE);
+}
+
+/* Of the arena that the victim will have. */
+static void owner_before(void) {
+  world_put_large_and_die(SEVERAL_PACKETS);
+  world_get();
+}
+
+/* The next one goes into the arena: what its last owner sent is read. */
+static void take_over_and_make_large(void) {
+  victim_make_large(SEVERAL_PACKETS);
+  victim_put_large();
+  victim_get(1);
+  victim_make_large(SEVERAL_PACKETS);
 }
 
 static void put_one(void) {
@@ -33,6 +53,11 @@ static void put_large_and_one(void) {
 
 static void get_one(void) {
   victim_get(1);
+}
+
+static void end_borrow_and_borrow(void) {
+  victim_end_borrow();
+  victim_borrow();
 }
 
 static void do_task(void) {
@@ -79,6 +104,15 @@ static void get_some(void) {
     int r = forkq_queue_get_packed(world_queue, &item, 0);
     CHILD_MUST(r == 0 || r == FORKQ_EMPTY || r == FORKQ_ESHUTDOWN);
   }
+}
+
+static void borrow_some(void) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  for (int i = 0; i < 3; i++) {
+    int r = forkq_queue_get_borrowed(world_queue, &item, 0);
+    CHILD_MUST(r == 0 || r == FORKQ_EMPTY);
+  }
+  forkq_item_destroy(&item);
 }
 
 static void put_if_there_is_room(void) {
@@ -209,6 +243,38 @@ static const struct operation shuts_down_at_once = {
   .ending = SHUT_DOWN_AT_ONCE,
 };
 
+static const struct operation puts_beside = {
+  .name = "put beside, where the cell had another owner",
+  .maxsize = 3,
+  .prepare = owner_before,
+  .begin = take_over_and_make_large,
+  .act = put_large_and_one,
+  .puts = 2,
+  .gets_own = 1,
+  .beside = true,
+};
+
+static const struct operation copies_late = {
+  .name = "get beside, and copy without the lock",
+  .maxsize = 3,
+  .joinable = true,
+  .prepare = three_copied_late,
+  .begin = get_one,
+  .act = get_one,
+  .takes = 2,
+  .beside = true,
+};
+
+static const struct operation borrows = {
+  .name = "end what is borrowed, and borrow",
+  .maxsize = 3,
+  .prepare = three_copied_late,
+  .begin = victim_borrow,
+  .act = end_borrow_and_borrow,
+  .takes = 2,
+  .beside = true,
+};
+
 /* ---- the next, who finds it ------------------------------------------------------------ */
 
 static const struct operation puts_next = { .name = "put",
@@ -219,6 +285,9 @@ static const struct operation puts_large_next = { .name = "put, of several packe
                                                   .act = put_large_if_there_is_room,
                                                   .puts = 1 };
 static const struct operation gets_next = { .name = "get", .act = get_some, .takes = 3 };
+static const struct operation borrows_next = { .name = "borrow",
+                                               .act = borrow_some,
+                                               .takes = 3 };
 static const struct operation looks_next = { .name = "qsize", .act = look };
 static const struct operation joins_next = { .name = "join", .act = join };
 
@@ -245,6 +314,13 @@ static const struct pair pairs[] = {
   { &puts_many, &puts_next },
   { &gets_many, &gets_next },
   { &puts_large, &puts_large_next },
+  { &puts_beside, &puts_large_next },
+  { &puts_beside, &gets_next },
+  { &puts_beside, &looks_next },
+  { &copies_late, &gets_next },
+  { &copies_late, &looks_next },
+  { &borrows, &borrows_next },
+  { &borrows, &gets_next },
   { &puts_large, &looks_next },
   { &puts_bounded, &looks_next },
   { &puts_bounded, &looks_full_next },
