@@ -21,7 +21,7 @@ configure_debug() {
 
 configure_release() {
   need $to_build
-  configure release --buildtype=release -Db_lto=true -Dtests=disabled
+  configure release --buildtype=release -Db_lto=true -Dtests=disabled -Dbench=disabled
 }
 
 configure_benchmark() {

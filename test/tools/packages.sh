@@ -6,7 +6,7 @@
 # shellcheck disable=SC2154 # build is dev's
 
 to_build='gcc libc6-dev meson ninja-build pkg-config libmsgpack-dev libuv1-dev'
-to_test="$to_build g++ check strace mandoc groff-base"
+to_test="$to_build g++ check strace cmake git mandoc groff-base"
 # What forkq is compared with.
 to_compare='g++ libzmq3-dev libboost-dev python3 gnuplot-nox'
 
@@ -46,14 +46,22 @@ missing() {
   done
 }
 
+# as_root COMMAND...: a root that came by su may not have the directories of its programs in $PATH.
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then
-    "$@"
+    env PATH="$PATH:/usr/sbin:/sbin" "$@"
   elif is_command sudo; then
     sudo "$@"
   else
-    fail "neither root nor sudo, so as root: apt-get install$lack"
+    fail "neither root nor sudo, so as root: $*"
   fi
+}
+
+# compiles VARIABLE LANGUAGE: whether the command in the variable, if it is set, is a compiler.
+compiles() {
+  eval "compiler=\${$1-}"
+  [ -z "$compiler" ] || echo 'int compiled;' | $compiler -E -x "$2" - 2>/dev/null | grep -q compiled ||
+    fail "\$$1 is '$compiler', which is not a compiler here"
 }
 
 apt_get() {
@@ -62,11 +70,19 @@ apt_get() {
 
 # Makes sure of the named Debian packages, or of the same from elsewhere.
 need() {
+  for package in "$@"; do
+    case $package in
+      gcc) compiles CC c ;;
+      g++) compiles CXX c++ ;;
+    esac
+  done
   lack=$(missing "$@")
   [ -n "$lack" ] || return 0
   is_command apt-get || fail "needs, by the names of Debian's packages:$lack"
   say "installing$lack"
-  as_root true # asks for the password, or fails, where it can be seen
+  # Asks for the password where it can be seen.
+  [ "$(id -u)" -eq 0 ] || is_command sudo || fail "neither root nor sudo, so as root: apt-get install$lack"
+  as_root true
   quietly apt_get update
   quietly apt_get install -y --no-install-recommends $lack
   lack=$(missing "$@")
