@@ -6,7 +6,7 @@
 . "$(dirname "$0")/shell.sh"
 
 root=$1
-find "$root/docs" "$root/test" "$root/README.md" -name '*.md' >"$scratch/pages"
+find "$root/docs" "$root/test" "$root"/*.md -name '*.md' >"$scratch/pages"
 
 # The headings of a page, as links name them.
 anchors() {

@@ -10,7 +10,8 @@ shift 2
 
 cat "$@" | tr '\n' ' ' | grep -o 'FORKQ_API [^;(]*forkq_[a-z0-9_]*(' |
   sed 's/.*[ *]\(forkq_[a-z0-9_]*\)($/\1/' | sort >"$scratch/declared"
-nm -D --defined-only "$shared" | sed 's/.* //' | sort >"$scratch/exported"
+nm -D --defined-only "$shared" | sed 's/.* //' | sort >"$scratch/versioned"
+sed -n 's/@@.*//p' "$scratch/versioned" >"$scratch/exported"
 # DW.ref.*: how the compiler finds what runs where a thread leaves a call.
 nm -g --defined-only "$static" | sed -n 's/^[0-9a-f]* [A-Z] //p' | grep -v '^DW\.ref\.' | sort >"$scratch/global"
 
@@ -23,7 +24,15 @@ private() {
 }
 
 soname() {
-  readelf -d "$shared" | grep 'SONAME.*\[libforkq\.so\.[0-9]*\]'
+  readelf -d "$shared" | sed -n 's/.*SONAME.*\[libforkq\.so\.\([0-9]*\)\]/\1/p'
+}
+
+soname >"$scratch/soname"
+echo "FORKQ_$(cat "$scratch/soname")" >"$scratch/version"
+
+# The name of the version itself is a symbol, too, without a version.
+one_version() {
+  sed 's/^forkq_.*@@//' "$scratch/versioned" | sort -u | diff - "$scratch/version"
 }
 
 expect 'the headers declare functions' test -s "$scratch/declared"
@@ -32,5 +41,6 @@ expect 'exported is exactly what is declared' diff "$scratch/declared" "$scratch
 expect 'every exported name begins with forkq_' none_but '^forkq_' "$scratch/exported"
 expect 'no private name is exported' private
 expect 'every name in the static library begins with forkq_' none_but '^forkq_' "$scratch/global"
-expect 'the library has a soname' soname
+expect 'the library has a soname' grep -qx '[0-9]\+' "$scratch/soname"
+expect 'all symbols have the version of the soname' one_version
 finish

@@ -35,6 +35,8 @@ has() {
     libclang-rt-dev) links_tsan ;;
     llvm) is_command llvm-cov ;;
     clang-tools) is_command clang-query ;;
+    build-essential) dpkg -s build-essential ;;
+    debhelper) is_command dh ;;
     afl++) is_command afl-clang-fast ;;
     *) is_command "$1" ;;
   esac >/dev/null 2>&1
