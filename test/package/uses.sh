@@ -6,7 +6,6 @@
 # shellcheck disable=SC2154 # scratch is shell.sh's
 
 example=$source/docs/examples/smallest.c # prints 42
-# shellcheck disable=SC2034 # for those who source this
 needs_shared='NEEDED.*libforkq\.so\.'
 
 needs() { readelf -d "$scratch/program" | grep "$1"; }
