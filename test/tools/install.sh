@@ -83,12 +83,18 @@ install_all() {
   fi
 }
 
+# Of the directories of manual pages meson knows no more than the name.
+list_installed='
+import glob, json, os, sys
+for path in json.load(sys.stdin).values():
+    path = sys.argv[1] + path
+    print(*(glob.glob(path + "/forkq*") if os.path.isdir(path) else [path]), sep="\n")'
+
 # Directories with the name of forkq go, too.
 # shellcheck disable=SC2016 # the inner shell's
 uninstall_all() {
   meson introspect --installed "$dir" >"$dir/installed.json"
-  python3 -c 'import json, sys; print(*json.load(sys.stdin).values(), sep="\n")' \
-    <"$dir/installed.json" | sed "s#^#${DESTDIR-}#" >"$dir/installed"
+  python3 -c "$list_installed" "${DESTDIR-}" <"$dir/installed.json" >"$dir/installed"
   as_owner xargs -d '\n' rm -f <"$dir/installed"
   sed -n 's#/[^/]*$##; /\/forkq$/p' "$dir/installed" | sort -u |
     as_owner xargs -d '\n' -I DIR sh -c '[ ! -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"' - DIR
