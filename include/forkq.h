@@ -5,6 +5,7 @@
  *
  *   forkq/base.h          errors, timeouts, the hooks for memory and logging
  *   forkq/item.h          what a get fills in: an object and its memory
+ *   forkq/format.h        packing and reading objects by a format
  *   forkq/queue.h         the queue between processes, and what holds when one dies
  *   forkq/simple_queue.h  a queue without bound, feeder thread or timeouts
  *   forkq/handover.h      passing a queue to another program
@@ -15,6 +16,7 @@
 
 #include <forkq/base.h>
 #include <forkq/connection.h>
+#include <forkq/format.h>
 #include <forkq/handover.h>
 #include <forkq/item.h>
 #include <forkq/queue.h>

@@ -136,8 +136,8 @@ FORKQ_API const char *forkq_version(void);
   XX(ETORN, -20017, "end of file inside a message")                                      \
   XX(EREADONLY, -20018, "connection is read-only")                                       \
   XX(EWRITEONLY, -20019, "connection is write-only")                                     \
-  XX(ETOOSHORT, -20020, "buffer is too small for the message")                           \
-  XX(ERANGE, -20021, "offset, size or limit is out of range")                            \
+  XX(ETOOSHORT, -20020, "buffer is too small")                                           \
+  XX(ERANGE, -20021, "number, offset, size or limit is out of range")                    \
   XX(ETWICE, -20022, "queue or descriptor is already in use or listed twice")            \
   XX(ENOFD, -20023, "message carries no file descriptor")                                \
   XX(ESHUTDOWN, -20024, "queue is shut down")                                            \
@@ -153,7 +153,9 @@ FORKQ_API const char *forkq_version(void);
   XX(EFORKED, -20034, "loop handle belongs to the parent process")                       \
   XX(ENAMESPACE, -20035, "process is in another PID namespace than the queue")           \
   XX(ENOROBUST, -20036, "robust mutexes do not work on this system")                     \
-  XX(EWRONGTYPE, -20037, "item is not of the type that was asked for")
+  XX(EWRONGTYPE, -20037, "item is not of the type that was asked for")                   \
+  XX(EFORMAT, -20038, "format is not valid")                                             \
+  XX(EMISSING, -20039, "object lacks a key or an element")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,

@@ -79,7 +79,8 @@ FORKQ_API int forkq_item_is_borrowed(const forkq_item_t *item);
  * end, else at once. (For connections see forkq_connection_send_with.) A function that
  * returns must return on the same thread and stack.
  *
- * The function of a put must not call forkq (FORKQ_EPACKING):
+ * The function may call the functions of forkq/format.h, such as forkq_packf. Beside these, the function of a
+ * put must not call forkq (FORKQ_EPACKING):
  * - Calls on any queue, and calls that create one, fail with FORKQ_EPACKING and have no
  *   effect. Calls that only read numbers (forkq_queue_qsize, _full, _stats) work.
  * - forkq_queue_destroy is not detected. It frees memory that the put still needs.

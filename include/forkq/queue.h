@@ -90,6 +90,7 @@
 
 #include <forkq/base.h>
 #include <forkq/item.h>
+#include <stdarg.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -338,6 +339,22 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_str(forkq_queue_t *queue, const c
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_int(forkq_queue_t *queue, int64_t value,
                                                    int timeout_ms);
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nil(forkq_queue_t *queue, int timeout_ms);
+
+/* Puts one object of any shape, by a format and its arguments (forkq/format.h). The arguments must have
+ * exactly the types that the format says. They stay the caller's. vputf takes them as a va_list, and
+ * leaves it as it is.
+ *
+ *   r = forkq_queue_putf(queue, -1, "{s:s,s:i}", "path", path, "hits", hits);
+ *
+ * Returns, Blocks, Errors: as forkq_queue_put, and, with forkq_format_error telling more:
+ *   FORKQ_EFORMAT  the format is not valid, whether or not there is room
+ *   FORKQ_ENULL    an argument without `?` is NULL
+ *   FORKQ_ERANGE   a number does not fit hi, hu, hhi or hhu
+ * Python: Queue.put({"path": path, "hits": hits}). */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_putf(forkq_queue_t *queue, int timeout_ms,
+                                                const char *format, ...);
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_vputf(forkq_queue_t *queue, int timeout_ms,
+                                                 const char *format, va_list args);
 
 /* The same as forkq_queue_put with timeout 0.
  * Python: Queue.put_nowait(obj). */

@@ -63,6 +63,12 @@ static void act_put(struct world *w) {
   put_done(w, 8, forkq_queue_put_nowait(w->queue, &object));
 }
 
+static void act_putf(struct world *w) {
+  huge[0] = 2;
+  put_done(w, 4, forkq_queue_putf(w->queue, 1000, "U", (uint64_t)4));
+  put_done(w, 2, forkq_queue_putf(w->queue, 1000, "y#", huge, (size_t)LARGE));
+}
+
 static void act_put_large(struct world *w) {
   msgpack_object object = bytes(2, LARGE);
   put_done(w, 2, forkq_queue_put(w->queue, &object, 1000));
@@ -217,6 +223,7 @@ const struct scenario scenarios_of_items[] = {
     use_and_destroy,
     false,
     { PUT_ERRORS } },
+  { "putf", make_queue, act_putf, use_and_destroy, false, { PUT_ERRORS } },
   { "put large",
     make_kept_to_pipe,
     act_put_large,

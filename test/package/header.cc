@@ -21,6 +21,14 @@ int main() {
             item.object.type == MSGPACK_OBJECT_POSITIVE_INTEGER &&
             item.object.via.u64 == 42 &&
             std::strcmp(forkq_error_name(FORKQ_EMPTY), "FORKQ_EMPTY") == 0;
+  char path[8] = "";
+  bool hot = false;
+  ok = ok && forkq_queue_putf(queue, 0, "{s:s,s:b}", "path", "/a", "hot", true) == 0 &&
+       forkq_queue_get(queue, &item, 10000) == 0 &&
+       forkq_object_scanf(&item.object, "{s:s,s:b}", "path", path, sizeof path, "hot",
+                          &hot) == 0 &&
+       std::strcmp(path, "/a") == 0 && hot &&
+       forkq_object_at(&item.object, "cold") == nullptr;
   forkq_item_destroy(&item);
   forkq_queue_destroy(queue);
   return ok ? EXIT_SUCCESS : EXIT_FAILURE;

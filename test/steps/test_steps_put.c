@@ -43,6 +43,10 @@ static void put_larger(void) {
   CHILD_MUST(forkq_queue_join_thread(world_queue, -1, NULL) == 0);
 }
 
+static void put_by_format(void) {
+  CHILD_MUST(forkq_queue_putf(world_queue, -1, "i", victim_number()) == 0);
+}
+
 static int pack_nothing(msgpack_packer *packer, void *arg) {
   (void)packer;
   (void)arg;
@@ -187,6 +191,12 @@ static const struct operation operations[] = {
     .puts = 3,
     .floor = 20 },
   { .name = "put, simple queue", .simple = true, .act = put_one, .puts = 1, .floor = 20 },
+  { .name = "putf",
+    .maxsize = 3,
+    .begin = put_one,
+    .act = put_by_format,
+    .puts = 2,
+    .floor = 15 },
   { .name = "put, of what cannot be packed",
     .maxsize = 3,
     .begin = put_one,
