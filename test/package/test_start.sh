@@ -49,7 +49,7 @@ follows_the_page() {
       sh "$scratch/script"
 }
 
-nothing_is_left() { [ -z "$(find "$scratch/home/.local" ! -type d)" ]; }
+nothing_is_left() { find "$scratch/home/.local" ! -type d >&2; [ -z "$(find "$scratch/home/.local" ! -type d)" ]; }
 
 expect 'makes a repository' make_repository
 expect 'does what the page says' follows_the_page

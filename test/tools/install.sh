@@ -88,7 +88,7 @@ list_installed='
 import glob, json, os, sys
 for path in json.load(sys.stdin).values():
     path = sys.argv[1] + path
-    print(*(glob.glob(path + "/forkq*") if os.path.isdir(path) else [path]), sep="\n")'
+    print(*(glob.glob(path + "/[Ff][Oo][Rr][Kk][Qq]*") if os.path.isdir(path) else [path]), sep="\n")'
 
 # Directories with the name of forkq go, too.
 # shellcheck disable=SC2016 # the inner shell's
