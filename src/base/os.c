@@ -12,10 +12,6 @@
 
 #define NS_PER_S INT64_C(1000000000)
 
-int64_t forkq__os_page_size(void) {
-  return forkq__os_real_page_size();
-}
-
 int64_t forkq__os_now(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

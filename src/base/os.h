@@ -38,9 +38,6 @@ enum {
 
 int64_t forkq__os_now(void);
 
-/* The size in bytes of a page, in memory and in a pipe. */
-int64_t forkq__os_page_size(void);
-
 /* Converts a timeout of the public functions (-1, 0 or milliseconds) into a deadline. */
 int64_t forkq__os_deadline(int timeout_ms);
 
@@ -64,10 +61,8 @@ void forkq__os_close_own(int fd, uint64_t identity);
  * one read. */
 int forkq__os_packet_pipe(int fds[2]);
 
-/* level returns the bytes that are in a pipe, capacity the bytes that an empty pipe has room
- * for. */
+/* Returns the bytes that are in a pipe. */
 int forkq__os_pipe_level(int fd);
-int forkq__os_pipe_capacity(int fd);
 
 ssize_t forkq__os_read(int fd, void *data, size_t size);
 ssize_t forkq__os_write(int fd, const void *data, size_t size);

@@ -37,9 +37,7 @@
 int forkq__os_above_stdio(int fd);
 int forkq__os_both_above_stdio(int fds[2]);
 
-/* As forkq__os_page_size, in whose place a test has another, as if this were another machine. What
- * the system calls here need is this machine's. */
-static inline int64_t forkq__os_real_page_size(void) {
+static inline int64_t forkq__os_page_size(void) {
   return sysconf(_SC_PAGESIZE);
 }
 

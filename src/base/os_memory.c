@@ -45,7 +45,7 @@ int forkq__os_memory_create(const char *name, size_t size, int64_t more) {
 /* Reserves pages without fallocate: writes one byte of each, unchanged. The kernel then makes
  * the page, or reports that it cannot. */
 static int touch_pages(int fd, int64_t offset, int64_t end) {
-  int64_t page = forkq__os_real_page_size();
+  int64_t page = forkq__os_page_size();
   if (end > file_limit())
     return -EFBIG;
   for (int64_t at = offset; at < end; at += page - at % page) {
@@ -122,7 +122,7 @@ struct window {
 };
 
 static struct window window_of(int64_t offset, size_t size) {
-  int64_t page = forkq__os_real_page_size();
+  int64_t page = forkq__os_page_size();
   int64_t begin = offset - offset % page;
   return (struct window){ begin, (size_t)(offset - begin) + size };
 }

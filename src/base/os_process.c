@@ -103,7 +103,7 @@ int forkq__os_robust_list(void **ret_list) {
 }
 
 void *forkq__os_wiped_page(void) {
-  size_t size = (size_t)forkq__os_real_page_size();
+  size_t size = (size_t)forkq__os_page_size();
   void *page =
       mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED)

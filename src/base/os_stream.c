@@ -20,7 +20,7 @@
 /* The kernel limits the pipes of a user without privileges (pipe(7)). Then the pipe gets fewer
  * pages, or keeps those it has. */
 static void enlarge_pipe(int fd) {
-  int64_t page = forkq__os_real_page_size();
+  int64_t page = forkq__os_page_size();
   for (int packets = PIPE_PACKETS; packets >= PIPE_PACKETS_LEAST; packets /= 2)
     if (fcntl(fd, F_SETPIPE_SZ, (int)(packets * page)) >= 0)
       return;
@@ -39,10 +39,6 @@ int forkq__os_pipe_level(int fd) {
   int bytes = 0;
   int r = RETRY(ioctl(fd, FIONREAD, &bytes));
   return r < 0 ? r : bytes;
-}
-
-int forkq__os_pipe_capacity(int fd) {
-  return RETRY(fcntl(fd, F_GETPIPE_SZ));
 }
 
 int forkq__os_pipe(int fds[2]) {

@@ -259,28 +259,11 @@ int forkq__sender_put_through(struct forkq__sender *sender) {
   return r == FORKQ__STOPPED ? FORKQ_ECLOSED : r;
 }
 
-/* Writes the messages that begin in packet `first`, without waiting. Returns their last
- * packet, or NULL if the thread must send them. A large message is begun only if it fits into
- * the pipe, because the write lock cannot be passed on to the thread in the middle of the
- * message. If the message does not fit after all, the thread begins it anew. */
-static struct forkq__buffer *send_here(struct forkq__sender *sender,
-                                       struct forkq__buffer *first) {
-  struct forkq__channel *channel = sender->channel;
-  if (first->packet.flags & FORKQ__FRAGMENT &&
-      first->packet.total / FORKQ__FRAME_MAX >= forkq__channel_room(channel))
-    return NULL;
-  struct forkq__buffer *last = forkq__packets_end(first);
-  uint64_t written = 0;
-  for (struct forkq__buffer *b = first; forkq__channel_write(channel, &b->packet) == 0;
-       b = b->next) {
-    if (b == last)
-      return last;
-    written += forkq__packet_payload(&b->packet);
-  }
-  if (written > 0)
-    forkq__channel_note_full(channel);
-  forkq__channel_unwrite(channel, written);
-  return NULL;
+/* Writes a packet, without waiting. The thread sends what goes in fragments, because the write lock cannot
+ * be passed on to it in the middle of a message. */
+static bool send_here(struct forkq__sender *sender, struct forkq__buffer *b) {
+  return !(b->packet.flags & FORKQ__FRAGMENT) &&
+         forkq__channel_write(sender->channel, &b->packet) == 0;
 }
 
 /* Sends the packets before `end`, up to the first that has to wait. */
@@ -295,10 +278,9 @@ static void send_until(struct forkq__sender *sender, const struct forkq__buffer 
     return;
   if (check_pipe(sender) < 0)
     sender->failed = -EBADF; /* the thread reports it for each item */
-  for (struct forkq__buffer *last; sender->failed == 0 && outbox->head != end &&
-                                   (last = send_here(sender, outbox->head)) != NULL;) {
-    forkq__sender_release_bytes(sender, outbox->head, last);
-    forkq__sender_recycle(sender, forkq__outbox_pop(outbox, last));
+  while (sender->failed == 0 && outbox->head != end && send_here(sender, outbox->head)) {
+    forkq__sender_release_bytes(sender, outbox->head, outbox->head);
+    forkq__sender_recycle(sender, forkq__outbox_pop(outbox, outbox->head));
   }
   forkq__channel_unlock_write(channel);
   drain_if_dropped(sender);
@@ -310,11 +292,8 @@ void forkq__sender_send_now(struct forkq__sender *sender) {
 
 void forkq__sender_send_full(struct forkq__sender *sender) {
   struct forkq__outbox *outbox = &sender->outbox;
-  if (outbox->head == outbox->tail)
-    return;
-  bool all_full =
-      outbox->tail->packet.flags & FORKQ__FRAGMENT; /* no message is added to it */
-  send_until(sender, all_full ? NULL : outbox->tail);
+  if (outbox->head != outbox->tail)
+    send_until(sender, outbox->tail);
 }
 
 void forkq__sender_send_outbox(struct forkq__sender *sender) {

@@ -41,7 +41,6 @@ struct forkq__channel {
   struct forkq__account account;
   uint32_t max_message;
   uint32_t late_min;      /* messages of so many bytes are copied without the read lock */
-  uint32_t pipe_packets;  /* the room of the pipe when it was opened; 0: not known */
   uint64_t pipe_identity; /* what read_fd and write_fd must be ... */
   uint64_t event_identity; /* ... and what event_fd must be */
   int read_fd;
@@ -86,22 +85,6 @@ uint32_t forkq__channel_taken(const struct forkq__channel *channel, uint64_t seq
 /* Whether descriptor `fd` is still the pipe. A program that closes descriptors that it does
  * not know may have opened another file under the number. */
 bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd);
-
-/* How many packets fit into a pipe of that size. */
-uint32_t forkq__channel_packets_in(int pipe_bytes);
-
-/* How many packets the pipe has room for, at the least, while the caller keeps the write lock.
- * The number is wrong only if another program has made the pipe smaller or written into it. */
-uint32_t forkq__channel_room(struct forkq__channel *channel);
-
-/* The pipe had less room than forkq__channel_room said. From now on, the packets that are in
- * it count as all that it holds. */
-void forkq__channel_note_full(struct forkq__channel *channel);
-
-/* The first packets of a message, with `bytes` of it, were written, and the message will be
- * sent again from its beginning. Takes these bytes off the count of bytes sent; the reader
- * drops the packets. The caller holds the write lock. */
-void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes);
 
 /* Waits until the pipe has room or has lost its last reader, or until `stop_fd` is readable.
  * If nothing can be polled, it waits for a moment. With `leave` it is a cancellation point: a

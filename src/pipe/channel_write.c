@@ -78,38 +78,6 @@ bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd) {
   return forkq__os_is_file(fd, channel->pipe_identity);
 }
 
-/* Each packet takes a page of the pipe, however small the packet is. */
-uint32_t forkq__channel_packets_in(int pipe_bytes) {
-  return (uint32_t)(pipe_bytes / forkq__os_page_size());
-}
-
-/* Each packet in the pipe has a number after the last that was read, up to the last that was
- * given. A number without a packet only makes the room look smaller. */
-static uint64_t packets_there(const struct forkq__channel_shared *shared) {
-  uint64_t read_seq = FORKQ__LOAD(shared->read_seq);
-  return FORKQ__LOAD(shared->write_seq) - read_seq;
-}
-
-uint32_t forkq__channel_room(struct forkq__channel *channel) {
-  FORKQ__HELD_LOCK(&channel->shared->write_lock);
-  uint64_t there = packets_there(channel->shared);
-  return there < channel->pipe_packets ? channel->pipe_packets - (uint32_t)there : 0;
-}
-
-/* The last number that was given is that of the packet that found no room. */
-void forkq__channel_note_full(struct forkq__channel *channel) {
-  FORKQ__HELD_LOCK(&channel->shared->write_lock);
-  uint64_t there = packets_there(channel->shared) - 1;
-  if (there < channel->pipe_packets)
-    channel->pipe_packets = (uint32_t)there;
-}
-
-void forkq__channel_unwrite(struct forkq__channel *channel, uint64_t bytes) {
-  FORKQ__HELD_LOCK(&channel->shared->write_lock);
-  struct forkq__cell *cell = forkq__account_cell(&channel->account);
-  FORKQ__STORE(cell->sent_bytes, FORKQ__LOAD(cell->sent_bytes) - bytes);
-}
-
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
                               void (*leave)(void *arg), void *arg) {
   struct pollfd fds[] = {

@@ -79,8 +79,6 @@ static int start(forkq_queue_t *queue) {
   channel->joinable = segment->joinable != 0;
   channel->pipe_identity = segment->pipe_identity;
   channel->process_bit = forkq__os_process_bit();
-  int capacity = forkq__os_pipe_capacity(channel->write_fd);
-  channel->pipe_packets = capacity > 0 ? forkq__channel_packets_in(capacity) : 0;
   channel->account.liveness.base = segment;
   channel->account.liveness.joinable = channel->joinable;
   queue->feeder.sender.channel = channel;

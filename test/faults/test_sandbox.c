@@ -487,7 +487,6 @@ static const struct sandbox {
   { "getrlimit", 0, { { .call = SYS_prlimit64 } }, { 0 } },
   { "get_robust_list", 0, { { .call = SYS_get_robust_list } }, { 0 } },
   { "fcntl F_SETPIPE_SZ", 0, { { SYS_fcntl, 0, 2, F_SETPIPE_SZ } }, { 0 } },
-  { "fcntl F_GETPIPE_SZ", 0, { { SYS_fcntl, 0, 2, F_GETPIPE_SZ } }, { 0 } },
   { "ioctl FIONREAD", 0, { { SYS_ioctl, 0, 2, FIONREAD } }, { 0 } },
   { "pwritev2", 0, { { .call = SYS_pwritev2 } }, { 0 } },
   { "clone3", ENOSYS, { { .call = SYS_clone3 } }, { 0 } },

@@ -48,7 +48,6 @@ static void set_up(void) {
   channel.shared = shared = &segment->channel;
   channel.account.ledger = ledger = &segment->ledger;
   channel.max_message = FORKQ_MESSAGE_MAX;
-  channel.pipe_packets = forkq__channel_packets_in(forkq__os_pipe_capacity(pipe[1]));
   channel.process_bit = FORKQ__ANY_BITS;
   open_cell();
   ledger->cells_used = STRANGER + 1; /* as if others had used cells before */

@@ -103,7 +103,7 @@ void support_copy_late(void *queue);
 #define SUPPORT_LATE (32 * 1024)
 
 /* Gives that pipe room for 16 packets, and lets the queue know: it is full sooner. */
-void support_shrink_pipe(forkq_queue_t *queue);
+void support_shrink_pipe(const void *queue);
 
 /* Milliseconds on CLOCK_MONOTONIC. */
 int64_t support_now_ms(void);

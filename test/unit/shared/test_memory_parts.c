@@ -12,10 +12,12 @@
 #include "refuse.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #define SMALL_ONE 10
 
@@ -35,7 +37,7 @@ static void make_channel_without_room_for_parts(void) {
 }
 
 static bool pipe_is_large_enough(void) {
-  return channel.pipe_packets > PACKETS;
+  return fcntl(channel.write_fd, F_GETPIPE_SZ) / sysconf(_SC_PAGESIZE) > PACKETS;
 }
 
 static void send_beginning(int packets) {

@@ -16,7 +16,7 @@
 /* ---- pages --------------------------------------------------------------------------------- */
 
 static int64_t in_pages(int64_t bytes) {
-  int64_t page = forkq__os_page_size();
+  int64_t page = sysconf(_SC_PAGESIZE);
   return (bytes + page - 1) / page * page;
 }
 
@@ -190,7 +190,7 @@ struct file {
 };
 
 static struct file make_file(void) {
-  struct file file = { .page = forkq__os_page_size() };
+  struct file file = { .page = sysconf(_SC_PAGESIZE) };
   char old[1000];
   file.size = 8 * file.page;
   file.fd = forkq__os_memory_create("test", (size_t)file.size, 0);
