@@ -39,7 +39,7 @@ static void reap_cell(struct forkq__channel *channel, uint32_t index, bool has_p
   struct forkq__cell *cell = &account->ledger->cells[index];
   uint32_t state = FORKQ__LOAD(cell->state);
   if (state == FORKQ__CELL_TASKS) {
-    FORKQ__STORE(cell->state,
+    atomic_store(&cell->state,
                  forkq__ledger_settle_tasks(account->ledger, index,
                                             forkq__account_tasks_live(account, index)));
     forkq__ledger_note_orphan(account->ledger, index);

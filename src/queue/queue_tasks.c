@@ -13,9 +13,15 @@
 #include <limits.h>
 #include <pthread.h>
 
+/* After a task was counted. A joiner has such a fence, too: for at least one of them to see the other. */
+static bool has_joiners(struct forkq__segment *segment) {
+  atomic_thread_fence(memory_order_seq_cst);
+  return FORKQ__LOAD(segment->joiners) > 0;
+}
+
 void forkq__queue_wake_joiners(forkq_queue_t *queue) {
   struct forkq__segment *segment = queue->segment;
-  if (atomic_load(&segment->joiners) == 0)
+  if (!has_joiners(segment))
     return;
   atomic_fetch_add(&segment->joined_event, 1);
   forkq__os_futex_wake(&segment->joined_event, INT_MAX);
@@ -31,8 +37,7 @@ int forkq_queue_task_done(forkq_queue_t *queue) {
     return r;
   struct forkq__segment *segment = queue->segment;
   r = forkq__account_task_done(&queue->channel.account);
-  if (r == 0 && atomic_load(&segment->joiners) > 0 &&
-      forkq__ledger_unfinished(&segment->ledger) == 0)
+  if (r == 0 && has_joiners(segment) && forkq__ledger_unfinished(&segment->ledger) == 0)
     forkq__queue_wake_joiners(queue);
   return r;
 }
@@ -93,6 +98,7 @@ static int wait_all_done(forkq_queue_t *queue, int64_t deadline) {
   wait.look = forkq__look_begin(&segment->join_look, FORKQ__SEATS, FORKQ__FIRST_LOOK_MS,
                                 FORKQ__LAST_LOOK_MS);
   atomic_fetch_add(&segment->joiners, 1);
+  atomic_thread_fence(memory_order_seq_cst);
   pthread_cleanup_push(leave_join, &wait);
   r = wait_in_join(queue, &wait.look, deadline);
   pthread_cleanup_pop(1);

@@ -59,7 +59,9 @@ bool forkq__hold_begin(struct forkq__account *account, uint32_t cell,
   return true;
 }
 
-/* If the owner of the piece is gone, a reader that found the piece held may have left the memory. */
+/* If the owner of the piece is gone, a reader that found the piece held may have left the memory. The
+ * store of the owner's state, the look at it here, and the reader's look at the hold are sequentially
+ * consistent: so the reader sees that it is not held any more, or this thread that the owner is gone. */
 bool forkq__hold_end(struct forkq__hold *hold) {
   uint64_t value = hold->value;
   /* model: hold_end */
@@ -87,7 +89,7 @@ bool forkq__holds_living(const struct forkq__account *account, uint32_t cell) {
   for (uint32_t i = 0; i < used && i < FORKQ__HOLDS; i++) {
     _Atomic uint64_t *word = &owned->holds[i];
     /* model: holds_living */
-    uint64_t value = FORKQ__LOAD(*word);
+    uint64_t value = atomic_load(word);
     if (value == 0)
       continue;
     if (is_living(account, value))

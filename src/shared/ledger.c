@@ -186,7 +186,7 @@ void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
   }
   bool settled = known && found.reads_settled;
   /* model: settle_state */
-  FORKQ__STORE(cell->state,
+  atomic_store(&cell->state,
                settled ? forkq__ledger_settle_tasks(ledger, index, found.tasks_live)
                        : FORKQ__CELL_DEAD);
   forkq__ledger_note_orphan(ledger, index);
@@ -249,7 +249,7 @@ void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index)
   FORKQ__STORE(cell->state, FORKQ__CELL_USED);
   if (index >= FORKQ__LOAD(ledger->cells_used))
     /* model: claim_cells_used */
-    FORKQ__STORE(ledger->cells_used, index + 1);
+    atomic_store(&ledger->cells_used, index + 1);
 }
 
 void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
@@ -258,7 +258,7 @@ void forkq__ledger_end_ownership(struct forkq__ledger *ledger, uint32_t index,
   struct forkq__cell *cell = &ledger->cells[index];
   forkq__ledger_give_back(ledger, index, held(cell));
   /* model: close_state */
-  FORKQ__STORE(cell->state, forkq__ledger_settle_tasks(ledger, index, tasks_live));
+  atomic_store(&cell->state, forkq__ledger_settle_tasks(ledger, index, tasks_live));
   forkq__ledger_note_orphan(ledger, index);
 }
 
@@ -304,9 +304,10 @@ int forkq__ledger_task_done(struct forkq__ledger *ledger, const struct forkq__ta
 
 /* ---- sums -------------------------------------------------------------------------------- */
 
+/* Of a put that does not see a shutdown, a getter that sees it sees the cell, and what it accepted. */
 static uint64_t accepted_by_all(struct forkq__ledger *ledger) {
   uint64_t accepted = 0;
-  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++)
+  for (uint32_t i = 0; i < atomic_load(&ledger->cells_used); i++)
     accepted += atomic_load(&ledger->cells[i].accepted);
   return accepted;
 }

@@ -98,7 +98,7 @@ bool forkq__ledger_in_doubt(struct forkq__ledger *ledger);
 static inline bool forkq__ledger_owns(struct forkq__ledger *ledger, uint32_t cell,
                                       uint32_t owner) {
   return FORKQ__LOAD(ledger->cells[cell].owners) == owner &&
-         FORKQ__LOAD(ledger->cells[cell].state) == FORKQ__CELL_USED;
+         atomic_load(&ledger->cells[cell].state) == FORKQ__CELL_USED;
 }
 
 /* What an heir must know of its parent's account: the parent, process `pid`, was owner number

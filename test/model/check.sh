@@ -1,6 +1,7 @@
 #!/bin/sh
 # check.sh [--full | --largest]: checks the models with spin, exhaustively, and that spin finds each seeded
-# mistake; that the steps in the models are those that the C comments name. See README.md.
+# mistake; that the steps in the models are those that the C comments name; and the litmus tests of the
+# orders in memory. See README.md.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 source=$here/../../src
@@ -155,6 +156,7 @@ case ${1-} in
   *)
     small
     mistakes
+    python3 "$here/litmus/check.py" "$here"/litmus/*.litmus
     [ "${1-}" != --full ] || full
     ;;
 esac
