@@ -199,13 +199,15 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_connection_send_with(forkq_connection_t *co
 
 /* Sends plain bytes as one message: `size` bytes at `offset` in a buffer of `length`
  * bytes. `size` FORKQ_ALL means all bytes after `offset`. An empty message is allowed;
- * `data` may be NULL if `length` is 0. The size has no limit: above 0x7fffffff bytes the
- * call writes the long form. It does not allocate.
+ * `data` may be NULL if `length` is 0. The only limit is PTRDIFF_MAX, the size of the largest
+ * object of a program: above 0x7fffffff bytes the call writes the long form. It does not
+ * allocate.
  *
  * Returns: 0 when the kernel has the whole message.
  * Blocks: while the stream is full, without limit.
  * Errors: the send errors, the stream errors, and:
- *   FORKQ_ERANGE  `offset` or `size` exceeds the buffer; nothing is sent
+ *   FORKQ_ERANGE   `offset` or `size` exceeds the buffer; nothing is sent
+ *   FORKQ_ETOOBIG  `size` is above PTRDIFF_MAX; nothing is sent
  * Python: Connection.send_bytes(buf, offset, size). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_connection_send_bytes(forkq_connection_t *connection,
                                                            const void *data,

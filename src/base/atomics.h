@@ -13,6 +13,19 @@
 #define FORKQ_ATOMICS_H
 
 #include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Processes share these words. So the compiler must not guard one with a lock, and none may lie in two
+ * cache lines: on i386, GCC before 11.1 gave 64 bits in a struct an alignment of 4 bytes. */
+struct forkq__word_in_struct {
+  char before;
+  _Atomic uint64_t word;
+};
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
+               "shared words need no lock");
+_Static_assert(offsetof(struct forkq__word_in_struct, word) == 8,
+               "64 bits that are shared are aligned to 8 bytes");
 
 #define FORKQ__LOAD(field) atomic_load_explicit(&(field), memory_order_acquire)
 #define FORKQ__STORE(field, value)                                                       \

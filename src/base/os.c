@@ -42,7 +42,8 @@ void forkq__os_cancellation_point(void (*leave)(void *arg), void *arg) {
 }
 
 struct timespec forkq__os_timespec(int64_t ns) {
-  return (struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = ns % NS_PER_S };
+  return (struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S),
+                            .tv_nsec = (long)(ns % NS_PER_S) };
 }
 
 static int poll_until(struct pollfd *fds, nfds_t count, int64_t deadline) {

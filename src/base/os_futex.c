@@ -8,6 +8,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+_Static_assert(sizeof(time_t) == sizeof(long),
+               "the system call takes the C library's time");
+
 /* FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC (futex(2)). */
 static long futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t deadline,
                        uint32_t bits) {

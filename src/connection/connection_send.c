@@ -282,6 +282,8 @@ int forkq_connection_send_bytes(forkq_connection_t *connection, const void *data
     size = length - offset;
   if (size > length - offset)
     return FORKQ_ERANGE;
+  if (size > PTRDIFF_MAX) /* no object of a program, and more than a system call takes */
+    return FORKQ_ETOOBIG;
   if (size == 0)
     return write_message(connection, NULL, 0);
   return write_message(connection, (const char *)data + offset, size);

@@ -177,7 +177,7 @@ static size_t room_wanted(struct forkq__channel *channel,
   uint64_t room = (uint64_t)assembly->have + size;
   uint64_t come = room + (level > 0 ? (uint64_t)level : 0);
   room = come > 2 * room ? come : 2 * room;
-  return room < assembly->total ? room : assembly->total;
+  return room < assembly->total ? (size_t)room : assembly->total;
 }
 
 static void append(struct forkq__assembly *assembly, forkq_item_t *item,

@@ -284,7 +284,7 @@ static void produce(void *arg) {
   uint64_t seed = crowd->producer;
   for (uint64_t i = 0; i < EACH;) {
     size_t count = support_random_below(&seed, BATCH) + 1, n;
-    count = count < EACH - i ? count : EACH - i;
+    count = count < EACH - i ? count : (size_t)(EACH - i);
     CHILD_MUST(put_numbers(crowd->producer * EACH + i, count, -1, &n) == 0);
     CHILD_MUST(n >= 1 && n <= count);
     i += n;

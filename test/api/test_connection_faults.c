@@ -147,7 +147,17 @@ static void count_long_message(void *arg) {
   CHILD_MUST(n == 0 && size == MORE_THAN_31_BITS);
 }
 
+START_TEST(more_than_an_object_can_have_is_too_big) {
+  CODE(forkq_connection_send_bytes(b, "", SIZE_MAX, 0, (size_t)PTRDIFF_MAX + 1),
+       FORKQ_ETOOBIG);
+  OK(send_bytes("next", 4));
+  OK(recv_bytes());
+}
+END_TEST
+
 START_TEST(long_form_is_sent_above_31_bits) {
+  if (MORE_THAN_31_BITS > PTRDIFF_MAX)
+    return;
   char *data = mmap(NULL, MORE_THAN_31_BITS, PROT_READ,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) /* a machine without that much address space */
@@ -282,6 +292,10 @@ static size_t peak_for(uint64_t length, size_t sent, int code) {
 START_TEST(announced_bytes_take_no_memory) {
   static const uint64_t lengths[] = { 1 << 20, 0x7fffffff, (uint64_t)1 << 40, INT64_MAX };
   for (size_t i = 0; i < 4; i++) {
+    if (lengths[i] > PTRDIFF_MAX) {
+      ck_assert_uint_eq(peak_for(lengths[i], 100, FORKQ_ETOOBIG), 0);
+      continue;
+    }
     ck_assert_uint_le(peak_for(lengths[i], 0, FORKQ_ETORN), 16384);
     ck_assert_uint_le(peak_for(lengths[i], 100, FORKQ_ETORN), 16384);
     ck_assert_uint_le(peak_for(lengths[i], 100000, FORKQ_ETORN), 4 * 100000);
@@ -501,6 +515,7 @@ int main(void) {
   tcase_add_test(tc, header_of_each_size);
   tcase_add_test(tc, bytes_on_the_stream);
   tcase_add_test(tc, long_form_is_accepted_for_any_size);
+  tcase_add_test(tc, more_than_an_object_can_have_is_too_big);
   tcase_add_test(tc, long_form_is_sent_above_31_bits);
   tcase_add_test(tc, objects_have_a_limit);
 

@@ -8,7 +8,8 @@
 enum kind { FIFO, LIFO, PRIORITY };
 
 /* An item is a rank for the priority queue and a number. Compared by the rank alone. */
-#define RANK(item) ((item) >> 32)
+#define RANK_SHIFT 24 /* an item may have 32 bits */
+#define RANK(item) ((item) >> RANK_SHIFT)
 
 static int compare_ranks(const void *a, const void *b, void *arg) {
   ck_assert_ptr_eq(arg, &queue);
@@ -107,7 +108,7 @@ static uint64_t seed;
 
 static intptr_t new_item(void) {
   static intptr_t number;
-  return (intptr_t)support_random_below(&seed, 5) << 32 | ++number;
+  return (intptr_t)support_random_below(&seed, 5) << RANK_SHIFT | ++number;
 }
 
 static void start_or_cancel(struct request *request, bool is_get) {

@@ -160,9 +160,10 @@ START_TEST(the_limit_of_a_process) {
 END_TEST
 
 static void put_without_memory(void *arg) {
-  const struct refusal refusal = {
-    .call = SYS_fallocate, .error = ENOSPC, .argument = 4, .is = FORKQ__ARENA_CHUNK
-  };
+  const struct refusal refusal = { .call = SYS_fallocate,
+                                   .error = ENOSPC,
+                                   .argument = REFUSE_FALLOCATE_SIZE,
+                                   .is = FORKQ__ARENA_CHUNK };
   refuse(&refusal, 1);
   (void)arg;
   CHILD_MUST(!goes_beside(20000));

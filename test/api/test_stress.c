@@ -39,7 +39,7 @@ struct message {
 
 /* The padding differs from message to message, so that a shift or a mix of two shows. */
 static size_t padding_of(const struct message *message) {
-  return message->padding == 0 ? 0 : (message->number * 7 + 1) % message->padding;
+  return message->padding == 0 ? 0 : (size_t)(message->number * 7 + 1) % message->padding;
 }
 
 static int pack_message(msgpack_packer *packer, void *arg) {
@@ -100,7 +100,7 @@ static void run_all(int64_t maxsize, uint64_t messages, size_t padding,
                     bool in_fragments) {
   static struct run run;
   run = (struct run){ .each = messages / PRODUCERS, .padding = padding };
-  run.seen = support_shared(messages / 8 + 1);
+  run.seen = support_shared((size_t)messages / 8 + 1);
   run.received = support_shared(sizeof *run.received);
   ck_assert_int_eq(forkq_queue_create(&run.queue, maxsize), 0);
   if (in_fragments)

@@ -38,7 +38,7 @@ int64_t book_now(void) {
 }
 
 void book_sleep_us(int64_t us) {
-  struct timespec time = { us / 1000000, us % 1000000 * 1000 };
+  struct timespec time = { (time_t)(us / 1000000), (long)(us % 1000000 * 1000) };
   nanosleep(&time, NULL);
 }
 
@@ -114,7 +114,8 @@ static void die_in(struct book *book, int64_t ns) {
   event.sigev_notify = SIGEV_SIGNAL;
   event.sigev_signo = SIGKILL;
   timer_t timer;
-  struct itimerspec time = { .it_value = { ns / 1000000000, ns % 1000000000 } };
+  struct itimerspec time = { .it_value = { (time_t)(ns / 1000000000),
+                                           (long)(ns % 1000000000) } };
   if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0) {
     book_fail(book, "timer_create: %s", strerror(errno));
     return;

@@ -79,7 +79,7 @@ static int create(struct book *book) {
     .no_direct_write = !plan->direct,
     .on_feeder_error = feeder_error,
     .on_feeder_error_arg = book,
-    .shared_max_bytes = plan->shared_max_bytes,
+    .shared_max_bytes = (size_t)plan->shared_max_bytes,
   };
   return forkq_queue_create_with(&book->queue, &options);
 }

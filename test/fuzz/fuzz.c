@@ -13,8 +13,9 @@ uint64_t fuzz_number(struct fuzz_input *input, size_t bytes) {
   return number;
 }
 
-struct fuzz_input fuzz_take(struct fuzz_input *input, size_t size) {
-  struct fuzz_input taken = { input->data, size < input->size ? size : input->size };
+struct fuzz_input fuzz_take(struct fuzz_input *input, uint64_t size) {
+  struct fuzz_input taken = { input->data,
+                              size < input->size ? (size_t)size : input->size };
   input->data += taken.size;
   input->size -= taken.size;
   return taken;

@@ -29,7 +29,7 @@ struct fuzz_input {
 };
 
 uint64_t fuzz_number(struct fuzz_input *input, size_t bytes);
-struct fuzz_input fuzz_take(struct fuzz_input *input, size_t size);
+struct fuzz_input fuzz_take(struct fuzz_input *input, uint64_t size);
 
 /* How many bytes this thread had allocated at once since begin, at most. Under a sanitizer
  * all allocations count, msgpack-c's as well; without one, those through forkq's heap. */

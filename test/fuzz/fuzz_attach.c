@@ -146,7 +146,7 @@ static void receive(struct fuzz_input input) {
   char text[256];
   forkq_queue_t *queue = NULL;
   make_descriptors(0, 0);
-  size_t count = fuzz_number(&input, 1) % (FORKQ_HANDOVER_FDS + 1);
+  size_t count = (size_t)fuzz_number(&input, 1) % (FORKQ_HANDOVER_FDS + 1);
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)
     sent[i] = fds[fuzz_number(&input, 1) % FORKQ_HANDOVER_FDS];
   struct fuzz_input bytes = { (const uint8_t *)text,
@@ -258,7 +258,7 @@ static void damage(struct fuzz_input *input, bool locks_too) {
   const size_t end = sizeof(struct forkq__segment) + 64;
   while (input->size > 0) {
     size_t part = part_offset(fuzz_number(input, 1));
-    size_t offset = part + fuzz_number(input, 3) % (end - part);
+    size_t offset = part + (size_t)fuzz_number(input, 3) % (end - part);
     struct fuzz_input bytes = fuzz_take(input, fuzz_number(input, 1) % 16 + 1);
     for (size_t i = 0; i < bytes.size; i++)
       if (locks_too || !in_lock(offset + i))

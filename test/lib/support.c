@@ -236,7 +236,7 @@ void *support_join(pthread_t thread) {
   struct timespec end;
   void *result = NULL;
   clock_gettime(CLOCK_REALTIME, &end);
-  end.tv_sec += patience_ms() / 1000;
+  end.tv_sec += (time_t)(patience_ms() / 1000);
   if (pthread_timedjoin_np(thread, &result, &end) != 0)
     give_up("a thread ends");
   return result;

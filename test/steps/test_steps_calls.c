@@ -144,7 +144,7 @@ static void find_names(void) {
 static int kill_at_each(const char *name) {
   char inject[80];
   for (int when = 1;; when++) {
-    snprintf(inject, sizeof inject, "inject=%s:signal=SIGKILL:when=%d", name, when);
+    snprintf(inject, sizeof inject, "inject=%.31s:signal=SIGKILL:when=%d", name, when);
     begin();
     int status = run_victim(inject, -1);
     ck_assert_msg(status == 0 || status == KILLED, "%s: status %d", inject, status);

@@ -39,6 +39,24 @@ configure_analyzer() {
   configure analyzer -Dtests=disabled -Dwerror=true -Dc_args=-fanalyzer
 }
 
+# ---- Other machines ----
+
+# configure_cross ARCHITECTURE: Debian's cross compiler and C library, and the other libraries unpacked
+# into a directory of build/.
+configure_cross() {
+  need meson ninja-build pkg-config
+  case $1 in
+    i386) need gcc-i686-linux-gnu g++-i686-linux-gnu ;;
+    arm64) need gcc-aarch64-linux-gnu g++-aarch64-linux-gnu qemu-user ;;
+    *) fail 'for which machine? i386 or arm64' ;;
+  esac
+  sysroot=$build/sysroot-$1
+  [ -f "$sysroot/complete" ] || quietly "$root/test/tools/cross/sysroot.sh" "$1" "$sysroot"
+  printf '[constants]\nsysroot = '\''%s'\''\n' "$sysroot" >"$sysroot/place.ini"
+  configure "$1" --cross-file "$sysroot/place.ini" \
+    --cross-file "$root/test/tools/cross/$1.ini" $tested -Dbench=disabled
+}
+
 # ---- Compilers that add what looks on ----
 
 configure_asan() {

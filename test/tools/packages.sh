@@ -22,6 +22,9 @@ has() {
   case $1 in
     gcc) ${CC:-cc} --version ;;
     g++) ${CXX:-c++} --version ;;
+    gcc-*-linux-gnu) is_command "${1#gcc-}-gcc" ;;
+    g++-*-linux-gnu) is_command "${1#g++-}-g++" ;;
+    qemu-user) is_command qemu-aarch64 ;;
     libc6-dev) echo '#include <stdio.h>' | ${CC:-cc} -E - ;;
     ninja-build) is_command ninja ;;
     libmsgpack-dev) pkg-config --exists msgpack-c || pkg-config --exists msgpack ;;

@@ -125,13 +125,14 @@ static int scan_pieces(const void *data, size_t size, size_t piece) {
 /* An object with this first byte and count or length n, whose elements are nil. */
 static size_t build(uint8_t *out, unsigned head, uint64_t n) {
   struct format format = format_of(head);
-  uint64_t body[] = { 0, format.value, n, n + 1, n, 2 * n, 0 };
+  const uint64_t body[] = { 0, format.value, n, n + 1, n, 2 * n, 0 };
   uint8_t *p = out;
   *p++ = (uint8_t)head;
   for (unsigned i = format.length_bytes; i-- > 0;)
     *p++ = (uint8_t)(n >> (8 * i));
-  memset(p, 0xc0, body[format.kind]);
-  return (size_t)(p - out) + body[format.kind];
+  size_t size = (size_t)body[format.kind];
+  memset(p, 0xc0, size);
+  return (size_t)(p - out) + size;
 }
 
 static void assert_exact(const uint8_t *bytes, size_t size) {

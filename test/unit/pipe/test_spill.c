@@ -142,7 +142,7 @@ END_TEST
 
 /* A file that has no room for it stands for a system without memory. */
 static void keep_without_mmap(void *arg) {
-  const struct refusal refusal = { .call = SYS_mmap, .error = ENOMEM };
+  const struct refusal refusal = { .call = REFUSE_MMAP, .error = ENOMEM };
   struct forkq__assembly assembly = begun(5000, 17);
   (void)arg;
   refuse(&refusal, 1);
