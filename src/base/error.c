@@ -1,5 +1,7 @@
 /* Error codes as texts and as names. FORKQ_ERROR_MAP (forkq/base.h) has forkq's own codes. */
 #define _GNU_SOURCE
+#include "base/libc.h"
+
 #include <forkq/base.h>
 
 #include <limits.h>
@@ -38,7 +40,7 @@ const char *forkq_error_name(int error) {
     FORKQ_ERROR_MAP(XX)
 #undef XX
   default:
-    name = error < 0 ? strerrorname_np(positive(error)) : NULL;
+    name = error < 0 ? forkq__libc_error_name(positive(error)) : NULL;
     return name != NULL ? name : "UNKNOWN";
   }
 }

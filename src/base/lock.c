@@ -9,6 +9,7 @@
 #include "base/lock.h"
 
 #include "base/contract.h"
+#include "base/libc.h"
 #include "base/log.h"
 #include "base/os.h"
 
@@ -33,10 +34,8 @@ int forkq__lock_init(struct forkq__lock *lock) {
   return -r;
 }
 
-/* The word of a robust mutex: the number of the owner's thread, and whether a thread waits. The
- * kernel reads this format when the owner dies (Documentation/locking/robust-futex-ABI.rst). */
 static _Atomic uint32_t *word_of(struct forkq__lock *lock) {
-  return (_Atomic uint32_t *)&lock->mutex.__data.__lock;
+  return forkq__libc_lock_word(&lock->mutex);
 }
 
 /* Whether the C library knows the caller's thread number: it writes the number into a mutex
@@ -78,8 +77,10 @@ int forkq__lock_check(void) {
   if (r < 0)
     return r;
   void *list = NULL;
+  /* First, because musl tells the kernel of the list when the thread takes its first lock. */
+  bool known = is_known_thread(&lock);
   int error = forkq__os_robust_list(&list);
-  if (!is_known_thread(&lock))
+  if (!known)
     r = FORKQ_ENAMESPACE;
   else if (error == 0 ? list == NULL : !is_freed_at_end(&lock))
     r = FORKQ_ENOROBUST;
@@ -165,7 +166,8 @@ static void set_pending(struct forkq__lock *lock) {
     return;
   if (head != NULL)
     head->list_op_pending =
-        lock != NULL ? (struct robust_list *)&lock->mutex.__data.__list.__next : NULL;
+        lock != NULL ? (struct robust_list *)((char *)word_of(lock) - head->futex_offset)
+                     : NULL;
   atomic_signal_fence(memory_order_seq_cst);
 }
 

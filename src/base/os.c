@@ -1,12 +1,12 @@
 /* Time, polling, cancellation, threads and signals. */
 #define _GNU_SOURCE
+#include "base/libc.h"
 #include "base/os_impl.h"
 #include "base/times.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/single_threaded.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,7 +81,7 @@ int forkq__os_poll_cancellable(struct pollfd *fds, nfds_t count, int64_t deadlin
 }
 
 bool forkq__os_has_threads(void) {
-  return !__libc_single_threaded;
+  return forkq__libc_has_threads();
 }
 
 /* For the first thread, the C library asks the kernel, by reading a file. */

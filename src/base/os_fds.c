@@ -42,10 +42,11 @@ static ssize_t send_beside(int socket, const void *data, size_t size, const int 
   struct msghdr message = { .msg_iov = &part,
                             .msg_iovlen = 1,
                             .msg_control = &beside,
-                            .msg_controllen = CMSG_SPACE(count * sizeof *fds) };
+                            .msg_controllen =
+                                (socklen_t)CMSG_SPACE(count * sizeof *fds) };
   beside.header.cmsg_level = SOL_SOCKET;
   beside.header.cmsg_type = SCM_RIGHTS;
-  beside.header.cmsg_len = CMSG_LEN(count * sizeof *fds);
+  beside.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *fds);
   memcpy(CMSG_DATA(&beside.header), fds, count * sizeof *fds);
   return UNCANCELLED(sendmsg(socket, &message, MSG_NOSIGNAL));
 }

@@ -1,5 +1,6 @@
 /* Sleeping on a word of memory, and waking. */
 #define _GNU_SOURCE
+#include "base/libc.h"
 #include "base/os_impl.h"
 
 #include <errno.h>
@@ -75,7 +76,7 @@ int forkq__os_clocklock(pthread_mutex_t *mutex, int64_t deadline) {
 #ifdef UNDER_TSAN
   __tsan_mutex_pre_lock(mutex, __tsan_mutex_try_lock);
 #endif
-  int r = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &at);
+  int r = forkq__libc_clocklock(mutex, &at);
 #ifdef UNDER_TSAN
   bool got = r == 0 || r == EOWNERDEAD;
   __tsan_mutex_post_lock(

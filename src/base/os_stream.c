@@ -1,5 +1,6 @@
 /* Pipes and sockets: making them, and reading and writing without SIGPIPE, or without waiting. */
 #define _GNU_SOURCE
+#include "base/libc.h"
 #include "base/os_impl.h"
 
 #include <errno.h>

@@ -1,14 +1,14 @@
 /* The segment: making one, and checking one that another program made. */
+#define _GNU_SOURCE
 #include "shared/segment.h"
 
+#include "base/libc.h"
 #include "base/os.h"
 #include "shared/ledger.h"
 
 #include <forkq/base.h>
 #include <forkq/item.h>
-#include <gnu/libc-version.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 void forkq__segment_unmap(struct forkq__segment *segment) {
@@ -31,7 +31,7 @@ static int draw_new_lock(unsigned char image[FORKQ__LOCK_IMAGE]) {
 /* The properties of this program. */
 static int describe(struct forkq__abi *abi) {
   memset(abi, 0, sizeof *abi);
-  snprintf(abi->libc, sizeof abi->libc, "glibc %s", gnu_get_libc_version());
+  forkq__libc_describe(abi->libc, sizeof abi->libc);
   abi->long_size = sizeof(long);
   abi->lock_size = sizeof(pthread_mutex_t);
   abi->lock_alignment = alignof(pthread_mutex_t);

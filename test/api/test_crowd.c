@@ -6,6 +6,7 @@
 #include "queue_helpers.h"
 
 #include <check.h>
+#include <fcntl.h>
 #include <forkq/simple_queue.h>
 #include <pthread.h>
 #include <signal.h>
@@ -442,9 +443,14 @@ static int put_packet(void) {
   return forkq_simple_queue_put_packed(simple_queue, data, sizeof data);
 }
 
+/* Each takes a page. */
+static int pipe_packets(void) {
+  return fcntl(queue->channel.write_fd, F_GETPIPE_SZ) / (int)sysconf(_SC_PAGESIZE);
+}
+
 static void fill_pipe(void *arg) {
   (void)arg;
-  int room = (int)queue->channel.pipe_packets;
+  int room = pipe_packets();
   for (int i = 0; i < room; i++)
     CHILD_MUST(put_packet() == 0);
 }
@@ -504,7 +510,7 @@ static void put_twice_and_close(void *arg) {
 
 START_TEST(close_waits_for_both_that_put_into_a_simple_queue) {
   create_simple();
-  int64_t room = queue->channel.pipe_packets;
+  int room = pipe_packets();
   ck_assert_int_eq(support_wait(support_fork(fill_pipe, NULL)), 0);
   for (int round = 0; round < 10; round++) {
     memset((void *)flags, 0, 16 * sizeof *flags);
