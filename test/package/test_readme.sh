@@ -32,6 +32,14 @@ headers_are_named() {
   diff /dev/null "$scratch/unnamed"
 }
 
+# The first row of docs/benchmarks.md: forkq's rate, and how many times that of CPython it is.
+figures_are_measured() {
+  row='| 64 B, 1 producer, 1 consumer | \([0-9.]*\)M\/s | \([0-9.]*\) |.*'
+  sed -n "s/^$row/\1 million messages of 64 bytes.* \2 times as/p" "$root/docs/benchmarks.md" >"$scratch/speed"
+  tr '\n' ' ' <"$root/README.md" >"$scratch/text"
+  [ -s "$scratch/speed" ] && grep -q -f "$scratch/speed" "$scratch/text"
+}
+
 prints() {
   [ "$("$smallest")" = "$1" ]
 }
@@ -51,6 +59,7 @@ expect 'the example prints the answer' prints 42
 expect 'the example with structs gets them all' sums_up_structs
 expect 'every link leads somewhere' links_exist
 expect 'every header is named' headers_are_named
+expect 'its figures are those of docs/benchmarks.md' figures_are_measured
 expect 'there are commands' test -s "$scratch/commands"
 expect './dev help knows every command' commands_exist
 expect './dev refuses a command that it does not know' unknown_command_fails
