@@ -27,8 +27,9 @@
  *   returns. It then completes, or fails without effect. forkq never lets SIGPIPE reach
  *   the program.
  *
- *   A signal handler must not call forkq: no function is async-signal-safe
- *   (signal-safety(7)). If a handler makes a call anyway, and its thread already holds a
+ *   A signal handler that wants a blocked call to return calls forkq_queue_interrupt
+ *   (forkq/queue.h), or forkq_simple_queue_interrupt. It must not call forkq otherwise: no
+ *   other function is async-signal-safe (signal-safety(7)). If a handler makes a call anyway, and its thread already holds a
  *   mutex that the call needs, the call returns -EDEADLK and has no effect. The same
  *   happens in a fork handler of the program (pthread_atfork(3)) that runs while forkq
  *   holds its mutexes for the fork.
@@ -155,7 +156,8 @@ FORKQ_API const char *forkq_version(void);
   XX(ENOROBUST, -20036, "robust mutexes do not work on this system")                     \
   XX(EWRONGTYPE, -20037, "item is not of the type that was asked for")                   \
   XX(EFORMAT, -20038, "format is not valid")                                             \
-  XX(EMISSING, -20039, "object lacks a key or an element")
+  XX(EMISSING, -20039, "object lacks a key or an element")                               \
+  XX(EINTERRUPTED, -20040, "call was interrupted")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,

@@ -175,7 +175,8 @@ typedef struct forkq_queue_options {
  * mapping. A process that puts large messages maps shared_max_bytes more, and one that gets
  * some maps a MiB or more of each process that puts them, or 64 MiB where it borrows. A process that has
  * put uses two more descriptors, and one that has borrowed one more. With a joinable queue, a
- * process that has got uses two more, and one that has put uses three more.
+ * process that has got uses two more, and one that has put uses three more. A process that has waited in
+ * a get or in forkq_wait uses one more until it destroys the queue.
  *
  * Returns: 0. After a failure nothing is left behind.
  * Blocks: while another thread of the process forks, or creates, attaches or destroys a
@@ -231,6 +232,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_joinable_queue_create(forkq_queue_t **ret_q
  * Errors: the common errors, and:
  *   FORKQ_FULL        the queue is full (timeout 0)
  *   FORKQ_TIMEDOUT    the queue was full for the whole timeout
+ *   FORKQ_EINTERRUPTED  see forkq_queue_interrupt
  *   FORKQ_ECLOSED     this process has closed the queue, perhaps during the wait
  *   FORKQ_ESHUTDOWN   the queue is shut down, perhaps during the wait
  *   FORKQ_ETOODEEP    the object is nested deeper than FORKQ_DEPTH_MAX
@@ -378,6 +380,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  * Errors: the common errors, and:
  *   FORKQ_EMPTY      the queue is empty (timeout 0)
  *   FORKQ_TIMEDOUT   no item arrived within the timeout
+ *   FORKQ_EINTERRUPTED  see forkq_queue_interrupt
  *   FORKQ_ECLOSED    this process has closed the queue. A waiting get notices within 500
  *                    ms.
  *   FORKQ_ESHUTDOWN  the queue is shut down, and nothing is left to get
@@ -545,6 +548,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_task_done(forkq_queue_t *queue);
  *                       task_done. Only then, *ret_abandoned is set, unless it is NULL:
  *                       the number of such items since this process last joined.
  *   FORKQ_TIMEDOUT      items are not done within the timeout, also with timeout 0
+ *   FORKQ_EINTERRUPTED  see forkq_queue_interrupt
  *   FORKQ_ENOTJOINABLE  the queue was not created as joinable
  * Python: JoinableQueue.join(), without a timeout. It waits forever after a worker dies,
  *   or after an object that does not serialize. */
@@ -680,10 +684,53 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_stats(forkq_queue_t *queue,
  *                   unchanged if another thread kept an internal lock.
  *   FORKQ_ECLOSED   this process has closed the queue, perhaps during the wait: see
  *                   forkq_queue_join_thread
+ *   FORKQ_EINTERRUPTED  see forkq_queue_interrupt
  *   -EDEADLK        see "Signals" in forkq/base.h
  * Python: none; close() and join_thread() end the use of the queue. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_flush(forkq_queue_t *queue, int timeout_ms,
                                                  uint64_t *ret_unsent);
+
+/* Interrupts this process's calls on the queue. Each thread of the process is told once, with
+ * FORKQ_EINTERRUPTED: by the call in which it is blocked, or else by its next call that would block.
+ * That call has done nothing: no item was got, none was put, and a timeout is not used up. So a program
+ * that ends its loops with a flag, in a signal handler or from another thread, sets the flag first and
+ * then calls this function:
+ *
+ *   static volatile sig_atomic_t stop;
+ *   static void on_sigint(int signo) { stop = 1; forkq_queue_interrupt(queue); }
+ *
+ *   while (!stop) {
+ *     r = forkq_queue_get(queue, &item, -1);
+ *     if (r == FORKQ_EINTERRUPTED)
+ *       continue;
+ *     ...
+ *
+ * An interrupt is never lost. If it comes after a thread has looked at the flag and before its call
+ * blocks, that call returns at once. It waits for each thread that is just not blocked, however long; a
+ * thread that begins later may be told, too, because forkq cannot know whether that one saw the flag.
+ * Several interrupts count as one for a thread that was not told of the first. A call that need not
+ * wait goes on as usual, and so does one with timeout 0. A call that finds an item, or room, together
+ * with the interrupt returns 0; the thread is told by its next call.
+ *
+ * It ends the calls that list FORKQ_EINTERRUPTED, and forkq_wait if it waits for the queue. Gets, puts,
+ * joins and forkq_wait return at once. forkq_queue_flush, forkq_queue_join_thread and a call that waits
+ * for an internal lock return within 0.5 s. Destruction, close and exit are not interrupted. Requests
+ * on a loop are not either, because they do not block a thread: wake the loop with uv_async_send.
+ * Other processes are not affected. A forked child begins without an interrupt, as it does without a
+ * pending signal.
+ *
+ * It may be called in a signal handler, on any thread (async-signal-safe), in a packing function, and
+ * again and again. It leaves errno unchanged. In a handler, see to it that forkq_queue_destroy has not
+ * begun, as with any call.
+ *
+ * Returns: 0.
+ * Blocks: never.
+ * Errors:
+ *   FORKQ_ENULL  `queue` is NULL
+ * Python: none. A signal interrupts a blocked call there, runs its handler in the main thread, and an
+ *   exception ends the call. A binding does that with FORKQ_EINTERRUPTED: it calls
+ *   PyErr_CheckSignals, and then the function again with the time that is left. */
+FORKQ_API int forkq_queue_interrupt(forkq_queue_t *queue);
 
 /* Closes the queue for this process: it can no longer put or get. Its threads that wait
  * in a put or get return FORKQ_ECLOSED. Other processes are not affected. Closing twice
@@ -716,6 +763,7 @@ FORKQ_API int forkq_queue_close(forkq_queue_t *queue);
  * Errors:
  *   FORKQ_ENOTCLOSED  forkq_queue_close was not called before
  *   FORKQ_TIMEDOUT    the feeder has not finished within the timeout
+ *   FORKQ_EINTERRUPTED  see forkq_queue_interrupt
  *   FORKQ_ENULL       `queue` is NULL
  *   FORKQ_ETIMEOUT    timeout_ms is below -1
  *   FORKQ_EPACKING    a packing function made the call

@@ -37,6 +37,7 @@ forkq_simple_queue_create(forkq_simple_queue_t **ret_queue);
  *   put.
  * Errors: the common errors, and:
  *   FORKQ_ECLOSED     this process has closed the queue, perhaps during the wait
+ *   FORKQ_EINTERRUPTED  see forkq_simple_queue_interrupt
  *   FORKQ_ETOODEEP    the object is nested deeper than FORKQ_DEPTH_MAX
  *   FORKQ_ETOOBIG     the message is larger than FORKQ_MESSAGE_MAX
  *   FORKQ_EBADOBJECT  the object has a type that msgpack does not have
@@ -76,6 +77,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_put_with(forkq_simple_queue_t 
  * Errors: the common errors, and:
  *   FORKQ_ECLOSED    this process has closed the queue. A waiting get notices within 500
  *                    ms.
+ *   FORKQ_EINTERRUPTED  see forkq_simple_queue_interrupt
  *   FORKQ_EBADFRAME  as in forkq_queue_get
  *   FORKQ_EBROKEN    the shared memory is damaged
  *   -ENOMEM          as in forkq_queue_get
@@ -108,7 +110,18 @@ forkq_simple_queue_get_borrowed(forkq_simple_queue_t *queue, forkq_item_t *item)
  * Python: SimpleQueue.empty(). */
 FORKQ_API int forkq_simple_queue_empty(forkq_simple_queue_t *queue);
 
-/* Closes the queue for this process, with all its descriptors. Threads that wait in a put
+/* Interrupts this process's puts and gets, each thread once: see forkq_queue_interrupt. A get returns at
+ * once, a put within 0.5 s. If it had begun to write a large message, readers discard the partial message.
+ * Async-signal-safe.
+ *
+ * Returns: 0.
+ * Blocks: never.
+ * Errors:
+ *   FORKQ_ENULL  `queue` is NULL
+ * Python: none. */
+FORKQ_API int forkq_simple_queue_interrupt(forkq_simple_queue_t *queue);
+
+/* Closes the queue for this process, with all its descriptors but the one of interrupts. Threads that wait in a put
  * or get return FORKQ_ECLOSED. Closing twice is allowed.
  *
  * Returns: 0.

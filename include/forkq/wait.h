@@ -87,7 +87,8 @@ static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
  * one, move the last entry to its place. Up to 32 entries it does not allocate.
  *
  * Returns: the number of ready entries, or 0 on timeout.
- * Blocks: for at most `timeout_ms`; -1: without limit. Signals do not end the wait. If
+ * Blocks: for at most `timeout_ms`; -1: without limit. Signals do not end the wait; a handler can do
+ *   so with forkq_queue_interrupt, or with an eventfd that is an entry and that it writes to. If
  *   another process is stopped in the middle of its own put or get on a queue, the call
  *   may take some tenths of a second longer, also with timeout 0.
  * Errors: a failed call does not change `ready` of connections and descriptors, but may
@@ -95,6 +96,8 @@ static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
  *   FORKQ_ENULL       `entries`, a connection or a queue is NULL
  *   FORKQ_ETIMEOUT    timeout_ms is below -1
  *   FORKQ_ECLOSED     a connection or queue is closed, perhaps during the wait
+ *   FORKQ_EINTERRUPTED  one of the queues was interrupted: see forkq_queue_interrupt. The thread is
+ *                     then told for all of them.
  *   FORKQ_EPACKING    a queue is listed, and a packing function made the call
  *   FORKQ_ENAMESPACE  this process cannot use a queue (forkq/queue.h)
  *   FORKQ_ENOROBUST   a queue is listed, and robust mutexes do not work on this system
@@ -102,7 +105,7 @@ static inline forkq_wait_entry_t forkq_wait_on_queue(forkq_queue_t *queue) {
  *                     connection's
  *   -EBADF            a descriptor is not open
  *   -EINVAL           an entry has no known kind, or there are more entries than the
- *                     process may have descriptors (a queue counts as two)
+ *                     process may have descriptors (a queue counts as three)
  *   -ENOMEM           there is no memory
  * Threads: any number of threads may wait. For a connection, the wait counts as a receive
  *   (forkq/connection.h). A thread that is cancelled during the wait ends at once, and

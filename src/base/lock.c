@@ -172,7 +172,8 @@ static void set_pending(struct forkq__lock *lock) {
 }
 
 /* Sleeps until the lock is free, or may be. */
-static void sleep_until_free(struct forkq__lock *lock, uint32_t bits, int64_t deadline) {
+static void sleep_until_free(struct forkq__lock *lock, struct forkq__waiters waiters,
+                             int64_t deadline) {
   _Atomic uint32_t *word = word_of(lock);
   uint32_t seen = atomic_load(word);
   if ((seen & FUTEX_TID_MASK) == 0)
@@ -180,7 +181,8 @@ static void sleep_until_free(struct forkq__lock *lock, uint32_t bits, int64_t de
   if (!(seen & FUTEX_WAITERS) &&
       !atomic_compare_exchange_strong(word, &seen, seen | FUTEX_WAITERS))
     return;
-  (void)forkq__os_futex_wait_cancellable(word, seen | FUTEX_WAITERS, deadline, bits);
+  (void)forkq__os_futex_wait_either((struct forkq__futex){ word, seen | FUTEX_WAITERS },
+                                    waiters.call, deadline, waiters.bits);
 }
 
 struct wait {
@@ -203,7 +205,7 @@ static int wait_and_try(struct forkq__lock *lock, struct forkq__waiters waiters,
   atomic_fetch_add(waiters.count, 1);
   set_pending(lock);
   pthread_cleanup_push(cancel_wait, &wait);
-  sleep_until_free(lock, waiters.bits, deadline);
+  sleep_until_free(lock, waiters, deadline);
   pthread_cleanup_pop(0);
   int r = pthread_mutex_trylock(&lock->mutex); /* also clears the announced lock */
   set_pending(NULL);
@@ -230,7 +232,8 @@ void forkq__lock_wake(struct forkq__lock *lock) {
 }
 
 void forkq__lock_hasten(struct forkq__lock *lock, uint32_t bits) {
-  forkq__os_futex_wake_some(word_of(lock), bits);
+  if (forkq__os_futex_waits_for_one())
+    forkq__os_futex_wake_some(word_of(lock), bits);
 }
 
 int forkq__lock_try(struct forkq__lock *lock, forkq__repair_fn repair, void *arg) {

@@ -6,7 +6,7 @@
 #ifndef FORKQ_LOCK_H
 #define FORKQ_LOCK_H
 
-#include "base/atomics.h"
+#include "base/os.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -38,12 +38,16 @@ struct forkq__waiters {
   /* How many there are; shared, beside the lock. It also counts waiters that were killed, which
    * costs the others a system call now and then. */
   _Atomic uint32_t *count;
-  uint32_t bits; /* identify the threads of this process */
+  uint32_t
+      bits; /* identify the threads of this process, where `call` does not wake them */
+  /* A word of this process. It changes when its threads are to look at something other than the lock. */
+  struct forkq__futex call;
 };
 
 /* await returns as acquire. It may return FORKQ_TIMEDOUT before the deadline at any time, and
- * does so if the lock is still held after a wake-up. It is a cancellation point. hasten wakes
- * all waiters that have one of these bits. wake wakes one waiter. */
+ * does so if the lock is still held after a wake-up, and once `call` has changed. It is a cancellation
+ * point. hasten wakes all waiters that have one of these bits, where they do not wait for `call`. wake
+ * wakes one waiter. */
 int forkq__lock_await(struct forkq__lock *lock, struct forkq__waiters waiters,
                       int64_t deadline, forkq__repair_fn repair, void *arg);
 void forkq__lock_hasten(struct forkq__lock *lock, uint32_t bits);

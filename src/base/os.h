@@ -171,6 +171,18 @@ int forkq__os_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t dead
 int forkq__os_futex_wait_cancellable(_Atomic uint32_t *word, uint32_t expected,
                                      int64_t deadline, uint32_t bits);
 void forkq__os_futex_wake(_Atomic uint32_t *word, int count);
+
+/* As wait_cancellable, for two words: until a wake on one of them, or while both are as expected. `bits` are
+ * for the first. A kernel before Linux 5.16 cannot do that (futex_waitv(2)), which waits_for_one tells once a
+ * thread has tried. The thread then sleeps on the first word only, and a wake on the second does not reach
+ * it. Where it can, a wake of some on the first word wakes all. */
+struct forkq__futex {
+  _Atomic uint32_t *word;
+  uint32_t expected;
+};
+int forkq__os_futex_wait_either(struct forkq__futex first, struct forkq__futex second,
+                                int64_t deadline, uint32_t bits);
+bool forkq__os_futex_waits_for_one(void);
 void forkq__os_futex_wake_some(_Atomic uint32_t *word, uint32_t bits);
 #define FORKQ__ANY_BITS UINT32_MAX
 uint32_t forkq__os_process_bit(void); /* few other processes have this bit */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/time_types.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,6 +45,68 @@ forkq__os_futex_wait_cancellable(_Atomic uint32_t *word, uint32_t expected,
   pthread_setcanceltype(type, NULL);
   (void)poll(NULL, 0, 0);
   return r == -1 && error == ETIMEDOUT ? -ETIMEDOUT : 0;
+}
+
+/* Whether the kernel has refused futex_waitv(2). */
+static _Atomic bool one_only;
+
+bool forkq__os_futex_waits_for_one(void) {
+  return atomic_load(&one_only);
+}
+
+#ifdef FUTEX_32 /* the headers are of Linux 5.16 or later */
+/* Returns 0, or the errno. As wait_cancellable. */
+static __attribute__((noinline)) int wait_either(struct futex_waitv *words,
+                                                 int64_t deadline) {
+  const struct timespec at = forkq__os_timespec(deadline);
+  const struct __kernel_timespec until = { at.tv_sec, at.tv_nsec };
+  int type;
+  /* NOLINTNEXTLINE(cert-pos47-c,concurrency-thread-canceltype-asynchronous): see above */
+  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+  long r = syscall(SYS_futex_waitv, words, 2, 0,
+                   deadline == FORKQ__FOREVER ? NULL : &until, CLOCK_MONOTONIC);
+  int error = errno;
+  pthread_setcanceltype(type, NULL);
+  (void)poll(NULL, 0, 0);
+  return r == -1 ? error : 0;
+}
+
+static struct futex_waitv waitv_of(struct forkq__futex futex) {
+  return (struct futex_waitv){ .val = futex.expected,
+                               .uaddr = (uintptr_t)futex.word,
+                               .flags = FUTEX_32 };
+}
+
+static bool try_either(struct forkq__futex first, struct forkq__futex second,
+                       int64_t deadline, int *ret_result) {
+  if (forkq__os_futex_waits_for_one())
+    return false;
+  struct futex_waitv words[] = { waitv_of(first), waitv_of(second) };
+  int error = wait_either(words, deadline);
+  if (error != 0 && forkq__os_is_refusal(-error)) {
+    atomic_store(&one_only, true);
+    return false;
+  }
+  *ret_result = error == ETIMEDOUT ? -ETIMEDOUT : 0;
+  return true;
+}
+#else
+static bool try_either(struct forkq__futex first, struct forkq__futex second,
+                       int64_t deadline, int *ret_result) {
+  (void)first, (void)second, (void)deadline, (void)ret_result;
+  atomic_store(&one_only, true);
+  return false;
+}
+#endif
+
+int forkq__os_futex_wait_either(struct forkq__futex first, struct forkq__futex second,
+                                int64_t deadline, uint32_t bits) {
+  int r;
+  if (try_either(first, second, deadline, &r))
+    return r;
+  if (atomic_load(second.word) != second.expected)
+    return 0;
+  return forkq__os_futex_wait_cancellable(first.word, first.expected, deadline, bits);
 }
 
 void forkq__os_futex_wake(_Atomic uint32_t *word, int count) {

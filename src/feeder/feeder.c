@@ -245,7 +245,8 @@ void forkq__feeder_abandon(struct forkq__feeder *feeder) {
 
 /* Waits in short steps, so that a cancelled thread does not stay in it. Begins and ends
  * without the mutex. */
-static int wait_for_end(struct forkq__feeder *feeder, int64_t deadline) {
+static int wait_for_end(struct forkq__feeder *feeder, int64_t deadline,
+                        bool interruptible) {
   struct forkq__sender *sender = &feeder->sender;
   for (;;) {
     int r = forkq__sender_lock(sender, deadline);
@@ -260,12 +261,15 @@ static int wait_for_end(struct forkq__feeder *feeder, int64_t deadline) {
       return 0;
     if (forkq__os_now() >= deadline)
       return FORKQ_TIMEDOUT;
+    if (interruptible && forkq__interrupted(&sender->channel->interrupts))
+      return FORKQ_EINTERRUPTED;
     forkq__os_cancellation_point(NULL, NULL);
   }
 }
 
-int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline) {
-  int r = wait_for_end(feeder, deadline);
+int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline,
+                       bool interruptible) {
+  int r = wait_for_end(feeder, deadline, interruptible);
   if (r == 0 && forkq__sender_lock(&feeder->sender, FORKQ__FOREVER) == 0) {
     forkq__feeder_join_ended(feeder);
     forkq__sender_unlock(&feeder->sender);

@@ -78,9 +78,10 @@ void forkq__feeder_abandon(struct forkq__feeder *feeder);
 /* Whether it ran for a put, and has ended after a close. */
 bool forkq__feeder_has_finished(const struct forkq__feeder *feeder);
 
-/* Waits for the end of the feeder. Takes the mutex itself. Returns 0, FORKQ_TIMEDOUT or
- * -EDEADLK. A cancellation point. */
-int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline);
+/* Waits for the end of the feeder. Takes the mutex itself. Returns 0, FORKQ_TIMEDOUT,
+ * -EDEADLK, or, if `interruptible`, FORKQ_EINTERRUPTED. A cancellation point. */
+int forkq__feeder_join(struct forkq__feeder *feeder, int64_t deadline,
+                       bool interruptible);
 
 /* Resets the feeder and its sender in the child of a fork: see forkq__sender_forked. */
 void forkq__feeder_forked(struct forkq__feeder *feeder);

@@ -136,8 +136,12 @@ static int check_pipe(struct forkq__sender *sender) {
   return may ? 0 : -EBADF;
 }
 
+static bool interrupted(struct forkq__sender *sender, const struct through *through) {
+  return through != NULL && forkq__interrupted(&sender->channel->interrupts);
+}
+
 /* Takes the write lock. Returns 0, FORKQ__STOPPED when nothing more is to be sent,
- * FORKQ_EBROKEN, or -EBADF. */
+ * FORKQ_EINTERRUPTED, FORKQ_EBROKEN, or -EBADF. */
 static int lock_write(struct forkq__sender *sender, struct through *through) {
   int r;
   do {
@@ -147,6 +151,8 @@ static int lock_write(struct forkq__sender *sender, struct through *through) {
       return FORKQ__STOPPED;
     r = forkq__channel_lock_write(sender->channel,
                                   forkq__os_deadline_within(FORKQ__FOREVER, LOOK_MS));
+    if (r == FORKQ_TIMEDOUT && interrupted(sender, through))
+      return FORKQ_EINTERRUPTED;
   } while (r == FORKQ_TIMEDOUT);
   if (r < 0 || (r = check_pipe(sender)) == 0)
     return r;
@@ -190,6 +196,8 @@ static int send_run(struct forkq__sender *sender, struct forkq__buffer *first,
       continue;
     }
     bool keep_lock = b != first;
+    if (r == FORKQ__NO_ROOM && interrupted(sender, through))
+      r = FORKQ_EINTERRUPTED;
     if (r != FORKQ__NO_ROOM || !keep_lock)
       forkq__channel_unlock_write(channel);
     if (r != FORKQ__NO_ROOM)
@@ -234,12 +242,16 @@ static bool await_landing(struct forkq__sender *sender, int64_t deadline) {
   return sender->in_flight == NULL;
 }
 
-void forkq__sender_await_turn(struct forkq__sender *sender, void (*leave)(void *arg),
-                              void *arg) {
+int forkq__sender_await_turn(struct forkq__sender *sender, void (*leave)(void *arg),
+                             void *arg) {
   FORKQ__HELD(&sender->mutex);
-  while (
-      !await_landing(sender, forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__CANCEL_MS)))
+  while (!await_landing(sender,
+                        forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__CANCEL_MS))) {
+    if (forkq__interrupted(&sender->channel->interrupts))
+      return FORKQ_EINTERRUPTED;
     forkq__os_cancellation_point(leave, arg);
+  }
+  return 0;
 }
 
 int forkq__sender_put_through(struct forkq__sender *sender) {

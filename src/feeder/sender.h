@@ -84,11 +84,13 @@ void forkq__sender_close(struct forkq__sender *sender);
 /* ---- putting ------------------------------------------------------------------------------- */
 
 /* full: whether too many bytes are unsent for another put. wait_room: waits until fewer bytes
- * are unsent, the deadline is over, or wake_putters is called. None of the three needs the
+ * are unsent, the deadline is over, the thread is interrupted, or wake_putters is called. interrupt wakes
+ * those that wait, after an interrupt, and is safe in a signal handler. None of the four needs the
  * mutex. */
 bool forkq__sender_full(struct forkq__sender *sender);
 void forkq__sender_wait_room(struct forkq__sender *sender, int64_t deadline);
 void forkq__sender_wake_putters(struct forkq__sender *sender);
+void forkq__sender_interrupt(struct forkq__sender *sender);
 
 /* Adds messages to the outbox; the caller has taken a slot for each. commit: the message that
  * is open in the outbox. adopt: a drafted message. copy: all messages of a list but the first
@@ -140,14 +142,14 @@ void forkq__sender_send_full(struct forkq__sender *sender);
 
 /* Sends the one message in the outbox on the calling thread, and blocks until the message is
  * in the pipe. The mutex is free meanwhile. Returns 0, FORKQ_ECLOSED if the sender is
- * abandoned or the queue was shut down with `immediate`, FORKQ_EBROKEN, or the errno of the
- * write. After an error the message is not sent. A cancellation point. */
+ * abandoned or the queue was shut down with `immediate`, FORKQ_EINTERRUPTED, FORKQ_EBROKEN, or the
+ * errno of the write. After an error the message is not sent. A cancellation point. */
 int forkq__sender_put_through(struct forkq__sender *sender);
 
-/* Waits until no other thread sends. The mutex is free meanwhile. A thread that is cancelled in
- * it calls leave(arg), with the mutex, and ends. */
-void forkq__sender_await_turn(struct forkq__sender *sender, void (*leave)(void *arg),
-                              void *arg);
+/* Waits until no other thread sends: 0, or FORKQ_EINTERRUPTED. The mutex is free meanwhile. A thread
+ * that is cancelled in it calls leave(arg), with the mutex, and ends. */
+int forkq__sender_await_turn(struct forkq__sender *sender, void (*leave)(void *arg),
+                             void *arg);
 
 /* Ends put_through for good, if a thread is in it, and waits for that thread until the deadline.
  * Returns whether none is left in it. A put_through that a signal handler has interrupted on this

@@ -65,7 +65,7 @@ void forkq__sender_wait_room(struct forkq__sender *sender, int64_t deadline) {
   uint32_t event = atomic_load(&sender->room_event);
   atomic_fetch_add(&sender->room_waiters, 1);
   pthread_cleanup_push(leave_wait, sender);
-  if (forkq__sender_full(sender)) {
+  if (forkq__sender_full(sender) && !forkq__interrupted(sender->slots->interrupts)) {
     atomic_fetch_add(&sender->slots->shared->waits, 1);
     (void)forkq__os_futex_wait_cancellable(&sender->room_event, event, deadline,
                                            FORKQ__ANY_BITS);
@@ -73,10 +73,14 @@ void forkq__sender_wait_room(struct forkq__sender *sender, int64_t deadline) {
   pthread_cleanup_pop(1);
 }
 
-void forkq__sender_wake_putters(struct forkq__sender *sender) {
+void forkq__sender_interrupt(struct forkq__sender *sender) {
   atomic_fetch_add(&sender->room_event, 1);
   if (atomic_load(&sender->room_waiters) > 0)
     forkq__os_futex_wake(&sender->room_event, INT_MAX);
+}
+
+void forkq__sender_wake_putters(struct forkq__sender *sender) {
+  forkq__sender_interrupt(sender);
   forkq__slots_tell_watchers(sender->slots);
 }
 

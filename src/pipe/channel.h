@@ -14,6 +14,7 @@
 #ifndef FORKQ_CHANNEL_H
 #define FORKQ_CHANNEL_H
 
+#include "base/interrupt.h"
 #include "base/look.h"
 #include "base/spin.h"
 #include "codec/packet.h"
@@ -47,8 +48,9 @@ struct forkq__channel {
   int write_fd;
   int event_fd; /* readable: look at the packet read ahead, or why this thread was called */
   uint32_t process_bit; /* see forkq__lock_await */
-  bool joinable;        /* gets are counted in this process's cell, which then exists */
-  _Atomic bool closed;  /* threads in a receive give up soon */
+  struct forkq__interrupts interrupts;
+  bool joinable;       /* gets are counted in this process's cell, which then exists */
+  _Atomic bool closed; /* threads in a receive give up soon */
   struct forkq__spin spin;      /* of the owner of the turn, before it sleeps */
   struct forkq__pieces *pieces; /* guarded by the read lock */
   _Atomic int wish;             /* an enum forkq__wish */
@@ -88,7 +90,8 @@ bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd);
 
 /* Waits until the pipe has room or has lost its last reader, or until `stop_fd` is readable.
  * If nothing can be polled, it waits for a moment. With `leave` it is a cancellation point: a
- * cancelled thread calls leave(arg) and ends. */
+ * cancelled thread calls leave(arg) and ends. Then it also returns after FORKQ__CANCEL_MS, for the
+ * caller to look for an interrupt. */
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
                               void (*leave)(void *arg), void *arg);
 
@@ -126,7 +129,7 @@ int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *
 int forkq__channel_copy_late(forkq_item_t *item, struct forkq__late_copy *late);
 
 /* As forkq__channel_receive, but sleeps until a message is there. Instead of FORKQ__NOTHING it
- * returns FORKQ_TIMEDOUT, FORKQ_ECLOSED or FORKQ_ESHUTDOWN. A cancellation point. */
+ * returns FORKQ_TIMEDOUT, FORKQ_ECLOSED, FORKQ_ESHUTDOWN or FORKQ_EINTERRUPTED. A cancellation point. */
 int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *item,
                                 int64_t deadline);
 

@@ -20,6 +20,7 @@ void forkq__channel_poke(struct forkq__channel *channel) {
 }
 
 void forkq__channel_poke_own(struct forkq__channel *channel) {
+  forkq__interrupts_call(&channel->interrupts);
   forkq__lock_hasten(&channel->shared->turn, channel->process_bit);
 }
 
@@ -112,6 +113,32 @@ static int poll_in_turn(struct forkq__channel *channel, struct pollfd *fds, nfds
   return forkq__os_poll_cancellable(fds, count, deadline, leave_turn, channel);
 }
 
+static void leave_poll(void *arg) {
+  struct forkq__channel *channel = arg;
+  forkq__interrupts_end_poll(&channel->interrupts, true);
+  leave_turn(channel);
+}
+
+/* Polls the first two of `fds`, and with them the event of interrupts. Returns a negative errno if it cannot
+ * poll. */
+static int poll_for_any(struct forkq__channel *channel, struct pollfd fds[3],
+                        int64_t deadline) {
+  struct forkq__interrupts *interrupts = &channel->interrupts;
+  int r = 0;
+  fds[2].fd = forkq__interrupts_fd(interrupts);
+  if (fds[2].fd < 0)
+    deadline = forkq__os_deadline_within(deadline, FORKQ__CANCEL_MS);
+  forkq__interrupts_begin_poll(interrupts);
+  if (!forkq__interrupted(interrupts))
+    /* model: watch_sleep */
+    r = forkq__os_poll_cancellable(fds, 3, deadline, leave_poll, channel);
+  forkq__interrupts_end_poll(interrupts, fds[2].revents != 0);
+  if (r == 1 && fds[2].revents != 0 && !forkq__interrupted(interrupts))
+    r = poll_in_turn(channel, fds, 2,
+                     forkq__os_deadline_within(deadline, FORKQ__INTERRUPT_PAUSE_MS));
+  return r;
+}
+
 static void repair_turn(void *arg) {
   struct forkq__channel *channel = arg;
   atomic_fetch_add(&channel->account.ledger->recoveries, 1);
@@ -123,7 +150,7 @@ static void repair_turn(void *arg) {
 static bool may_have_come(void *arg) {
   struct forkq__channel *channel = arg;
   return !all_came(channel->shared) || forkq__channel_shutting(channel) ||
-         atomic_load(&channel->closed);
+         atomic_load(&channel->closed) || forkq__interrupted(&channel->interrupts);
 }
 
 /* Spins while no packet is on its way. True: there may be a message, or a reason to give up. The
@@ -142,6 +169,7 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
   struct pollfd fds[] = {
     { .fd = channel->read_fd, .events = POLLIN },
     { .fd = channel->event_fd, .events = POLLIN },
+    { .events = POLLIN },
   };
   int r = 0;
   FORKQ__STORE(shared->hastened, 0);
@@ -160,12 +188,21 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
       r = poll_in_turn(channel, fds, 1,
                        forkq__os_deadline_within(deadline, FORKQ__SHUTDOWN_LOOK_MS));
     else
-      /* model: watch_sleep */
-      r = poll_in_turn(channel, fds, 2, deadline);
+      r = poll_for_any(channel, fds, deadline);
   }
   /* model: watch_over */
   atomic_store(&shared->asleep, 0);
   return r < 0 ? r : fds[1].revents != 0;
+}
+
+/* Why a receive that found nothing is over, or 0. An interrupted getter leaves the turn as one whose time is
+ * over: it is the same step for all others, and for the model. */
+static int why_over(struct forkq__channel *channel, int64_t deadline) {
+  if (atomic_load(&channel->closed))
+    return FORKQ_ECLOSED;
+  if (forkq__interrupted(&channel->interrupts))
+    return FORKQ_EINTERRUPTED;
+  return forkq__channel_over(channel, deadline) ? FORKQ_TIMEDOUT : 0;
 }
 
 /* Receives a message, and sleeps until one is there. The caller owns the turn, and has found
@@ -187,8 +224,9 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
       return r;
     if (forkq__channel_exhausted(channel))
       return FORKQ_ESHUTDOWN;
-    if (forkq__channel_over(channel, deadline))
-      return atomic_load(&channel->closed) ? FORKQ_ECLOSED : FORKQ_TIMEDOUT;
+    r = why_over(channel, deadline);
+    if (r < 0)
+      return r;
     /* watch did not sleep, and was no cancellation point, if an item is there and its reader
      * is stopped. */
     forkq__os_cancellation_point(leave_turn, channel);
@@ -216,28 +254,32 @@ static void end_look(void *arg) {
     forkq__lock_wake(&wait->channel->shared->turn);
 }
 
-/* Waits for the turn. Returns 0 when the caller owns it, FORKQ_TIMEDOUT, FORKQ_ECLOSED or
- * FORKQ_EBROKEN. With *ret_received set, it returns the result of a receive without the turn. */
+/* Waits for the turn. Returns 0 when the caller owns it, FORKQ_TIMEDOUT, FORKQ_ECLOSED,
+ * FORKQ_EINTERRUPTED or FORKQ_EBROKEN. With *ret_received set, it returns the result of a receive without the turn. */
 static int wait_for_turn(struct turn_wait *wait, forkq_item_t *item, int64_t deadline,
                          bool *ret_received) {
   struct forkq__channel *channel = wait->channel;
   struct forkq__channel_shared *shared = channel->shared;
-  struct forkq__waiters waiters = { &shared->turn_waiting, channel->process_bit };
+  struct forkq__waiters waiters = { &shared->turn_waiting,
+                                    channel->process_bit,
+                                    { &channel->interrupts.word, 0 } };
   for (;;) {
-    int r =
-        forkq__lock_await(&shared->turn, waiters,
+    /* Before the look: an interrupt or a close that comes after it changes the word. */
+    waiters.call.expected = atomic_load(&channel->interrupts.word);
+    int r = why_over(channel, FORKQ__FOREVER);
+    if (r < 0)
+      return r;
+    r = forkq__lock_await(&shared->turn, waiters,
                           forkq__look_until(&wait->look, deadline), repair_turn, channel);
     if (r != FORKQ_TIMEDOUT)
       return r;
-    if (atomic_load(&channel->closed))
-      return FORKQ_ECLOSED;
     if (forkq__look_due(&wait->look) &&
         (r = look_beside_turn(channel, item)) != FORKQ__NOTHING) {
       *ret_received = true;
       return r;
     }
-    if (forkq__channel_over(channel, deadline))
-      return FORKQ_TIMEDOUT;
+    if ((r = why_over(channel, deadline)) < 0)
+      return r;
   }
 }
 

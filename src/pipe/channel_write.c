@@ -9,6 +9,7 @@
 
 #include "base/contract.h"
 #include "base/os.h"
+#include "base/times.h"
 
 #include <errno.h>
 
@@ -84,8 +85,11 @@ void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
     { .fd = channel->write_fd, .events = POLLOUT },
     { .fd = stop_fd, .events = POLLIN },
   };
-  int r = leave == NULL ? forkq__os_poll(fds, 2, FORKQ__FOREVER)
-                        : forkq__os_poll_cancellable(fds, 2, FORKQ__FOREVER, leave, arg);
+  int r = leave == NULL
+              ? forkq__os_poll(fds, 2, FORKQ__FOREVER)
+              : forkq__os_poll_cancellable(
+                    fds, 2, forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__CANCEL_MS),
+                    leave, arg);
   if (r < 0) {
     _Atomic uint32_t nobody = 0;
     forkq__os_futex_wait(&nobody, 0,

@@ -38,8 +38,10 @@ static int look(forkq_queue_t *queue, int64_t deadline, uint64_t unsent) {
     return FORKQ_ECLOSED;
   if (unsent == 0)
     return 0;
-  bool over = deadline == FORKQ__NOWAIT || forkq__os_now() >= deadline;
-  return over ? FORKQ_TIMEDOUT : FORKQ__MORE;
+  if (deadline == FORKQ__NOWAIT || forkq__os_now() >= deadline)
+    return FORKQ_TIMEDOUT;
+  return forkq__interrupted(&queue->channel.interrupts) ? FORKQ_EINTERRUPTED
+                                                        : FORKQ__MORE;
 }
 
 /* With the mutex at first; without it at the end. */
@@ -74,5 +76,5 @@ int forkq_queue_flush(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent
     r = flush_until(queue, deadline, &unsent);
   if (ret_unsent != NULL && (r == 0 || (r == FORKQ_TIMEDOUT && unsent > 0)))
     *ret_unsent = unsent;
-  return r;
+  return forkq__interrupts_tell(&queue->channel.interrupts, r);
 }

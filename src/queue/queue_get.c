@@ -87,6 +87,8 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
       return FORKQ_EMPTY;
     if (r != FORKQ_TIMEDOUT || forkq__os_now() >= deadline)
       return r;
+    if (forkq__interrupted(&queue->channel.interrupts))
+      return forkq__interrupts_tell(&queue->channel.interrupts, FORKQ_EINTERRUPTED);
     forkq__os_cancellation_point(leave_get, queue);
   }
 }
@@ -128,12 +130,14 @@ int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t dead
 }
 
 /* A thread that is cancelled while it waits leaves the get. */
-static int receive_wait(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+static __attribute__((noinline)) int receive_wait(forkq_queue_t *queue,
+                                                  forkq_item_t *item, int64_t deadline) {
   int r;
+  forkq__queue_equip(queue);
   pthread_cleanup_push(leave_get, queue);
   r = forkq__channel_receive_wait(&queue->channel, item, deadline);
   pthread_cleanup_pop(0);
-  return r;
+  return forkq__interrupts_tell(&queue->channel.interrupts, r);
 }
 
 static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {

@@ -3,7 +3,7 @@
  * queue_open.c creates a queue, or opens one of another program. queue_put.c, queue_get.c and
  * queue_stats.c have its calls; queue_source.c packs, and queue_reserve.c lets the program write. queue_tasks.c has task_done and join;
  * queue_life.c has shutdown and close, and what fork and exit do. queue_inherit.c sends what a dead
- * parent has not sent; queue_watch.c is for programs that wait for other things as well. */
+ * parent has not sent; queue_interrupt.c ends calls that are blocked; queue_watch.c is for programs that wait for other things as well. */
 #ifndef FORKQ_QUEUE_IMPL_H
 #define FORKQ_QUEUE_IMPL_H
 
@@ -167,15 +167,15 @@ void forkq__queue_leave_get(forkq_queue_t *queue);
 /* Sends the items that this process has put, so that its own get finds them. */
 void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline);
 
-/* Wakes the joiners, which then look whether all tasks are done. */
+/* Wakes the joiners, which then look whether all tasks are done. Safe in a signal handler. */
 void forkq__queue_wake_joiners(forkq_queue_t *queue);
 
 /* For forkq_wait. Between begin and end, close waits as it does for a get. begin: 0, or the error
- * that a get would return. fds: the two descriptors to poll; the second is -1 where only a look
- * from time to time helps. look: 1 if a get would find an item or a shutdown, else 0; or
+ * that a get would return. fds: the descriptors to poll, the last of them for interrupts; the second or
+ * the last is -1 where only a look from time to time helps. look: 1 if a get would find an item or a shutdown, else 0; or
  * FORKQ_ECLOSED. */
 int forkq__queue_watch_begin(forkq_queue_t *queue);
-void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]);
+void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[3]);
 int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event);
 void forkq__queue_watch_end(forkq_queue_t *queue);
 
@@ -212,6 +212,9 @@ static inline uint32_t forkq__queue_max_message(const forkq_queue_t *queue) {
 
 /* Calls `closed` of each follower. With the sender's mutex. */
 void forkq__queue_tell_followers(forkq_queue_t *queue);
+
+/* Makes what a thread needs to be interrupted in a poll; see interrupt.h. */
+void forkq__queue_equip(forkq_queue_t *queue);
 
 /* Whether this thread is in a get of any queue, as in a signal handler that has interrupted the
  * get. */

@@ -55,6 +55,7 @@ void forkq__queue_free(forkq_queue_t *queue) {
   forkq__queue_close_descriptors(queue);
   forkq__queue_close_memory(queue);
   forkq__queue_end_reservations(queue);
+  forkq__interrupts_fini(&queue->channel.interrupts, queue->channel.event_identity);
   queue->channel.pieces->segment = queue->segment;
   forkq__pieces_leave(queue->channel.pieces);
   forkq__free(queue);
@@ -169,7 +170,7 @@ static void abandon_feeder(forkq_queue_t *queue) {
 static int join_to_the_end(forkq_queue_t *queue, int64_t deadline) {
   int state;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  int r = forkq__feeder_join(&queue->feeder, deadline);
+  int r = forkq__feeder_join(&queue->feeder, deadline, false);
   pthread_setcancelstate(state, NULL);
   return r;
 }
@@ -202,7 +203,9 @@ int forkq_queue_join_thread(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_
   (void)forkq__life_forks();
   int r = 0;
   if (!atomic_load(&queue->join_cancelled))
-    r = forkq__feeder_join(&queue->feeder, forkq__os_deadline(timeout_ms));
+    r = forkq__interrupts_tell(
+        &queue->channel.interrupts,
+        forkq__feeder_join(&queue->feeder, forkq__os_deadline(timeout_ms), true));
   if (ret_unsent == NULL || (r < 0 && r != FORKQ_TIMEDOUT))
     return r;
   int locked = forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT);
@@ -276,6 +279,7 @@ static void after_fork_child(struct forkq__life *life) {
   atomic_store(&queue->getters, 0);
   atomic_store(&queue->join_cancelled, false);
   queue->followers = NULL; /* they follow the parent's queue */
+  forkq__interrupts_forked(&queue->channel.interrupts, queue->channel.event_identity);
   forkq__queue_observing_forked(queue);
   if (atomic_load(&queue->channel.closed)) {
     forkq__queue_drop_inherited(queue);

@@ -84,6 +84,7 @@ static int start(forkq_queue_t *queue) {
   queue->feeder.sender.channel = channel;
   queue->slots.shared = &segment->slots;
   queue->slots.account = &channel->account;
+  queue->slots.interrupts = &channel->interrupts;
   queue->feeder.sender.slots = &queue->slots;
   queue->feeder.sender.lost = feeder_lost;
   queue->feeder.sender.arg = queue;

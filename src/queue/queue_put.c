@@ -175,9 +175,12 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
   do {
     wait_for_change(&wait, deadline);
     r = try_lock_with_slot(queue, deadline, wait.reap);
+    if (r == FORKQ__NOTHING && forkq__interrupted(&queue->channel.interrupts))
+      r = FORKQ_EINTERRUPTED;
   } while (r == FORKQ__NOTHING && forkq__os_now() < deadline);
   end_wait(&wait);
-  return r == FORKQ__NOTHING ? FORKQ_TIMEDOUT : r;
+  return r == FORKQ__NOTHING ? FORKQ_TIMEDOUT
+                             : forkq__interrupts_tell(&queue->channel.interrupts, r);
 }
 
 /* Takes the mutex and a slot, or neither. Waits for the slot without the mutex. */
@@ -408,8 +411,9 @@ static int try_lock_in_turn(forkq_queue_t *queue) {
   int r = forkq__sender_lock(sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
-  forkq__sender_await_turn(sender, leave_turn, queue);
-  r = forkq__sender_open(sender);
+  r = forkq__sender_await_turn(sender, leave_turn, queue);
+  if (r == 0)
+    r = forkq__sender_open(sender);
   if (r == 0)
     r = take_slot(queue);
   if (r < 0)
@@ -422,12 +426,14 @@ static int lock_in_turn(forkq_queue_t *queue) {
   while ((r = try_lock_in_turn(queue)) == FORKQ_TIMEDOUT) {
     if (atomic_load(&queue->channel.closed))
       return FORKQ_ECLOSED;
+    if (forkq__interrupted(&queue->channel.interrupts))
+      return FORKQ_EINTERRUPTED;
     forkq__os_cancellation_point(drop_draft, NULL);
   }
   return r;
 }
 
-int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *source) {
+static int put_through(forkq_queue_t *queue, const struct forkq__source *source) {
   int r = forkq__queue_begin_call(queue, -1);
   if (r < 0)
     return r;
@@ -447,6 +453,10 @@ int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *s
     r = forkq__sender_put_through(&queue->feeder.sender);
   forkq__sender_unlock(&queue->feeder.sender);
   return r;
+}
+
+int forkq__queue_put_through(forkq_queue_t *queue, const struct forkq__source *source) {
+  return forkq__interrupts_tell(&queue->channel.interrupts, put_through(queue, source));
 }
 
 /* ---- the variants -------------------------------------------------------------------------- */

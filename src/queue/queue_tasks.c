@@ -2,7 +2,7 @@
  *
  * A joiner counts itself in `joiners`, and reads `joined_event`, before it looks at the unfinished
  * tasks and sleeps. A task_done counts its task before it looks at `joiners`, and the last one
- * changes `joined_event` and wakes. The death of a process wakes no joiner, so joiners also look
+ * changes `joined_event` and wakes, as an interrupt does. The death of a process wakes no joiner, so joiners also look
  * from time to time. */
 #include "queue/queue_impl.h"
 
@@ -82,6 +82,8 @@ static int wait_in_join(forkq_queue_t *queue, struct forkq__look *look,
       return 0;
     if (forkq__os_now() >= deadline)
       return FORKQ_TIMEDOUT;
+    if (forkq__interrupted(&queue->channel.interrupts))
+      return FORKQ_EINTERRUPTED;
     (void)forkq__os_futex_wait_cancellable(&segment->joined_event, event,
                                            forkq__look_until(look, deadline),
                                            FORKQ__ANY_BITS);
@@ -114,7 +116,8 @@ int forkq_queue_join(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_abandon
     return FORKQ_ENOTJOINABLE;
   int r = forkq__queue_check(queue);
   if (r == 0)
-    r = wait_all_done(queue, forkq__os_deadline(timeout_ms));
+    r = forkq__interrupts_tell(&queue->channel.interrupts,
+                               wait_all_done(queue, forkq__os_deadline(timeout_ms)));
   if (r < 0)
     return r;
   uint64_t abandoned = atomic_load(&queue->segment->ledger.abandoned);

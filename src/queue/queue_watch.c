@@ -10,16 +10,18 @@ int forkq__queue_watch_begin(forkq_queue_t *queue) {
     r = forkq__queue_enter_get(queue);
   if (r < 0)
     return r;
+  forkq__queue_equip(queue);
   forkq__channel_watch_begin(&queue->channel);
   if (forkq__account_has_cell(&queue->channel.account))
     forkq__queue_send_own(queue, FORKQ__FOREVER);
   return 0;
 }
 
-void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]) {
+void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[3]) {
   bool shutting = forkq__channel_shutting(&queue->channel);
   fds[0] = queue->channel.read_fd;
   fds[1] = shutting ? -1 : queue->channel.event_fd;
+  fds[2] = forkq__interrupts_fd(&queue->channel.interrupts);
 }
 
 int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event) {

@@ -1,5 +1,5 @@
-/* forkq_wait: waiting for connections, descriptors and queues with one poll(2). A queue has two
- * descriptors in it, its pipe and its event. */
+/* forkq_wait: waiting for connections, descriptors and queues with one poll(2). A queue has three
+ * descriptors in it: its pipe, its event, and the event of this process's interrupts. */
 #include <forkq/wait.h>
 
 #include "base/heap.h"
@@ -19,8 +19,8 @@
  * descriptors that a process may have, is far below. */
 #define ENTRIES_MAX (INT32_MAX / 4)
 
-/* Entry i has its descriptor at fds[i]. A queue has a second one at fds[count + i]. The queues
- * among the first `begun` entries are watched.
+/* Entry i has its descriptor at fds[i]. A queue has a second one at fds[count + i], and a third one at
+ * fds[2 * count + i]. The queues among the first `begun` entries are watched.
  *
  * `places` is a hash table that finds a descriptor which is listed twice. The number of places is a
  * power of two, and at least twice the number of entries. 0 marks a free place; a descriptor is
@@ -32,8 +32,9 @@ struct watch {
   nfds_t polled;
   const forkq_wait_entry_t *entries;
   size_t begun;
+  bool polling; /* the queues' events of interrupts as well */
   void *memory; /* what was allocated for fds and places, or NULL */
-  struct pollfd few_fds[2 * FEW];
+  struct pollfd few_fds[3 * FEW];
   unsigned few_places[2 * FEW];
 };
 
@@ -41,6 +42,7 @@ static int watch_init(struct watch *watch, const forkq_wait_entry_t *entries,
                       size_t count) {
   watch->entries = entries;
   watch->begun = 0;
+  watch->polling = false;
   watch->memory = NULL;
   watch->fds = watch->few_fds;
   watch->places = watch->few_places;
@@ -50,7 +52,7 @@ static int watch_init(struct watch *watch, const forkq_wait_entry_t *entries,
       return -EINVAL;
     while (watch->place_count < 2 * count)
       watch->place_count *= 2;
-    const uint64_t fds_size = 2 * (uint64_t)count * sizeof *watch->fds;
+    const uint64_t fds_size = 3 * (uint64_t)count * sizeof *watch->fds;
     const uint64_t size = fds_size + watch->place_count * sizeof *watch->places;
     watch->memory = size <= FORKQ__MEMORY_MAX ? forkq__malloc((size_t)size) : NULL;
     if (watch->memory == NULL)
@@ -77,7 +79,7 @@ static bool watch_is_new(struct watch *watch, int fd) {
 }
 
 static int descriptor_of(const forkq_wait_entry_t *entry) {
-  int fds[2];
+  int fds[3];
   switch (entry->kind) {
   case FORKQ_WAIT_CONNECTION:
     return forkq_connection_fileno(entry->on.connection);
@@ -95,8 +97,45 @@ static bool is_queue(const forkq_wait_entry_t *entry) {
   return entry->kind == FORKQ_WAIT_QUEUE;
 }
 
+static struct forkq__interrupts *interrupts_of(const forkq_wait_entry_t *entry) {
+  return &entry->on.queue->channel.interrupts;
+}
+
+/* See interrupt.h. */
+static void begin_poll(struct watch *watch) {
+  watch->polling = true;
+  for (size_t i = 0; i < watch->begun; i++)
+    if (is_queue(&watch->entries[i]))
+      forkq__interrupts_begin_poll(interrupts_of(&watch->entries[i]));
+}
+
+/* Returns whether any of the events was raised. A thread that was cancelled does not know. */
+static bool end_poll(struct watch *watch, bool cancelled) {
+  bool any = false;
+  watch->polling = false;
+  for (size_t i = 0; i < watch->begun; i++) {
+    bool saw = watch->fds[2 * watch->begun + i].revents != 0;
+    if (!is_queue(&watch->entries[i]))
+      continue;
+    forkq__interrupts_end_poll(interrupts_of(&watch->entries[i]), cancelled || saw);
+    any = any || saw;
+  }
+  return any;
+}
+
+/* Whether the thread is interrupted, by any of the queues. */
+static bool interrupted(const struct watch *watch) {
+  for (size_t i = 0; i < watch->begun; i++)
+    if (is_queue(&watch->entries[i]) &&
+        forkq__interrupted(interrupts_of(&watch->entries[i])))
+      return true;
+  return false;
+}
+
 /* Frees what a wait has, however it ends: by a return, or with its thread (pthread_cancel(3)). */
 static void watch_fini(struct watch *watch) {
+  if (watch->polling)
+    (void)end_poll(watch, true);
   for (size_t i = 0; i < watch->begun; i++)
     if (is_queue(&watch->entries[i]))
       forkq__queue_watch_end(watch->entries[i].on.queue);
@@ -128,8 +167,9 @@ static int watch_add(struct watch *watch, const forkq_wait_entry_t *entries,
       return FORKQ_ETWICE;
     watch->fds[i] = (struct pollfd){ .fd = fd, .events = POLLIN };
     watch->fds[count + i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+    watch->fds[2 * count + i] = (struct pollfd){ .fd = -1, .events = POLLIN };
     if (is_queue(&entries[i]))
-      watch->polled = 2 * (nfds_t)count;
+      watch->polled = 3 * (nfds_t)count;
   }
   return 0;
 }
@@ -152,19 +192,24 @@ static int look_at_queues(struct watch *watch, forkq_wait_entry_t *entries,
 }
 
 /* Sets the events to poll, and returns the deadline of one poll. After a shutdown it is soon,
- * because there may be no wake-up when the last item is gone. */
+ * because there may be no wake-up when the last item is gone. It is soon, too, where an event of
+ * interrupts is not polled. */
 static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *entries,
                               size_t count, int64_t deadline) {
   for (size_t i = 0; i < count; i++) {
-    int fds[2];
+    int fds[3];
     if (!is_queue(&entries[i]))
       continue;
     forkq__queue_watch_fds(entries[i].on.queue, fds);
     watch->fds[count + i].fd = fds[1];
+    watch->fds[2 * count + i].fd = watch->polling ? fds[2] : -1;
     if (fds[1] < 0)
       deadline = forkq__os_deadline_within(deadline, FORKQ__SHUTDOWN_LOOK_MS);
+    if (fds[2] < 0)
+      deadline = forkq__os_deadline_within(deadline, FORKQ__CANCEL_MS);
   }
-  return deadline;
+  return watch->polling ? deadline
+                        : forkq__os_deadline_within(deadline, FORKQ__INTERRUPT_PAUSE_MS);
 }
 
 /* poll(2) reports ends and errors without being asked. Entries with these are ready, too. */
@@ -182,23 +227,45 @@ static int mark_ready(const struct watch *watch, forkq_wait_entry_t *entries,
   return ready;
 }
 
+/* Polls until one entry may be ready, and marks those that are: as forkq_wait. */
+static int poll_once(struct watch *watch, forkq_wait_entry_t *entries, size_t count,
+                     int64_t deadline) {
+  int ready = look_at_queues(watch, entries, count);
+  if (ready < 0)
+    return ready;
+  int64_t until = FORKQ__NOWAIT;
+  if (ready == 0 && !interrupted(watch))
+    until = prepare_queues(watch, entries, count, deadline);
+  /* model: wait_poll */
+  int r = forkq__os_poll_cancellable(watch->fds, watch->polled, until, NULL, NULL);
+  if (r >= 0 && ready == 0 && r > 0)
+    r = look_at_queues(watch, entries, count);
+  return r >= 0 ? mark_ready(watch, entries, count) : r;
+}
+
 static int wait_for_any(struct watch *watch, forkq_wait_entry_t *entries, size_t count,
                         int64_t deadline) {
+  bool pause = false;
   for (;;) {
-    int ready = look_at_queues(watch, entries, count);
-    if (ready < 0)
-      return ready;
-    int64_t until =
-        ready > 0 ? FORKQ__NOWAIT : prepare_queues(watch, entries, count, deadline);
-    /* model: wait_poll */
-    int r = forkq__os_poll_cancellable(watch->fds, watch->polled, until, NULL, NULL);
-    if (r >= 0 && ready == 0 && r > 0)
-      r = look_at_queues(watch, entries, count);
-    if (r >= 0)
-      r = mark_ready(watch, entries, count);
-    if (r != 0 || (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline))
+    if (!pause)
+      begin_poll(watch);
+    int r = poll_once(watch, entries, count, deadline);
+    pause = !pause && end_poll(watch, false);
+    if (r != 0 || deadline == FORKQ__NOWAIT)
       return r;
+    if (interrupted(watch))
+      return FORKQ_EINTERRUPTED;
+    if (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline)
+      return 0;
   }
+}
+
+static int tell(const struct watch *watch, int result) {
+  for (size_t i = 0; i < watch->begun && result == FORKQ_EINTERRUPTED; i++)
+    if (is_queue(&watch->entries[i]) &&
+        forkq__interrupted(interrupts_of(&watch->entries[i])))
+      (void)forkq__interrupts_tell(interrupts_of(&watch->entries[i]), result);
+  return result;
 }
 
 int forkq_wait(forkq_wait_entry_t *entries, size_t count, int timeout_ms) {
@@ -214,6 +281,6 @@ int forkq_wait(forkq_wait_entry_t *entries, size_t count, int timeout_ms) {
   if (r == 0)
     r = watch_add(&watch, entries, count);
   if (r == 0)
-    r = wait_for_any(&watch, entries, count, deadline);
+    r = tell(&watch, wait_for_any(&watch, entries, count, deadline));
   return r;
 }

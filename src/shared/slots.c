@@ -135,7 +135,8 @@ struct spin_for_slot {
 static bool is_over(void *arg) {
   const struct spin_for_slot *spin = arg;
   return !forkq__slots_full(spin->slots) ||
-         FORKQ__LOAD(spin->slots->shared->event) != spin->event;
+         FORKQ__LOAD(spin->slots->shared->event) != spin->event ||
+         forkq__interrupted(spin->slots->interrupts);
 }
 
 void forkq__slots_wait(struct forkq__slots *slots, int64_t deadline) {
@@ -151,7 +152,7 @@ void forkq__slots_wait(struct forkq__slots *slots, int64_t deadline) {
   atomic_fetch_add(&shared->waits, 1);
   /* model: wait_awake */
   atomic_store(&shared->waking, 0);
-  if (forkq__slots_full(slots))
+  if (forkq__slots_full(slots) && !forkq__interrupted(slots->interrupts))
     /* model: wait_sleep */
     (void)forkq__os_futex_wait_cancellable(&shared->event, event, deadline,
                                            FORKQ__ANY_BITS);
@@ -186,6 +187,17 @@ void forkq__slots_wake_all(struct forkq__slots *slots) {
   atomic_fetch_add(&shared->event, 1);
   forkq__os_futex_wake(&shared->event, INT_MAX);
   forkq__slots_tell_watchers(slots);
+}
+
+/* A putter counts itself as a waiter, then looks for an interrupt. The interrupt was counted before it
+ * looks here. So one of them sees the other. Putters of other processes sleep on the word, too: they
+ * look, and sleep again. */
+void forkq__slots_interrupt(struct forkq__slots *slots) {
+  struct forkq__slots_shared *shared = slots->shared;
+  if (atomic_load(&shared->waiters) == 0)
+    return;
+  atomic_fetch_add(&shared->event, 1);
+  forkq__os_futex_wake(&shared->event, INT_MAX);
 }
 
 /* As in wait, a wake-up that was on its way is over. */

@@ -3,6 +3,7 @@
 #ifndef FORKQ_SLOTS_H
 #define FORKQ_SLOTS_H
 
+#include "base/interrupt.h"
 #include "base/look.h"
 #include "base/spin.h"
 #include "shared/account.h"
@@ -16,6 +17,7 @@ struct forkq__slots {
    * getters write. */
   uint64_t gone;
   struct forkq__spin spin; /* of putters, before they sleep */
+  struct forkq__interrupts *interrupts;
 };
 
 /* Call before the first take of an account. */
@@ -36,8 +38,8 @@ void forkq__slots_take_over(struct forkq__slots *slots);
 /* Whether a take would fail. */
 bool forkq__slots_full(struct forkq__slots *slots);
 
-/* Waits until a slot may be free, or until the deadline. A wake-up is lost if the process that
- * it woke dies, or the process that owed it. So the caller must look again now and then. A
+/* Waits until a slot may be free, until the thread is interrupted, or until the deadline. A wake-up is
+ * lost if the process that it woke dies, or the process that owed it. So the caller must look again now and then. A
  * cancellation point. */
 void forkq__slots_wait(struct forkq__slots *slots, int64_t deadline);
 
@@ -48,6 +50,9 @@ void forkq__slots_freed(struct forkq__slots *slots);
 
 /* Wakes all putters and loops, to look at something other than slots. */
 void forkq__slots_wake_all(struct forkq__slots *slots);
+
+/* Wakes the putters that wait, after an interrupt. Safe in a signal handler. */
+void forkq__slots_interrupt(struct forkq__slots *slots);
 
 /* For a loop, which waits in its own way. Between begin and end, the event is raised when a
  * slot becomes free. woken lowers the event after that. After begin and woken, the caller looks

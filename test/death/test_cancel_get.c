@@ -221,7 +221,7 @@ END_TEST
 
 /* A lock that two threads wait for without an end. */
 static struct forkq__lock lock;
-static _Atomic uint32_t lock_waiting;
+static _Atomic uint32_t lock_waiting, no_call;
 
 static void no_repair(void *arg) {
   (void)arg;
@@ -230,7 +230,7 @@ static void no_repair(void *arg) {
 
 static int await_lock(struct victim *victim) {
   (void)victim;
-  struct forkq__waiters waiters = { &lock_waiting, 1 };
+  struct forkq__waiters waiters = { &lock_waiting, 1, { &no_call, 0 } };
   int r = forkq__lock_await(&lock, waiters, FORKQ__FOREVER, no_repair, NULL);
   while (r == FORKQ_TIMEDOUT) /* or somebody else was faster */
     r = forkq__lock_await(&lock, waiters, FORKQ__FOREVER, no_repair, NULL);

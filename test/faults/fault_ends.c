@@ -128,6 +128,14 @@ static void act_cancel(struct world *w) {
   destroy_queue(w);
 }
 
+/* Another one has the turn. Without memory the thread is told once more. */
+static void act_interrupt(struct world *w) {
+  CHILD_MUST(forkq_queue_interrupt(w->queue) == 0);
+  CHILD_MUST(forkq_queue_get(w->queue, &w->item, -1) == FORKQ_EINTERRUPTED);
+  int r = forkq_queue_get(w->queue, &w->item, SOON_MS);
+  CHILD_MUST(r == FORKQ_TIMEDOUT || r == FORKQ_EINTERRUPTED);
+}
+
 static void act_destroy(struct world *w) {
   destroy_queue(w);
 }
@@ -288,6 +296,7 @@ const struct scenario scenarios_of_ends[] = {
   { "close", make_with_getter, act_close, after_close, false, { PUT_ERRORS } },
   { "cancel", make_queue, act_cancel, nothing, false, { PUT_ERRORS } },
   { "destroy", make_running, act_destroy, nothing, false, { 0 } },
+  { "interrupt", make_sleeper, act_interrupt, after_stopped, false, { 0 } },
   { "reap", make_dead, act_reap, use_and_destroy, false, { PUT_ERRORS, FORKQ_EMPTY } },
   { "reap in a write",
     make_dead_in_write,

@@ -78,6 +78,7 @@ const char *faults_name(enum fault_call call) {
     [FAULT_POLL] = "ppoll",
     [FAULT_CLOSE] = "close",
     [FAULT_FUTEX_WAIT] = "futex wait",
+    [FAULT_FUTEX_WAITV] = "futex_waitv",
     [FAULT_SOCKETPAIR] = "socketpair",
     [FAULT_GETSOCKOPT] = "getsockopt",
     [FAULT_SENDMSG] = "sendmsg",
@@ -274,6 +275,8 @@ long __wrap_syscall(long number, ...) {
     a[i] = va_arg(list, long);
   va_end(list);
   if (number == SYS_futex && a[1] == FUTEX_WAIT_BITSET && fails(FAULT_FUTEX_WAIT))
+    return -1;
+  if (number == SYS_futex_waitv && fails(FAULT_FUTEX_WAITV))
     return -1;
   return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

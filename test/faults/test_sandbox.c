@@ -136,6 +136,7 @@ enum step {
   FILENO,
   WAIT,
   LOOP,
+  INTERRUPT,
   ATTACH,
   PIPE,
   SOCKETS,
@@ -154,6 +155,7 @@ static const char *const names[STEPS] = {
   [FILENO] = "fileno",
   [WAIT] = "forkq_wait",
   [LOOP] = "on a loop",
+  [INTERRUPT] = "interrupted",
   [ATTACH] = "attach",
   [PIPE] = "a connection over a pipe",
   [SOCKETS] = "a connection over sockets",
@@ -319,6 +321,37 @@ static int wait_for_it(void) {
   return r == 1 ? 0 : r;
 }
 
+static void interrupt(int signo) {
+  (void)signo;
+  CHILD_MUST(forkq_queue_interrupt(queue) == 0);
+}
+
+static void get_until_interrupted(void *arg) {
+  (void)arg;
+  struct sigaction action = { .sa_handler = interrupt, .sa_flags = SA_RESTART };
+  CHILD_MUST(sigaction(SIGUSR1, &action, NULL) == 0);
+  CHILD_MUST(get(-1) == FORKQ_EINTERRUPTED);
+  forkq_queue_destroy(queue);
+}
+
+/* The second one waits for the turn. */
+static int be_interrupted(void) {
+  struct forkq__channel_shared *channel = &queue->segment->channel;
+  pid_t getters[2];
+  int r = pass(queue, 1);
+  if (r < 0)
+    return r;
+  for (int i = 0; i < 2; i++) {
+    getters[i] = support_fork(get_until_interrupted, NULL);
+    support_until_equal(i == 0 ? &channel->asleep : &channel->turn_waiting, 1);
+  }
+  for (int i = 1; i >= 0; i--) {
+    send_signal(getters[i], SIGUSR1);
+    CHILD_MUST(support_wait(getters[i]) == 0);
+  }
+  return 0;
+}
+
 static void keep_status(forkq_loop_req_t *req, int status) {
   *(int *)req->data = status;
 }
@@ -436,6 +469,7 @@ static int (*const steps[STEPS])(void) = {
   [FILENO] = fileno_of_it,
   [WAIT] = wait_for_it,
   [LOOP] = on_a_loop,
+  [INTERRUPT] = be_interrupted,
   [ATTACH] = attach,
   [PIPE] = over_a_pipe,
   [SOCKETS] = over_sockets,
@@ -468,7 +502,8 @@ static int take_step(int step) {
 #define EVERY_QUEUE(error)                                                               \
   [PUT_AND_GET] = error, [LARGE_ITEM] = error, [IN_FRAGMENTS] = error,                   \
   [KEPT_PART] = error, [BY_A_CHILD] = error, [OF_THE_DEAD] = error, [TASKS] = error,     \
-  [FILENO] = error, [WAIT] = error, [LOOP] = error, [ATTACH] = error
+  [FILENO] = error, [WAIT] = error, [LOOP] = error, [INTERRUPT] = error,                 \
+  [ATTACH] = error
 
 static const struct sandbox {
   const char *name;
@@ -486,6 +521,7 @@ static const struct sandbox {
   { "stat by a path", 0, { { SYS_newfstatat, 0, 4, 0 } }, { 0 } },
   { "getrlimit", 0, { { .call = SYS_prlimit64 } }, { 0 } },
   { "get_robust_list", 0, { { .call = SYS_get_robust_list } }, { 0 } },
+  { "futex_waitv", 0, { { .call = SYS_futex_waitv } }, { 0 } },
   { "fcntl F_SETPIPE_SZ", 0, { { SYS_fcntl, 0, 2, F_SETPIPE_SZ } }, { 0 } },
   { "ioctl FIONREAD", 0, { { SYS_ioctl, 0, 2, FIONREAD } }, { 0 } },
   { "pwritev2", 0, { { .call = SYS_pwritev2 } }, { 0 } },

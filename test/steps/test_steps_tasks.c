@@ -133,6 +133,10 @@ static void give_up_waiting(void) {
   CHILD_MUST(forkq_queue_cancel_join_thread(world_queue) == 0);
 }
 
+static void interrupt(void) {
+  CHILD_MUST(forkq_queue_interrupt(world_queue) == 0);
+}
+
 static void create_another(void) {
   forkq_queue_t *another;
   CHILD_MUST(forkq_queue_create(&another, 3) == 0);
@@ -262,6 +266,14 @@ static const struct operation operations[] = {
     .act = attach_and_get,
     .takes = 1,
     .floor = 90 },
+  { .name = "interrupt, with one who puts and one who joins",
+    .maxsize = 3,
+    .joinable = true,
+    .prepare = three,
+    .act = interrupt,
+    .waiting = PUTTER | JOINER,
+    .unsteady = true,
+    .floor = 4 },
   { .name = "put, and exit", .maxsize = 3, .act = put_and_exit, .puts = 2, .floor = 90 },
   { .name = "cancel_join_thread",
     .maxsize = 3,

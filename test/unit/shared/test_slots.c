@@ -27,7 +27,9 @@ static struct shared {
 static struct forkq__slots_shared *slots;
 static struct forkq__ledger *ledger;
 static struct forkq__channel channel; /* over which nothing is sent */
-static struct forkq__slots here = { .account = &channel.account, .event_fd = -1 };
+static struct forkq__slots here = { .account = &channel.account,
+                                    .event_fd = -1,
+                                    .interrupts = &channel.interrupts };
 
 static void set_up(void) {
   forkq__account_init(&channel.account);
