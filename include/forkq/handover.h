@@ -79,7 +79,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_handover_keep(const forkq_handover_t *hando
 
 /* Opens the queue that was handed over with `text`. The caller owns *ret_queue and
  * destroys it with forkq_queue_destroy. `options` may be NULL. forkq ignores maxsize,
- * max_message and joinable in it: the queue has its own.
+ * max_message, joinable and name in it: the queue has its own.
  *
  * On success the queue owns the five descriptors, which become close-on-exec. On failure
  * each is as it was.
@@ -102,7 +102,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_handover_keep(const forkq_handover_t *hando
  *                     two namespaces is unknown
  *   FORKQ_ENOROBUST   robust mutexes do not work on this system
  *   FORKQ_ENULL       `ret_queue` or `text` is NULL
- *   FORKQ_ERANGE      options->size, options->max_message or options->spin_us is not
+ *   FORKQ_ERANGE      options->size, max_message, spin_us, shared_max_bytes or name is not
  *                     valid (forkq_queue_create_with)
  *   FORKQ_EPACKING    a packing function made the call
  *   -EDEADLK          see "Signals" in forkq/base.h

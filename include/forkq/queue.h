@@ -159,14 +159,20 @@ typedef struct forkq_queue_options {
    * the queue empty. A process that was killed leaves it until another one finds it dead, at
    * the latest in the first put of a new process. The option is this process's own; a forked child has the same. */
   size_t shared_max_bytes;
+  /* Tells the queue from others: up to FORKQ_NAME_MAX of the characters A-Z, a-z, 0-9, '.', '_' and '-'.
+   * NULL, the default, or "": none. It is copied. Its shared memory is then "memfd:forkq:NAME" instead of
+   * "memfd:forkq" in /proc/PID/maps and /proc/PID/fd of each process, and messages to the log begin with
+   * "NAME: ". It does not find the queue, and need not be unique. A queue that is handed over keeps it. */
+  const char *name;
 } forkq_queue_options_t;
 
 #define FORKQ_SPIN_US_MAX 1000000
 #define FORKQ_SHARED_MAX ((size_t)64 << 20)
 #define FORKQ_SHARED_NONE ((size_t)1)
+#define FORKQ_NAME_MAX 31
 
 #define FORKQ_QUEUE_OPTIONS_INIT                                                         \
-  { sizeof(forkq_queue_options_t), 0, 0, 0, 0, 0, NULL, NULL, 0, 0 }
+  { sizeof(forkq_queue_options_t), 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL }
 
 /* Creates a queue that holds at most `maxsize` items. 0 or less: no limit.
  *
@@ -207,7 +213,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_create(forkq_queue_t **ret_queue,
  *   FORKQ_ERANGE  options->size is 0, too small, larger than this library's, or not the
  *                 size of a struct; or options->max_message is above FORKQ_MESSAGE_MAX,
  *                 spin_us above FORKQ_SPIN_US_MAX, or shared_max_bytes above
- *                 FORKQ_SHARED_MAX
+ *                 FORKQ_SHARED_MAX; or options->name is too long, or has another character
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_create_with(forkq_queue_t **ret_queue, const forkq_queue_options_t *options);

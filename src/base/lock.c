@@ -10,10 +10,10 @@
 
 #include "base/contract.h"
 #include "base/libc.h"
-#include "base/log.h"
 #include "base/os.h"
 
 #include <errno.h>
+#include <forkq/base.h>
 #include <linux/futex.h>
 #include <stdbool.h>
 
@@ -137,7 +137,6 @@ static int settle(struct forkq__lock *lock, int result, forkq__repair_fn repair,
     repair(arg);
     /* model: lock_consistent */
     pthread_mutex_consistent(&lock->mutex);
-    forkq__log(FORKQ_LOG_INFO, "recovered a lock whose owner died");
     return 0;
   case EBUSY:
     return FORKQ__BUSY;

@@ -57,13 +57,22 @@ static void print(forkq_log_level_t level, const char *message) {
     (void)forkq__os_stream_write(STDERR_FILENO, &part, 1);
 }
 
-void forkq__log(forkq_log_level_t level, const char *format, ...) {
+/* The name lies in shared memory, where another program may have overwritten its end. Returns the bytes
+ * written. */
+static size_t begin_with(const char *name, char message[MESSAGE_SIZE]) {
+  if (name[0] == '\0')
+    return 0;
+  return (size_t)snprintf(message, MESSAGE_SIZE, "%.*s: ", FORKQ_NAME_MAX, name);
+}
+
+void forkq__log(forkq_log_level_t level, const char *name, const char *format, ...) {
   if (log_fn == NULL && !wanted_on_stderr())
     return;
   char message[MESSAGE_SIZE];
+  size_t begun = begin_with(name, message);
   va_list args;
   va_start(args, format);
-  vsnprintf(message, sizeof message, format, args);
+  vsnprintf(message + begun, sizeof message - begun, format, args);
   va_end(args);
   if (log_fn != NULL)
     call_log_fn(level, message);

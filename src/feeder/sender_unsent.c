@@ -31,7 +31,8 @@ void forkq__sender_lose(struct forkq__sender *sender, uint64_t items) {
   FORKQ__HELD(&sender->mutex);
   if (items == 0)
     return;
-  forkq__log(FORKQ_LOG_ERROR, "lost %llu items: no memory", (unsigned long long)items);
+  forkq__log(FORKQ_LOG_ERROR, sender->channel->account.ledger->name,
+             "lost %llu items: no memory", (unsigned long long)items);
   atomic_fetch_add(&sender->unsent, items);
   forkq__sender_give_back(sender, items);
 }

@@ -101,7 +101,7 @@ static void repair_read(void *arg) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
   uint32_t offset = FORKQ__LOAD(shared->offset);
-  atomic_fetch_add(&channel->account.ledger->recoveries, 1);
+  forkq__ledger_note_recovery(channel->account.ledger);
   /* `raised` may be 1 only while the event is raised. An event too many costs one look. */
   /* model: repair_raised */
   FORKQ__STORE(shared->raised, 0);
@@ -200,7 +200,8 @@ int forkq__channel_load(struct forkq__channel *channel) {
     return -EBADF;
   if (n <= 0)
     return n < 0 ? (int)n : FORKQ_EBROKEN;
-  forkq__log(FORKQ_LOG_ERROR, "dropped %zd bytes that are not a packet", n);
+  forkq__log(FORKQ_LOG_ERROR, channel->account.ledger->name,
+             "dropped %zd bytes that are not a packet", n);
   return FORKQ_EBADFRAME;
 }
 

@@ -152,7 +152,8 @@ static int take_whole(struct forkq__channel *channel, forkq_item_t *item,
 
 static __attribute__((noinline)) void drop_beginning(struct forkq__channel *channel,
                                                      struct forkq__assembly *assembly) {
-  forkq__log(FORKQ_LOG_WARNING, "dropped the beginning of a message without its end");
+  forkq__log(FORKQ_LOG_WARNING, channel->account.ledger->name,
+             "dropped the beginning of a message without its end");
   assembly->active = false;
   forkq__spill_drop(&channel->shared->spill, &channel->account);
 }
@@ -238,8 +239,9 @@ static int keep(struct forkq__channel *channel, struct forkq__assembly *assembly
 }
 
 /* The part can be neither kept nor completed, so the get fails. */
-static int lose(struct forkq__assembly *assembly) {
-  forkq__log(FORKQ_LOG_ERROR, "lost a message: no memory to keep a part of it");
+static int lose(struct forkq__channel *channel, struct forkq__assembly *assembly) {
+  forkq__log(FORKQ_LOG_ERROR, channel->account.ledger->name,
+             "lost a message: no memory to keep a part of it");
   assembly->active = false;
   return assembly->unkeepable;
 }
@@ -285,7 +287,7 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
   if ((size_t)assembly->have + frame.size > item->capacity_) {
     int r = make_room(channel, assembly, item, frame.size);
     if (r < 0)
-      return r == FORKQ__GROW ? r : lose(assembly);
+      return r == FORKQ__GROW ? r : lose(channel, assembly);
   }
   append(assembly, item, packet, frame);
   forkq__channel_take(channel, frame.next, 1, forkq__packet_messages(packet));
@@ -341,7 +343,7 @@ static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly 
     return 0;
   if (ready < 0 || sender_lives(channel, assembly)) {
     if (assembly->unkeepable != 0)
-      return lose(assembly);
+      return lose(channel, assembly);
     return leave(channel, assembly, item) == FORKQ__MORE ? 0 : FORKQ__NOTHING;
   }
   /* Everything that the sender wrote before its death is in the pipe by now. */
@@ -368,7 +370,7 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
       if (r == FORKQ__NOTHING && assembly.active)
         r = wait_for_rest(channel, &assembly, item, deadline);
       else if (r < 0 && assembly.active && keep(channel, &assembly, item) < 0)
-        (void)lose(&assembly);
+        (void)lose(channel, &assembly);
       if (r < 0)
         return r;
     } else if (shared->packet.flags & FORKQ__FRAGMENT) {

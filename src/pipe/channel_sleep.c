@@ -141,7 +141,7 @@ static int poll_for_any(struct forkq__channel *channel, struct pollfd fds[3],
 
 static void repair_turn(void *arg) {
   struct forkq__channel *channel = arg;
-  atomic_fetch_add(&channel->account.ledger->recoveries, 1);
+  forkq__ledger_note_recovery(channel->account.ledger);
   /* model: repair_asleep */
   atomic_store(&channel->shared->asleep, 0);
 }

@@ -20,7 +20,7 @@
  * cell, which the ledger settles. Readers drop a message that was left without its end. */
 static void repair_write(void *arg) {
   struct forkq__channel *channel = arg;
-  atomic_fetch_add(&channel->account.ledger->recoveries, 1);
+  forkq__ledger_note_recovery(channel->account.ledger);
 }
 
 int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline) {

@@ -18,8 +18,8 @@ static void feeder_lost(void *arg, int error, const void *data, size_t size) {
   if (queue->on_feeder_error != NULL)
     queue->on_feeder_error(queue, error, data, size, queue->on_feeder_error_arg);
   else
-    forkq__log(FORKQ_LOG_ERROR, "lost an item of %zu bytes: %s", size,
-               forkq_strerror(error));
+    forkq__log(FORKQ_LOG_ERROR, queue->segment->ledger.name,
+               "lost an item of %zu bytes: %s", size, forkq_strerror(error));
 }
 
 /* The feeder has let go of the channel. With the sender's mutex. */
@@ -129,7 +129,8 @@ static int make_descriptors(forkq_queue_t *queue) {
 /* With the registry locked, as adopt. */
 static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
   int r =
-      forkq__segment_create(&queue->segment, &queue->channel.account.liveness.memory_fd);
+      forkq__segment_create(&queue->segment, &queue->channel.account.liveness.memory_fd,
+                            options->name != NULL ? options->name : "");
   if (r < 0)
     return r;
   struct forkq__segment *segment = queue->segment;
@@ -158,6 +159,13 @@ static void close_new(forkq_queue_t *queue) {
 
 static const size_t oldest_options = offsetof(forkq_queue_options_t, max_message);
 
+/* Names appear in lists and lines of text, where others separate them from the rest. */
+static bool is_name(const char *name) {
+  size_t length =
+      strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+  return length <= FORKQ_NAME_MAX && name[length] == '\0';
+}
+
 /* Copies the caller's options: NULL, or as long as their `size` says. A field that they do not have
  * gets its default. */
 static int read_options(const forkq_queue_options_t *given,
@@ -169,7 +177,8 @@ static int read_options(const forkq_queue_options_t *given,
     memcpy(&options, given, given->size);
   }
   if (options.max_message > FORKQ_MESSAGE_MAX || options.spin_us > FORKQ_SPIN_US_MAX ||
-      options.shared_max_bytes > FORKQ_SHARED_MAX)
+      options.shared_max_bytes > FORKQ_SHARED_MAX ||
+      (options.name != NULL && !is_name(options.name)))
     return FORKQ_ERANGE;
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;

@@ -55,7 +55,7 @@
 #include "base/look.h"
 #include "codec/packet.h"
 
-#include <forkq/item.h>
+#include <forkq/queue.h>
 #include <stdalign.h>
 #include <stdint.h>
 
@@ -131,7 +131,9 @@ struct forkq__ledger {
   _Atomic uint64_t recoveries; /* dead owners of locks and cells; for the statistics */
   alignas(64) _Atomic uint64_t taken; /* written under the channel's read lock */
   _Atomic uint64_t dropped;           /* items that no process got; with task_done only */
-  alignas(64) _Atomic uint64_t word;  /* with a maxsize: see slots.c */
+  /* The queue's, for messages to the log; empty: it has none. Written before another process has it. */
+  char name[FORKQ_NAME_MAX + 1];
+  alignas(64) _Atomic uint64_t word; /* with a maxsize: see slots.c */
   struct forkq__cell
       others; /* only `done`: tasks of no particular process; guarded by lock */
   struct forkq__cell cells[FORKQ__CELLS_MAX];
@@ -216,7 +218,7 @@ struct forkq__channel_shared {
 /* A process must find both numbers in a segment to use it. The second stands for the layout of
  * all shared structs. */
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
-#define FORKQ__SEGMENT_LAYOUT 7u
+#define FORKQ__SEGMENT_LAYOUT 8u
 
 #define FORKQ__LIBC_TEXT 32
 #define FORKQ__LOCK_IMAGE 64

@@ -32,17 +32,22 @@ static struct sums add_up(struct forkq__ledger *ledger) {
   return sums;
 }
 
+void forkq__ledger_note_recovery(struct forkq__ledger *ledger) {
+  atomic_fetch_add(&ledger->recoveries, 1);
+  forkq__log(FORKQ_LOG_INFO, ledger->name, "recovered a lock whose owner died");
+}
+
 /* After the death of an owner of the lock: makes the sums anew from their parts. */
 static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
   struct sums sums = add_up(ledger);
-  atomic_fetch_add(&ledger->recoveries, 1);
   /* model: repair_returned */
   FORKQ__STORE(ledger->returned, sums.returned);
   /* model: repair_done */
   FORKQ__STORE(ledger->done, sums.done);
   /* model: repair_abandoned */
   FORKQ__STORE(ledger->abandoned, sums.abandoned);
+  forkq__ledger_note_recovery(ledger);
 }
 
 /* Between two owners of the lock the sums agree with their parts. */
@@ -181,7 +186,7 @@ void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
   uint64_t lost = held(cell) - in_doubt;
   if (lost > 0) {
     add(&cell->returned, &ledger->returned, lost);
-    forkq__log(FORKQ_LOG_WARNING, "lost %llu items of a process that died",
+    forkq__log(FORKQ_LOG_WARNING, ledger->name, "lost %llu items of a process that died",
                (unsigned long long)lost);
   }
   bool settled = known && found.reads_settled;

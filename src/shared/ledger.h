@@ -90,6 +90,9 @@ bool forkq__ledger_at_work(struct forkq__cell *cell);
 
 /* ---- without the lock ---------------------------------------------------------------------- */
 
+/* Counts and logs that a lock of the queue was repaired. For the repair of each lock (lock.h). */
+void forkq__ledger_note_recovery(struct forkq__ledger *ledger);
+
 /* Whether a reap has left the account of a dead process unsettled. */
 bool forkq__ledger_in_doubt(struct forkq__ledger *ledger);
 

@@ -47,7 +47,7 @@ int forkq__segment_init_channel(struct forkq__channel_shared *channel) {
   return r;
 }
 
-static int init(struct forkq__segment *segment) {
+static int init(struct forkq__segment *segment, const char *name) {
   int r = forkq__segment_init_channel(&segment->channel);
   if (r == 0)
     r = forkq__ledger_init(&segment->ledger);
@@ -55,6 +55,7 @@ static int init(struct forkq__segment *segment) {
     r = describe(&segment->head.abi);
   segment->head.layout = FORKQ__SEGMENT_LAYOUT;
   segment->head.size = sizeof *segment;
+  snprintf(segment->ledger.name, sizeof segment->ledger.name, "%s", name);
   if (r == 0)
     atomic_store(&segment->head.magic, FORKQ__SEGMENT_MAGIC);
   return r;
@@ -131,10 +132,13 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
   return 0;
 }
 
-int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd) {
+int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd,
+                          const char *name) {
   void *memory;
+  char full_name[sizeof "forkq:" + FORKQ_NAME_MAX];
+  snprintf(full_name, sizeof full_name, name[0] != '\0' ? "forkq:%s" : "forkq", name);
   int fd =
-      forkq__os_memory_create("forkq", sizeof(struct forkq__segment),
+      forkq__os_memory_create(full_name, sizeof(struct forkq__segment),
                               FORKQ__FILE_END - (int64_t)sizeof(struct forkq__segment));
   if (fd < 0)
     return fd;
@@ -143,7 +147,7 @@ int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd) {
     r = forkq__os_memory_map(fd, 0, sizeof(struct forkq__segment), &memory);
   if (r != 0)
     goto err_close;
-  r = init(memory);
+  r = init(memory, name);
   if (r < 0)
     goto err_unmap;
   *ret_segment = memory;

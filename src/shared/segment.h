@@ -10,8 +10,10 @@
 
 #include "shared/layout.h"
 
-/* Creates and maps a segment. *ret_fd is its descriptor. Returns 0 or a negative errno. */
-int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd);
+/* Creates and maps a segment. *ret_fd is its descriptor. `name`: the queue's, or empty. Returns 0 or a negative
+ * errno. */
+int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd,
+                          const char *name);
 
 /* Maps the segment of another program. The descriptor stays open. Returns 0, or:
  *   FORKQ_EHANDOVER  it is not a segment, or it is damaged

@@ -33,8 +33,8 @@ static void set_up(void) {
   fds_before = support_open_fds();
   memset(&channel, 0, sizeof channel);
   forkq__account_init(&channel.account);
-  ck_assert_int_eq(forkq__segment_create(&segment, &channel.account.liveness.memory_fd),
-                   0);
+  ck_assert_int_eq(
+      forkq__segment_create(&segment, &channel.account.liveness.memory_fd, ""), 0);
   ck_assert_int_eq(forkq__os_packet_pipe(pipe), 0);
   channel.read_fd = pipe[0];
   channel.write_fd = pipe[1];

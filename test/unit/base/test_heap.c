@@ -166,10 +166,22 @@ static void end_log(void) {
 
 START_TEST(the_callback_gets_level_message_and_argument) {
   forkq_log_set(keep, &logged);
-  forkq__log(FORKQ_LOG_WARNING, "lost %d of %s", 3, "them");
+  forkq__log(FORKQ_LOG_WARNING, "", "lost %d of %s", 3, "them");
   ck_assert(logged.count == 1 && logged.level == FORKQ_LOG_WARNING);
   ck_assert_ptr_eq(logged.arg, &logged);
   ck_assert_str_eq(logged.message, "lost 3 of them");
+}
+END_TEST
+
+/* Nothing ends a name that a program has overwritten in the shared memory. */
+START_TEST(a_name_comes_first) {
+  char name[FORKQ_NAME_MAX + 2];
+  memset(name, 'n', sizeof name);
+  forkq_log_set(keep, &logged);
+  forkq__log(FORKQ_LOG_WARNING, "jobs", "lost %d of %s", 3, "them");
+  ck_assert_str_eq(logged.message, "jobs: lost 3 of them");
+  forkq__log(FORKQ_LOG_WARNING, name, "lost");
+  ck_assert_uint_eq(strlen(logged.message), FORKQ_NAME_MAX + strlen(": lost"));
 }
 END_TEST
 
@@ -178,7 +190,7 @@ START_TEST(a_long_message_is_cut_not_overrun) {
   memset(text, 'x', sizeof text - 1);
   text[sizeof text - 1] = 0;
   forkq_log_set(keep, NULL);
-  forkq__log(FORKQ_LOG_ERROR, "%s", text);
+  forkq__log(FORKQ_LOG_ERROR, "", "%s", text);
   ck_assert_int_eq(logged.count, 1);
   ck_assert_uint_gt(strlen(logged.message), 100);
   ck_assert_int_eq(strncmp(logged.message, text, strlen(logged.message)), 0);
@@ -190,10 +202,10 @@ START_TEST(without_a_callback_nothing_is_printed) {
   int out = dup(1), err = dup(2);
   dup2(file, 1);
   dup2(file, 2);
-  forkq__log(FORKQ_LOG_ERROR, "never seen");
+  forkq__log(FORKQ_LOG_ERROR, "", "never seen");
   forkq_log_set(keep, NULL);
   forkq_log_set(NULL, NULL);
-  forkq__log(FORKQ_LOG_ERROR, "never seen");
+  forkq__log(FORKQ_LOG_ERROR, "", "never seen");
   fflush(NULL);
   dup2(out, 1);
   dup2(err, 2);
@@ -209,9 +221,9 @@ END_TEST
 static void log_to(void *file) {
   setenv("FORKQ_LOG", "stderr", 1);
   dup2(*(int *)file, 2);
-  forkq__log(FORKQ_LOG_WARNING, "lost %d of %s", 3, "them");
+  forkq__log(FORKQ_LOG_WARNING, "", "lost %d of %s", 3, "them");
   forkq_log_set(keep, NULL);
-  forkq__log(FORKQ_LOG_ERROR, "goes to the callback");
+  forkq__log(FORKQ_LOG_ERROR, "", "goes to the callback");
 }
 
 START_TEST(the_environment_asks_for_lines_on_stderr) {
@@ -253,6 +265,7 @@ int main(void) {
   TCase *log = tcase_create("log");
   tcase_add_checked_fixture(log, begin_log, end_log);
   tcase_add_test(log, the_callback_gets_level_message_and_argument);
+  tcase_add_test(log, a_name_comes_first);
   tcase_add_test(log, a_long_message_is_cut_not_overrun);
   tcase_add_test(log, without_a_callback_nothing_is_printed);
   tcase_add_test(log, the_environment_asks_for_lines_on_stderr);

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <forkq/base.h>
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 static struct shared {
@@ -292,24 +291,6 @@ START_TEST(a_lock_beyond_repair_says_so) {
 }
 END_TEST
 
-static void count_log(forkq_log_level_t level, const char *message, void *arg) {
-  (void)level;
-  ck_assert_ptr_nonnull(strstr(message, "lock"));
-  ++*(int *)arg;
-}
-
-START_TEST(the_log_hears_of_a_repair) {
-  int heard = 0;
-  forkq_log_set(count_log, &heard);
-  ck_assert_int_eq(try(), 0);
-  forkq__lock_release(&shared->lock);
-  ck_assert_int_eq(heard, 0);
-  leave_to_the_next();
-  ck_assert_int_eq(try(), 0);
-  ck_assert_int_eq(heard, 1);
-}
-END_TEST
-
 int main(void) {
   Suite *suite = suite_create("lock");
   TCase *tcase = tcase_create("lock");
@@ -329,7 +310,6 @@ int main(void) {
   tcase_add_test(tcase, a_wake_up_does_not_die_with_the_woken);
   tcase_add_test(tcase, an_owner_s_death_wakes_a_sleeper);
   tcase_add_test(tcase, a_lock_beyond_repair_says_so);
-  tcase_add_test(tcase, the_log_hears_of_a_repair);
   suite_add_tcase(suite, tcase);
   return support_main(suite);
 }

@@ -21,7 +21,7 @@ static int fd;
 /* As forkq__segment_create leaves the rest to the queue. */
 static void set_up(void) {
   fds_before = support_open_fds();
-  ck_assert_int_eq(forkq__segment_create(&segment, &fd), 0);
+  ck_assert_int_eq(forkq__segment_create(&segment, &fd, ""), 0);
   segment->max_message = 1;
 }
 
