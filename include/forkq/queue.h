@@ -626,7 +626,7 @@ FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
  * with timeout 0 until FORKQ_EMPTY, or stop earlier: it stays readable while there is
  * more. A spurious wake-up is possible: another process was faster, or items of other
  * processes are still on their way after a shutdown. Then retry after some milliseconds.
- * The descriptor says nothing about room for puts.
+ * The descriptor says nothing about room for puts: see forkq_queue_room_fileno.
  *
  * The queue owns the descriptor: do not read, write or close it. It is valid until
  * forkq_queue_close; remove it from the loop before. The first call creates it. From then
@@ -644,6 +644,35 @@ FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
  * Python: Queue._reader.fileno(), a private attribute. It misses nothing there, because
  *   nothing is read ahead. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
+
+/* Returns a descriptor for an event loop of the program that says that there may be room for a put.
+ *
+ * Put with timeout 0 until FORKQ_FULL. Then wait until the descriptor is readable, and put again. It is
+ * readable, level-triggered, from the first call on until a put of this process with timeout 0 returns
+ * FORKQ_FULL, and again once there is room: for an item, in the outbox (outbox_max_bytes), after a shutdown.
+ * It may be readable although there is no room, when others were faster: the put then returns FORKQ_FULL. It
+ * may be late by 0.1 s after the death of a process, which gives back the slots that this one had or forgets
+ * to tell others, and by more while this process is in the middle of sending a large message. Nothing else
+ * needs a timer.
+ *
+ * The queue owns the descriptor: do not read, write or close it. It is valid until forkq_queue_close; remove it
+ * from the loop before. The first call creates it, with another one that is not returned. It is this
+ * process's own: a forked child calls the function itself.
+ *
+ * While nobody has found the queue full, it costs nothing. After a FORKQ_FULL, the next process that frees a slot
+ * makes two or three system calls more, and this process's feeder looks up to ten times a second until it
+ * finds room.
+ *
+ * Returns: the descriptor.
+ * Blocks: while another thread of this process is in the middle of a put or a close.
+ * Errors: the common errors, and:
+ *   FORKQ_ECLOSED  this process has closed the queue
+ *   -EDEADLK       see "Signals" in forkq/base.h
+ *   -ENOMEM        there is no memory
+ *   -EMFILE        the process has no descriptors left
+ *   -ENFILE        the system has no descriptors left
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_room_fileno(forkq_queue_t *queue);
 
 /* Counts of all processes since the queue was created, and the unsent items of this
  * process. Each number is correct at some moment of the call, but not all at the same

@@ -46,8 +46,20 @@ bool forkq__feeder_has_finished(const struct forkq__feeder *feeder) {
                              feeder->state == FORKQ__FEEDER_FINISHED);
 }
 
+static void look_if_due(struct forkq__feeder *feeder) {
+  if (forkq__os_now() >= feeder->look_at)
+    feeder->look(feeder->arg);
+}
+
+/* While the thread waits for the pipe; see sender.h. */
+static void look_meanwhile(void *arg) {
+  look_if_due(arg);
+}
+
 int forkq__feeder_init(struct forkq__feeder *feeder) {
   feeder->look_at = FORKQ__FOREVER;
+  feeder->sender.look = look_meanwhile;
+  feeder->sender.feeder = feeder;
   int r = forkq__sender_init(&feeder->sender);
   if (r < 0)
     return r;
@@ -70,16 +82,19 @@ static bool has_work(struct forkq__feeder *feeder) {
          atomic_load(&sender->abandoned);
 }
 
-static void look_if_due(struct forkq__feeder *feeder) {
-  if (forkq__os_now() >= feeder->look_at)
-    feeder->look(feeder->arg);
-}
-
 static void sleep_until(struct forkq__feeder *feeder, int64_t deadline) {
   become(feeder, FORKQ__FEEDER_ASLEEP);
   forkq__mutex_wait(&feeder->sender.mutex, &feeder->work, deadline);
   if (feeder->state == FORKQ__FEEDER_ASLEEP)
     become(feeder, FORKQ__FEEDER_AWAKE);
+}
+
+void forkq__feeder_plan_look(struct forkq__feeder *feeder, int64_t at) {
+  FORKQ__HELD(&feeder->sender.mutex);
+  bool sooner = at < feeder->look_at;
+  feeder->look_at = at;
+  if (sooner && feeder->state == FORKQ__FEEDER_ASLEEP)
+    forkq__mutex_wake(&feeder->work);
 }
 
 /* Sleeps until there is work, or for so long. */

@@ -33,8 +33,7 @@ struct forkq__feeder {
   bool leaving;    /* at exit: it leaves the cell and the descriptors to the kernel */
   /* Called with the mutex, when the feeder has let go of the channel. */
   void (*finished)(void *arg);
-  /* Called on the thread, with the mutex, when the time `look_at` has come. It sets `look_at`
-   * to the time of the next call. */
+  /* Called on the thread, with the mutex, when the time `look_at` has come. It plans the next call. */
   void (*look)(void *arg);
   void *arg;
 };
@@ -61,6 +60,10 @@ int forkq__feeder_start(struct forkq__feeder *feeder);
 /* Makes sure that the thread runs, even with nothing to send, so that it can look. Returns 0,
  * FORKQ_ENOTHREAD or -ENOMEM. */
 int forkq__feeder_start_thread(struct forkq__feeder *feeder);
+
+/* The thread calls `look` at that time. It does so within FORKQ__LAST_LOOK_MS where it waits for the pipe, if
+ * the sender `looks`, and not in the middle of a message. */
+void forkq__feeder_plan_look(struct forkq__feeder *feeder, int64_t at);
 
 /* Called after a commit. If `direct`, it sends the packets on this thread, without waiting,
  * when a getter sleeps, a packet is full, or puts are rare. If packets are left, it wakes the

@@ -169,12 +169,24 @@ static int check_with_lock(struct forkq__sender *sender) {
   return r;
 }
 
+/* Under the write lock the feeder's thread looks for nothing, as a look may wait for that lock. */
+static void look_and_wait_room(struct forkq__sender *sender, bool has_lock) {
+  if (has_lock || !FORKQ__LOAD(sender->looks)) {
+    forkq__channel_wait_room(sender->channel, sender->stop_fd, NULL, NULL);
+    return;
+  }
+  forkq__sender_relock(sender);
+  sender->look(sender->feeder);
+  forkq__sender_unlock(sender);
+  forkq__channel_wait_room_within(sender->channel, sender->stop_fd, FORKQ__LAST_LOOK_MS);
+}
+
 /* Waits for room in the pipe. No thread cancels the feeder's thread. */
 static void wait_room(struct forkq__sender *sender, struct through *through,
                       bool has_lock) {
   struct forkq__channel *channel = sender->channel;
   if (through == NULL) {
-    forkq__channel_wait_room(channel, sender->stop_fd, NULL, NULL);
+    look_and_wait_room(sender, has_lock);
     return;
   }
   through->has_lock = has_lock;

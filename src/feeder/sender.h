@@ -54,6 +54,10 @@ struct forkq__sender {
   /* Called for each item that could not be sent, on the feeder's thread, without the mutex. */
   void (*lost)(void *arg, int error, const void *data, size_t size);
   void *arg;
+  /* If `looks`: called with the mutex from time to time while the feeder's thread waits for the pipe. */
+  _Atomic bool looks;
+  void (*look)(void *feeder);
+  void *feeder;
 };
 
 /* The caller sets the fields channel, slots, max_bytes, lost and arg, and has initialized the arena.

@@ -94,6 +94,7 @@ bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd);
  * caller to look for an interrupt. */
 void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
                               void (*leave)(void *arg), void *arg);
+void forkq__channel_wait_room_within(struct forkq__channel *channel, int stop_fd, int ms);
 
 /* Whether a getter sleeps for which no writer has hurried yet. True for one caller per sleep. */
 bool forkq__channel_hasten(struct forkq__channel *channel);

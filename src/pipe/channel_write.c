@@ -79,22 +79,32 @@ bool forkq__channel_is_pipe(const struct forkq__channel *channel, int fd) {
   return forkq__os_is_file(fd, channel->pipe_identity);
 }
 
-void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
-                              void (*leave)(void *arg), void *arg) {
+static void poll_room(const struct forkq__channel *channel, int stop_fd, int64_t deadline,
+                      void (*leave)(void *arg), void *arg) {
   struct pollfd fds[] = {
     { .fd = channel->write_fd, .events = POLLOUT },
     { .fd = stop_fd, .events = POLLIN },
   };
-  int r = leave == NULL
-              ? forkq__os_poll(fds, 2, FORKQ__FOREVER)
-              : forkq__os_poll_cancellable(
-                    fds, 2, forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__CANCEL_MS),
-                    leave, arg);
+  int r = leave == NULL ? forkq__os_poll(fds, 2, deadline)
+                        : forkq__os_poll_cancellable(fds, 2, deadline, leave, arg);
   if (r < 0) {
     _Atomic uint32_t nobody = 0;
     forkq__os_futex_wait(&nobody, 0,
                          forkq__os_deadline_within(FORKQ__FOREVER, WITHOUT_POLL_MS));
   }
+}
+
+void forkq__channel_wait_room(struct forkq__channel *channel, int stop_fd,
+                              void (*leave)(void *arg), void *arg) {
+  int64_t deadline = FORKQ__FOREVER;
+  if (leave != NULL)
+    deadline = forkq__os_deadline_within(deadline, FORKQ__CANCEL_MS);
+  poll_room(channel, stop_fd, deadline, leave, arg);
+}
+
+void forkq__channel_wait_room_within(struct forkq__channel *channel, int stop_fd,
+                                     int ms) {
+  poll_room(channel, stop_fd, forkq__os_deadline_within(FORKQ__FOREVER, ms), NULL, NULL);
 }
 
 bool forkq__channel_hasten(struct forkq__channel *channel) {

@@ -3,7 +3,8 @@
  * queue_open.c creates a queue, or opens one of another program. queue_put.c, queue_get.c and
  * queue_stats.c have its calls; queue_source.c packs, and queue_reserve.c lets the program write. queue_tasks.c has task_done and join;
  * queue_life.c has shutdown and close, and what fork and exit do. queue_inherit.c sends what a dead
- * parent has not sent; queue_interrupt.c ends calls that are blocked; queue_watch.c is for programs that wait for other things as well. */
+ * parent has not sent; queue_interrupt.c ends calls that are blocked; queue_room.c tells a loop of the program that there is
+ * room; queue_watch.c is for programs that wait for other things as well. */
 #ifndef FORKQ_QUEUE_IMPL_H
 #define FORKQ_QUEUE_IMPL_H
 
@@ -35,6 +36,14 @@ struct forkq_queue {
   bool parted;   /* this process, or an ancestor with the queue, left its PID namespace */
   int poll_set;  /* an epoll over pipe and event, or -1; see forkq_queue_fileno */
   bool observed; /* the program was given poll_set */
+  /* See queue_room.c. With the feeder's mutex. */
+  struct {
+    int set; /* an epoll over the room event and own_fd, or -1: the program has not asked for it */
+    int own_fd;    /* readable: there may be room */
+    bool watching; /* a put has found no room */
+    struct forkq__look look;
+    int64_t look_at; /* when the feeder looks next; FORKQ__FOREVER: never */
+  } room;
   struct forkq__follower *followers;
   bool direct_write;
   uint32_t drafted_bytes; /* of the last draft of an object or a function */
@@ -47,6 +56,7 @@ struct forkq_queue {
     struct forkq__estate estate;
     bool from_parent; /* not from a process before it */
     int look_ms;
+    int64_t look_at; /* when the feeder looks next; FORKQ__FOREVER: never */
   } inherited;
   struct forkq__estate estate; /* this process's own, noted before a fork */
   bool has_estate;
@@ -184,6 +194,22 @@ void forkq__queue_watch_end(forkq_queue_t *queue);
  * call. */
 void forkq__queue_end_observing(forkq_queue_t *queue);
 void forkq__queue_observing_forked(forkq_queue_t *queue);
+
+/* For forkq_queue_room_fileno, all with the feeder's mutex. note_no_room: a put that does not wait finds no
+ * room. look_for_room: the time room.look_at has come. end_room: at close. room_forked: in the child of a
+ * fork. */
+void forkq__queue_note_no_room(forkq_queue_t *queue);
+void forkq__queue_look_for_room(forkq_queue_t *queue);
+void forkq__queue_end_room(forkq_queue_t *queue);
+void forkq__queue_room_forked(forkq_queue_t *queue);
+
+/* Tells the feeder when to look next: for room, or for what a parent has left. With its mutex. */
+void forkq__queue_plan_look(forkq_queue_t *queue);
+
+/* Whether there is no room for a put of this process. */
+static inline bool forkq__queue_is_full(forkq_queue_t *queue) {
+  return forkq__sender_full(&queue->feeder.sender) || forkq__slots_full(&queue->slots);
+}
 
 /* For a loop. duplicate_watched: two new descriptors, which the loop closes. The first is readable
  * when there may be an item, the second when there may be a slot. watch_items: until

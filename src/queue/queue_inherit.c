@@ -33,7 +33,7 @@ void forkq__queue_note_estate(forkq_queue_t *queue) {
 void forkq__queue_drop_inherited(forkq_queue_t *queue) {
   forkq__outbox_free(atomic_exchange(&queue->inherited.packets, NULL));
   queue->channel.account.liveness.spared = FORKQ__NO_CELL;
-  queue->feeder.look_at = FORKQ__FOREVER;
+  queue->inherited.look_at = FORKQ__FOREVER;
 }
 
 static bool is_too_much(const struct forkq__buffer *packets) {
@@ -149,7 +149,7 @@ void forkq__queue_take_over(forkq_queue_t *queue) {
   }
   int ms = forkq__back_off(queue->inherited.look_ms, FIRST_LOOK_MS, LAST_LOOK_MS);
   queue->inherited.look_ms = ms;
-  queue->feeder.look_at = forkq__os_deadline_within(FORKQ__FOREVER, ms);
+  queue->inherited.look_at = forkq__os_deadline_within(FORKQ__FOREVER, ms);
 }
 
 bool forkq__queue_begin_looking(forkq_queue_t *queue) {
@@ -162,6 +162,7 @@ bool forkq__queue_begin_looking(forkq_queue_t *queue) {
   if (FORKQ__LOAD(queue->inherited.packets) != NULL &&
       forkq__feeder_start_thread(&queue->feeder) < 0)
     forkq__queue_drop_inherited(queue);
+  forkq__queue_plan_look(queue);
   forkq__sender_unlock(&queue->feeder.sender);
   return true;
 }

@@ -146,6 +146,7 @@ static int close_queue(forkq_queue_t *queue, int64_t deadline) {
       !forkq__sender_stop_put_through(&queue->feeder.sender, deadline))
     left = false;
   forkq__queue_end_observing(queue);
+  forkq__queue_end_room(queue);
   if (forkq__queue_check(queue) == 0)
     forkq__queue_end_looking(queue);
   forkq__queue_drop_inherited(queue);
@@ -273,6 +274,7 @@ static void after_fork_child(struct forkq__life *life) {
   queue->parted = queue->parted || forkq__os_parent_is_outside();
   forkq__source_forked();
   forkq__queue_reservations_forked(queue);
+  queue->inherited.look_at = FORKQ__FOREVER;
   forkq__queue_inherit(queue);
   forkq__liveness_forked(&queue->channel.account.liveness, parent_has_tasks(queue));
   forkq__feeder_forked(&queue->feeder);
@@ -281,6 +283,7 @@ static void after_fork_child(struct forkq__life *life) {
   queue->followers = NULL; /* they follow the parent's queue */
   forkq__interrupts_forked(&queue->channel.interrupts, queue->channel.event_identity);
   forkq__queue_observing_forked(queue);
+  forkq__queue_room_forked(queue);
   if (atomic_load(&queue->channel.closed)) {
     forkq__queue_drop_inherited(queue);
     queue->feeder.sender.closing = true;

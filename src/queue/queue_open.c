@@ -52,6 +52,8 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   }
   no_descriptors(queue);
   queue->poll_set = -1;
+  queue->room.set = queue->room.own_fd = -1;
+  queue->room.look_at = queue->inherited.look_at = FORKQ__FOREVER;
   TAILQ_INIT(&queue->reservations);
   forkq__account_init(&channel->account);
   channel->late_min = forkq__os_cpus() >= LATE_CPUS ? LATE_MIN : UINT32_MAX;
@@ -65,8 +67,19 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   return queue;
 }
 
+void forkq__queue_plan_look(forkq_queue_t *queue) {
+  int64_t heir = queue->inherited.look_at, room = queue->room.look_at;
+  forkq__feeder_plan_look(&queue->feeder, heir < room ? heir : room);
+}
+
 static void feeder_looks(void *arg) {
-  forkq__queue_take_over(arg);
+  forkq_queue_t *queue = arg;
+  int64_t now = forkq__os_now();
+  if (now >= queue->inherited.look_at)
+    forkq__queue_take_over(queue);
+  if (now >= queue->room.look_at)
+    forkq__queue_look_for_room(queue);
+  forkq__queue_plan_look(queue);
 }
 
 /* Ties the parts together, after the segment and the descriptors are there. */

@@ -183,12 +183,21 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
                              : forkq__interrupts_tell(&queue->channel.interrupts, r);
 }
 
+/* A put that does not wait found no room. */
+static __attribute__((noinline)) int tell_full(forkq_queue_t *queue) {
+  if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) == 0) {
+    forkq__queue_note_no_room(queue);
+    forkq__sender_unlock(&queue->feeder.sender);
+  }
+  return FORKQ_FULL;
+}
+
 /* Takes the mutex and a slot, or neither. Waits for the slot without the mutex. */
 int forkq__queue_lock_with_slot(forkq_queue_t *queue, int64_t deadline) {
   int r = try_lock_with_slot(queue, deadline, true);
   if (r != FORKQ__NOTHING)
     return r;
-  return deadline == FORKQ__NOWAIT ? FORKQ_FULL : wait_for_slot(queue, deadline);
+  return deadline == FORKQ__NOWAIT ? tell_full(queue) : wait_for_slot(queue, deadline);
 }
 
 /* A message that is packed with the mutex is one frame at most, because other threads wait for the
@@ -235,20 +244,19 @@ static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source
   return 0;
 }
 
-static bool is_full(forkq_queue_t *queue) {
-  return forkq__sender_full(&queue->feeder.sender) || forkq__slots_full(&queue->slots);
-}
-
 /* Looks for slots of dead processes before it returns FORKQ_FULL. */
 static int check_room_now(forkq_queue_t *queue) {
-  if (!is_full(queue))
+  if (!forkq__queue_is_full(queue))
     return 0;
   int r = forkq__queue_lock_to_put(queue, FORKQ__NOWAIT);
   if (r < 0)
     return r;
   forkq__queue_reap(queue);
+  bool full = forkq__queue_is_full(queue);
+  if (full)
+    forkq__queue_note_no_room(queue);
   forkq__sender_unlock(&queue->feeder.sender);
-  return is_full(queue) ? FORKQ_FULL : 0;
+  return full ? FORKQ_FULL : 0;
 }
 
 /* Why a message need not be packed, because it could not be put; or 0. */

@@ -5,6 +5,7 @@
 #include "queue/queue_impl.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -134,6 +135,34 @@ static void act_interrupt(struct world *w) {
   CHILD_MUST(forkq_queue_get(w->queue, &w->item, -1) == FORKQ_EINTERRUPTED);
   int r = forkq_queue_get(w->queue, &w->item, SOON_MS);
   CHILD_MUST(r == FORKQ_TIMEDOUT || r == FORKQ_EINTERRUPTED);
+}
+
+static bool is_ready(int fd, int ms) {
+  struct pollfd room = { .fd = fd, .events = POLLIN };
+  return poll(&room, 1, ms) == 1;
+}
+
+static void act_room(struct world *w) {
+  met(w, forkq_queue_room_fileno(w->queue));
+  put_small(w, 4);
+  put_small(w, 5);
+  msgpack_object object = small(6);
+  put_done(w, 6, forkq_queue_put(w->queue, &object, 0));
+  met(w, get_done(w, &w->item, forkq_queue_get(w->queue, &w->item, 1000)));
+}
+
+/* After the next FORKQ_FULL the descriptor says that there is room, whatever failed before. */
+static void after_room(struct world *w) {
+  msgpack_object nil = { .type = MSGPACK_OBJECT_NIL };
+  drain(w);
+  int fd = forkq_queue_room_fileno(w->queue);
+  for (int i = 0; i < 2; i++)
+    CHILD_MUST(fd >= 0 && forkq_queue_put(w->queue, &nil, 0) == 0);
+  CHILD_MUST(forkq_queue_put(w->queue, &nil, 0) == FORKQ_FULL && !is_ready(fd, 0));
+  for (int i = 0; i < 2; i++)
+    CHILD_MUST(forkq_queue_get(w->queue, &w->item, PATIENCE_MS) == 0);
+  CHILD_MUST(is_ready(fd, PATIENCE_MS));
+  use_and_destroy(w);
 }
 
 static void act_destroy(struct world *w) {
@@ -296,6 +325,7 @@ const struct scenario scenarios_of_ends[] = {
   { "close", make_with_getter, act_close, after_close, false, { PUT_ERRORS } },
   { "cancel", make_queue, act_cancel, nothing, false, { PUT_ERRORS } },
   { "destroy", make_running, act_destroy, nothing, false, { 0 } },
+  { "room", make_bounded, act_room, after_room, false, { PUT_ERRORS, GET_ERRORS } },
   { "interrupt", make_sleeper, act_interrupt, after_stopped, false, { 0 } },
   { "reap", make_dead, act_reap, use_and_destroy, false, { PUT_ERRORS, FORKQ_EMPTY } },
   { "reap in a write",

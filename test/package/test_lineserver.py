@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""test_lineserver.py SERVER: the example under load.
+"""test_lineserver.py SERVER [unix]: an example under load, over TCP or a Unix socket.
 
 200 clients send 100,000 lines in all. Some send without reading answers for a while, one sends
 ever longer lines, one goes away in the middle; a worker is killed. Every answer must be right,
@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 
 CLIENTS = 200
 LINES = 500
@@ -27,6 +28,12 @@ def lines_of(client):
         yield f"{client}:{number}:{text}".encode()
 
 
+async def connect(port):
+    if port.startswith("/"):
+        return await asyncio.open_unix_connection(port, limit=1 << 20)
+    return await asyncio.open_connection("127.0.0.1", int(port), limit=1 << 20)
+
+
 async def send(writer, client):
     for line in lines_of(client):
         writer.write(line + b"\n")
@@ -35,7 +42,7 @@ async def send(writer, client):
 
 
 async def talk(port, client, started):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    reader, writer = await connect(port)
     sending = asyncio.create_task(send(writer, client))
     if client % 10 == 1:  # all is sent, as far as it goes, before anything is read
         await asyncio.wait({sending}, timeout=1)
@@ -51,7 +58,7 @@ async def talk(port, client, started):
 
 async def go_away(port):
     """Sends lines and does not wait for the answers."""
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    _, writer = await connect(port)
     writer.write(b"nobody waits for this\n" * 1000)
     await writer.drain()
     writer.transport.abort()
@@ -96,11 +103,17 @@ def ended_with_its_workers(server, workers):
 
 
 def main():
+    with tempfile.TemporaryDirectory() as directory:
+        run(os.path.join(directory, "socket") if "unix" in sys.argv else "0")
+        assert not os.listdir(directory)
+
+
+def run(place):
     server = subprocess.Popen(
-        [sys.argv[1], "0", "4"], stdout=subprocess.PIPE, start_new_session=True
+        [sys.argv[1], place, "4"], stdout=subprocess.PIPE, start_new_session=True
     )
     try:
-        port = int(server.stdout.readline())
+        port = server.stdout.readline().decode().strip()
         asyncio.run(asyncio.wait_for(all_clients(port, server.pid), SECONDS))
         peak = peak_memory(server.pid)
         # A sanitizer's own memory is not the server's.

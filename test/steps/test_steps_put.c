@@ -62,6 +62,11 @@ static void put_into_full(void) {
   CHILD_MUST(forkq_queue_put_nowait(world_queue, &nil) == FORKQ_FULL);
 }
 
+/* Its feeder looks for room from then on. */
+static void ask_for_room(void) {
+  CHILD_MUST(forkq_queue_room_fileno(world_queue) >= 0);
+}
+
 static void three(void) {
   world_put(3);
 }
@@ -209,6 +214,13 @@ static const struct operation operations[] = {
     .prepare = three,
     .act = put_into_full,
     .floor = 50 },
+  { .name = "put_nowait, full, where room_fileno was asked for",
+    .maxsize = 3,
+    .prepare = three,
+    .begin = ask_for_room,
+    .act = put_into_full,
+    .unsteady = true,
+    .floor = 60 },
 };
 
 int main(int count, char **arguments) {
