@@ -156,6 +156,17 @@ static void begin_in_loan(struct forkq__outbox *draft) {
   draft->open.end = FORKQ__PACKET_END;
 }
 
+static __attribute__((noinline)) int begin_new_packet(struct forkq__outbox *outbox) {
+  outbox->open.first = new_buffer(outbox);
+  if (outbox->open.first == NULL)
+    return -ENOMEM;
+  open_frame(outbox, outbox->open.first);
+  if (outbox->loan != NULL)
+    begin_in_loan(outbox);
+  return 0;
+}
+
+/* What is rare stands apart, so that this is inlined where small messages are packed. */
 int forkq__outbox_begin(struct forkq__outbox *outbox, uint32_t limit) {
   outbox->open.first = NULL;
   outbox->open.size = 0;
@@ -163,16 +174,9 @@ int forkq__outbox_begin(struct forkq__outbox *outbox, uint32_t limit) {
   outbox->open.error = 0;
   outbox->open.place = FORKQ__IN_PACKETS;
   FORKQ__CHECK(is_sound(outbox));
-  if (tail_has_room(outbox)) {
-    open_frame(outbox, outbox->tail);
-    return 0;
-  }
-  outbox->open.first = new_buffer(outbox);
-  if (outbox->open.first == NULL)
-    return -ENOMEM;
-  open_frame(outbox, outbox->open.first);
-  if (outbox->loan != NULL)
-    begin_in_loan(outbox);
+  if (!tail_has_room(outbox))
+    return begin_new_packet(outbox);
+  open_frame(outbox, outbox->tail);
   return 0;
 }
 
