@@ -10,7 +10,8 @@
  *   forkq/simple_queue.h  a queue without bound, feeder thread or timeouts
  *   forkq/handover.h      passing a queue to another program
  *   forkq/connection.h    pipes; the other end may belong to CPython
- *   forkq/wait.h          waiting for several objects at once */
+ *   forkq/wait.h          waiting for several objects at once
+ *   forkq/process.h       a child process that runs a function */
 #ifndef FORKQ_H
 #define FORKQ_H
 
@@ -19,6 +20,7 @@
 #include <forkq/format.h>
 #include <forkq/handover.h>
 #include <forkq/item.h>
+#include <forkq/process.h>
 #include <forkq/queue.h>
 #include <forkq/simple_queue.h>
 #include <forkq/wait.h>

@@ -151,7 +151,7 @@ FORKQ_API const char *forkq_version(void);
   XX(EINUSE, -20031, "request is in use")                                                \
   XX(ENOTPENDING, -20032, "request is not pending")                                      \
   XX(EWRONGTHREAD, -20033, "call is on another thread than the loop")                    \
-  XX(EFORKED, -20034, "loop handle belongs to the parent process")                       \
+  XX(EFORKED, -20034, "handle belongs to the parent process")                            \
   XX(ENAMESPACE, -20035, "process is in another PID namespace than the queue")           \
   XX(ENOROBUST, -20036, "robust mutexes do not work on this system")                     \
   XX(EWRONGTYPE, -20037, "item is not of the type that was asked for")                   \

@@ -106,10 +106,9 @@ static bool hold_for_exit(void) {
                            forkq__os_deadline_within(FORKQ__FOREVER, EXIT_MS)) == 0;
 }
 
-/* Calls at_exit of each object, the newest first, as CPython runs its finalizers. An object
- * stays registered during its call, because other threads may still fork. A child that was
- * never initialized has used nothing. */
-static void at_exit(void) {
+/* An object stays registered during its call, because other threads may still fork. A child that
+ * was never initialized has used nothing. */
+void forkq__life_exit(void) {
   struct forkq__life *life;
   if (atomic_load(forkq__life_mark) == 0 || !hold_for_exit())
     return;
@@ -138,7 +137,7 @@ static void install_handlers(void) {
   if (!fork_handlers)
     fork_handlers = pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0;
   if (fork_handlers && !exit_handler)
-    exit_handler = atexit(at_exit) == 0;
+    exit_handler = atexit(forkq__life_exit) == 0;
 }
 
 static void first(void) {
@@ -191,4 +190,12 @@ bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void 
   for (struct forkq__life *l = registry.next; l != &registry && !any; l = l->next)
     any = matches(l, arg);
   return any;
+}
+
+struct forkq__life *forkq__life_next(const struct forkq__life *life,
+                                     const struct forkq__life_ops *ops) {
+  struct forkq__life *next = life != NULL ? life->next : registry.next;
+  while (next != &registry && next->ops != ops)
+    next = next->next;
+  return next != &registry ? next : NULL;
 }

@@ -53,14 +53,22 @@ int forkq__life_hold(void);
 void forkq__life_let_go(void);
 
 /* The caller holds the registry. begin registers an object. any says whether `matches` is true
- * for a registered object. */
+ * for a registered object. next returns the object with these operations that was registered
+ * first after `life`, or first of all if that is NULL; or NULL. */
 void forkq__life_begin(struct forkq__life *life, const struct forkq__life_ops *ops);
 bool forkq__life_any(bool (*matches)(const struct forkq__life *life, const void *arg),
                      const void *arg);
+struct forkq__life *forkq__life_next(const struct forkq__life *life,
+                                     const struct forkq__life_ops *ops);
 
 /* Removes an object. The caller does not hold the registry, except in a fork handler. Blocks
  * while at_exit of the object runs. */
 void forkq__life_end(struct forkq__life *life);
+
+/* Calls at_exit of each object, the newest first, as CPython runs its finalizers. It is what exit()
+ * calls, for a process that ends without the exit handlers of its parent. A second call does
+ * nothing. */
+void forkq__life_exit(void);
 
 /* Identifies this process: the number of initialized processes from the first that used a queue
  * down to this one. In a child that is not initialized the mark is 0, and the call initializes

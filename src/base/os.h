@@ -196,6 +196,41 @@ void forkq__os_signals_block(void *ret_old_mask);
 void forkq__os_signals_restore(const void *old_mask);
 #define FORKQ__SIGNAL_MASK_SIZE 128
 
+/* In a child. reset gives each signal that has a handler its default action, and SIGTERM in any
+ * case; handlers of faults stay. unblock unblocks every signal for the calling thread. */
+void forkq__os_signals_reset(void);
+void forkq__os_signal_ignore(int signo);
+void forkq__os_signals_unblock(void);
+
+/* fork(2) with the handlers of fork: the child's number, 0 in the child, or a negative errno.
+ * exit is _exit(2). */
+pid_t forkq__os_fork(void);
+_Noreturn void forkq__os_exit(int status);
+
+/* A descriptor for a process (pidfd_open(2)). refuses_pidfd says whether its error means that
+ * there can be none on this system. */
+int forkq__os_pidfd_open(pid_t pid);
+bool forkq__os_refuses_pidfd(int error);
+
+/* Reaps a child if it has ended. Returns 1 and its exit code (-N: signal N), 0 if it runs, or a
+ * negative errno: -ECHILD if it has ended and somebody else has reaped it. send_signal succeeds
+ * also if the process has ended. kill_and_reap waits for the end of a child. `pidfd` below 0:
+ * there is none, so the caller makes sure that the child was not reaped. */
+int forkq__os_reap(pid_t pid, int pidfd, int *ret_exitcode);
+int forkq__os_send_signal(pid_t pid, int pidfd, int signo);
+void forkq__os_kill_and_reap(pid_t pid);
+
+/* A SIGTERM when the writing end of a pipe is closed in all processes. prepare takes the reading
+ * end, of which there must be no other user. own says that the signal is for this process. If the
+ * writing end is closed already, own sends the signal. */
+int forkq__os_hangup_prepare(int fd);
+int forkq__os_hangup_own(int fd);
+
+/* flush writes what stdio has buffered; it never waits for a thread that reads stdin. forget drops
+ * what a child has of its parent's output. */
+void forkq__os_stdio_flush(void);
+void forkq__os_stdio_forget(void);
+
 /* Create blocking byte streams: a pipe (fds[0] reads, fds[1] writes), and a pair of stream
  * sockets. */
 int forkq__os_pipe(int fds[2]);

@@ -289,8 +289,11 @@ static void after_half(struct world *w) {
 
 static void act_fork(struct world *w) {
   put_small(w, 4);
-  pid_t child = fork();
-  CHILD_MUST(child >= 0);
+  pid_t child = fork(); /* which may be one that fails */
+  if (child < 0) {
+    met(w, -errno);
+    return;
+  }
   if (child == 0) {
     w->accepted = w->got = 0;
     atomic_store(&w->reported, 0);
@@ -303,6 +306,46 @@ static void act_fork(struct world *w) {
   CHILD_MUST(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 10);
   if (WEXITSTATUS(status) == 0)
     once(&w->accepted, 5);
+}
+
+/* ---- a process ----------------------------------------------------------------------- */
+
+static int sleep_in_process(void *nothing) {
+  (void)nothing;
+  for (;;)
+    pause();
+  return 0;
+}
+
+static void act_process(struct world *w) {
+  forkq_process_options_t options = FORKQ_PROCESS_OPTIONS_INIT;
+  int code;
+  options.daemon = 1;
+  if (met(w, forkq_process_start(&w->process, sleep_in_process, NULL, &options)) < 0)
+    return;
+  met(w, forkq_process_is_alive(w->process));
+  met(w, forkq_process_exitcode(w->process, &code));
+  met(w, forkq_process_join(w->process, SOON_MS));
+  met(w, forkq_process_terminate(w->process));
+  met(w, forkq_process_join(w->process, SOON_MS));
+}
+
+/* A child for which the fault came before it could run has ended with 1. */
+static void end_process(struct world *w) {
+  int code = 0;
+  CHILD_MUST(forkq_process_terminate(w->process) == 0);
+  CHILD_MUST(forkq_process_join(w->process, PATIENCE_MS) == 0);
+  CHILD_MUST(forkq_process_exitcode(w->process, &code) == 1);
+  CHILD_MUST(code == -SIGTERM || code == 1);
+  forkq_process_destroy(w->process);
+}
+
+static void after_process(struct world *w) {
+  if (w->process != NULL)
+    end_process(w);
+  CHILD_MUST(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+  CHILD_MUST(forkq_process_start(&w->process, sleep_in_process, NULL, NULL) == 0);
+  end_process(w);
 }
 
 /* ---- the table --------------------------------------------------------------------- */
@@ -347,5 +390,11 @@ const struct scenario scenarios_of_ends[] = {
     false,
     { FORKQ_TIMEDOUT, -ENOMEM } },
   { "fork", make_running, act_fork, use_and_destroy, false, { PUT_ERRORS } },
+  { "process",
+    nothing,
+    act_process,
+    after_process,
+    false,
+    { FORKQ_TIMEDOUT, -ENOMEM, -EMFILE } },
   { NULL, NULL, NULL, NULL, false, { 0 } },
 };

@@ -26,6 +26,7 @@ struct world {
   int injected; /* the fault's errno, negative, or 0 */
   forkq_queue_t *queue;
   forkq_connection_t *a, *b;
+  forkq_process_t *process;
   forkq_item_t item;
   forkq_item_t items[4];
   uint64_t accepted, got;

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -83,6 +84,10 @@ const char *faults_name(enum fault_call call) {
     [FAULT_GETSOCKOPT] = "getsockopt",
     [FAULT_SENDMSG] = "sendmsg",
     [FAULT_RECVMSG] = "recvmsg",
+    [FAULT_FORK] = "fork",
+    [FAULT_WAITID] = "waitid",
+    [FAULT_PIDFD_OPEN] = "pidfd_open",
+    [FAULT_PIDFD_SIGNAL] = "pidfd_send_signal",
     [FAULT_THREAD] = "uv_thread_create_ex",
     [FAULT_MUTEX_INIT] = "uv_mutex_init",
     [FAULT_SEM_INIT] = "uv_sem_init",
@@ -202,6 +207,9 @@ WRAP(FAULT_POLL, int, ppoll,
      (fds, count, timeout, mask))
 WRAP(FAULT_RECVMSG, ssize_t, recvmsg, (int fd, struct msghdr *message, int flags),
      (fd, message, flags))
+WRAP(FAULT_FORK, pid_t, fork, (void), ())
+WRAP(FAULT_WAITID, int, waitid, (idtype_t type, id_t id, siginfo_t *info, int options),
+     (type, id, info, options))
 
 void *__real_mmap64(void *at, size_t size, int access, int flags, int fd, off64_t offset);
 void *__wrap_mmap64(void *at, size_t size, int access, int flags, int fd, off64_t offset);
@@ -264,7 +272,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...) {
   return fails(FAULT_IOCTL) ? -1 : __real_ioctl(fd, request, argument);
 }
 
-/* Only the futex: the library's other bare call, sigtimedwait, takes what is there. */
+/* Not the library's other bare calls, such as sigtimedwait, which takes what is there. */
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...) {
@@ -277,6 +285,10 @@ long __wrap_syscall(long number, ...) {
   if (number == SYS_futex && a[1] == FUTEX_WAIT_BITSET && fails(FAULT_FUTEX_WAIT))
     return -1;
   if (number == SYS_futex_waitv && fails(FAULT_FUTEX_WAITV))
+    return -1;
+  if (number == SYS_pidfd_open && fails(FAULT_PIDFD_OPEN))
+    return -1;
+  if (number == SYS_pidfd_send_signal && fails(FAULT_PIDFD_SIGNAL))
     return -1;
   return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -94,6 +94,12 @@ static const struct kind kinds[] = {
   { FAULT_RECVMSG, EINTR, false },
   { FAULT_RECVMSG, ENOMEM, true },
   { FAULT_RECVMSG, ECONNRESET, true },
+  { FAULT_FORK, EAGAIN, true },
+  { FAULT_FORK, ENOMEM, true },
+  { FAULT_WAITID, EINTR, false },
+  { FAULT_PIDFD_OPEN, EMFILE, true },
+  { FAULT_PIDFD_OPEN, ENOSYS, true }, /* there is no descriptor */
+  { FAULT_PIDFD_SIGNAL, ENOSYS, true },
   { FAULT_THREAD, EAGAIN, true },
   { FAULT_THREAD, ENOMEM, true },
   { FAULT_MUTEX_INIT, ENOMEM, true },

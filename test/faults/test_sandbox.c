@@ -141,6 +141,7 @@ enum step {
   PIPE,
   SOCKETS,
   DESCRIPTOR, /* sent over a socket */
+  PROCESS,
   STEPS
 };
 
@@ -160,6 +161,7 @@ static const char *const names[STEPS] = {
   [PIPE] = "a connection over a pipe",
   [SOCKETS] = "a connection over sockets",
   [DESCRIPTOR] = "a descriptor over a connection",
+  [PROCESS] = "a process",
 };
 
 static struct shared { _Atomic int result, flag; } * shared;
@@ -458,6 +460,29 @@ static int over_a_socket(void) {
   return r;
 }
 
+static int sleep_on(void *nothing) {
+  (void)nothing;
+  for (;;)
+    pause();
+  return 0;
+}
+
+static int a_process(void) {
+  forkq_process_options_t options = FORKQ_PROCESS_OPTIONS_INIT;
+  forkq_process_t *process;
+  int code = 0;
+  options.daemon = 1;
+  int r = forkq_process_start(&process, sleep_on, NULL, &options);
+  if (r < 0)
+    return r;
+  CHILD_MUST(forkq_process_join(process, 0) == FORKQ_TIMEDOUT);
+  CHILD_MUST(forkq_process_terminate(process) == 0);
+  CHILD_MUST(forkq_process_join(process, patience_ms) == 0);
+  CHILD_MUST(forkq_process_exitcode(process, &code) == 1 && code == -SIGTERM);
+  forkq_process_destroy(process);
+  return 0;
+}
+
 static int (*const steps[STEPS])(void) = {
   [PUT_AND_GET] = put_and_get,
   [LARGE_ITEM] = large_item,
@@ -474,6 +499,7 @@ static int (*const steps[STEPS])(void) = {
   [PIPE] = over_a_pipe,
   [SOCKETS] = over_sockets,
   [DESCRIPTOR] = over_a_socket,
+  [PROCESS] = a_process,
 };
 
 static bool is_of_a_queue(int step) {
@@ -518,6 +544,7 @@ static const struct sandbox {
   { "kill", 0, { { .call = SYS_kill } }, { 0 } },
   { "openat", 0, { { .call = SYS_openat } }, { 0 } },
   { "pidfd_open", 0, { { .call = SYS_pidfd_open } }, { 0 } },
+  { "pidfd_send_signal", 0, { { .call = SYS_pidfd_send_signal } }, { 0 } },
   { "stat by a path", 0, { { SYS_newfstatat, 0, 4, 0 } }, { 0 } },
   { "getrlimit", 0, { { .call = SYS_prlimit64 } }, { 0 } },
   { "get_robust_list", 0, { { .call = SYS_get_robust_list } }, { 0 } },
@@ -536,7 +563,10 @@ static const struct sandbox {
   { "fcntl F_ADD_SEALS", 0, { { SYS_fcntl, 0, 2, F_ADD_SEALS } }, { EVERY_QUEUE(SAME) } },
   { "mmap, shared", 0, { { SYS_mmap, 0, 4, MAP_SHARED } }, { EVERY_QUEUE(SAME) } },
   { "eventfd", 0, { { .call = SYS_eventfd2 } }, { EVERY_QUEUE(SAME) } },
-  { "pipe2", 0, { { .call = SYS_pipe2 } }, { EVERY_QUEUE(SAME), [PIPE] = SAME } },
+  { "pipe2",
+    0,
+    { { .call = SYS_pipe2 } },
+    { EVERY_QUEUE(SAME), [PIPE] = SAME, [PROCESS] = SAME } },
   { "fallocate, and writing instead",
     0,
     { { .call = SYS_fallocate }, { .call = SYS_pwrite64 } },
@@ -580,7 +610,8 @@ static const struct sandbox {
   { "pwritev2 and writev",
     0,
     { { .call = SYS_pwritev2 }, { .call = SYS_writev } },
-    { [PIPE] = SAME } },
+    { [PIPE] = SAME, [PROCESS] = SAME } },
+  { "fcntl F_SETSIG", 0, { { SYS_fcntl, 0, 2, F_SETSIG } }, { [PROCESS] = SAME } },
 };
 
 struct visit {
