@@ -3,7 +3,7 @@
  *   cat FILE... | tr -cs A-Za-z '\n' | tr A-Z a-z | grep . | sort | uniq -c
  *
  * counts them. The parent cuts the text into pieces and puts each as a task on a bounded
- * queue. Forked workers, one for each core, get the tasks, count, and put a map {word: count}
+ * queue. Worker processes, one for each core, get the tasks, count, and put a map {word: count}
  * of each on a second queue, from where the parent adds them up. Without files it reads all
  * that /usr/share/common-licenses lists; a text with two names there counts twice. */
 #define _GNU_SOURCE
@@ -12,14 +12,11 @@
 #include <fcntl.h>
 #include <forkq.h>
 #include <glob.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -85,6 +82,12 @@ static void counts_clear(struct counts *counts) {
 
 /* The workers: text in, counts out. */
 
+struct pool {
+  forkq_queue_t *tasks, *results;
+  forkq_process_t **workers;
+  long size;
+};
+
 static bool is_letter(char c) {
   return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
@@ -113,29 +116,33 @@ static int pack_counts(msgpack_packer *packer, void *arg) {
   return failed;
 }
 
-static void work(forkq_queue_t *tasks, forkq_queue_t *results) {
+static int work(void *arg) {
+  const struct pool *pool = arg;
   forkq_item_t item = FORKQ_ITEM_INIT;
   struct counts counts = { 0 };
-  for (;;) {
-    check(forkq_queue_get(tasks, &item, -1), "get");
-    if (item.object.type == MSGPACK_OBJECT_NIL)
-      break;
+  int r;
+  while ((r = forkq_queue_get(pool->tasks, &item, -1)) == 0) {
     count_words(&counts, item.object.via.bin.ptr, item.object.via.bin.size);
-    check(forkq_queue_put_with(results, pack_counts, &counts, -1), "put");
+    check(forkq_queue_put_with(pool->results, pack_counts, &counts, -1), "put");
     counts_clear(&counts);
   }
+  check(r == FORKQ_ESHUTDOWN ? 0 : r, "get");
   forkq_item_destroy(&item);
+  return EXIT_SUCCESS;
 }
 
-static void start_worker(forkq_queue_t *tasks, forkq_queue_t *results) {
-  pid_t parent = getpid(), pid = fork();
-  check(pid < 0 ? -errno : 0, "fork");
-  if (pid > 0)
-    return;
-  prctl(PR_SET_PDEATHSIG, SIGKILL); /* a dead parent sends nobody home */
-  if (getppid() == parent)
-    work(tasks, results);
-  exit(EXIT_SUCCESS); /* and not _exit: results may still be on their way */
+static void start_workers(struct pool *pool) {
+  forkq_process_options_t options = FORKQ_PROCESS_OPTIONS_INIT;
+  options.daemon = 1; /* when the parent dies, the workers end, too */
+  pool->workers = check_memory(calloc((size_t)pool->size, sizeof(forkq_process_t *)));
+  for (long i = 0; i < pool->size; i++)
+    check(forkq_process_start(&pool->workers[i], work, pool, &options), "start");
+}
+
+static void check_workers(const struct pool *pool) {
+  for (long i = 0; i < pool->size; i++)
+    if (!forkq_process_is_alive(pool->workers[i]))
+      errx(EXIT_FAILURE, "a worker died, and with it a part of the count");
 }
 
 /* The parent: the text, which is all files one after another, in pieces. */
@@ -221,20 +228,19 @@ static void show_progress(const struct text *text, uint64_t items, bool done) {
 
 /* Puts as many tasks as there is room for, gets one result, and so on. The parent waits for
  * results only and never for room, so nobody can wait in a circle. */
-static void count(struct counts *counts, struct text *text, forkq_queue_t *tasks,
-                  forkq_queue_t *results) {
+static void count(struct counts *counts, struct text *text, const struct pool *pool) {
   forkq_item_t item = FORKQ_ITEM_INIT;
   uint64_t sent = 0, received = 0;
   bool more = next_piece(text);
   show_progress(text, 0, false);
   while (more || received < sent) {
     int r = 0;
-    for (; more && (r = forkq_queue_put_with(tasks, pack_piece, text, 0)) == 0; sent++)
+    for (; more && (r = forkq_queue_put_with(pool->tasks, pack_piece, text, 0)) == 0;
+         sent++)
       more = next_piece(text);
     check(r == FORKQ_FULL ? 0 : r, "put");
-    r = forkq_queue_get(results, &item, 100);
-    if (waitpid(-1, NULL, WNOHANG) != 0)
-      errx(EXIT_FAILURE, "a worker died, and with it a part of the count");
+    r = forkq_queue_get(pool->results, &item, 100);
+    check_workers(pool);
     if (r == FORKQ_TIMEDOUT)
       continue;
     check(r, "get");
@@ -245,14 +251,18 @@ static void count(struct counts *counts, struct text *text, forkq_queue_t *tasks
   forkq_item_destroy(&item);
 }
 
-/* A nil sends a worker home. Returns whether all got there. */
-static bool stop_workers(forkq_queue_t *tasks, long workers) {
-  const msgpack_object nil = { .type = MSGPACK_OBJECT_NIL };
+/* The workers go home when there are no more tasks. Returns whether all got there. */
+static bool stop_workers(const struct pool *pool) {
   bool ok = true;
-  for (long i = 0; i < workers; i++)
-    check(forkq_queue_put(tasks, &nil, -1), "put");
-  for (int status; wait(&status) > 0;)
-    ok = ok && status == 0;
+  check(forkq_queue_shutdown(pool->tasks, 0), "shutdown");
+  for (long i = 0; i < pool->size; i++) {
+    int code = EXIT_FAILURE;
+    check(forkq_process_join(pool->workers[i], -1), "join");
+    check(forkq_process_exitcode(pool->workers[i], &code), "exit code");
+    forkq_process_destroy(pool->workers[i]);
+    ok = ok && code == EXIT_SUCCESS;
+  }
+  free(pool->workers);
   return ok;
 }
 
@@ -293,23 +303,23 @@ int main(int argc, char **argv) {
     glob("/usr/share/common-licenses/*", GLOB_NOCHECK, NULL, &licences);
   char **paths = argc < 2 ? licences.gl_pathv : argv + 1;
 
-  forkq_queue_t *tasks, *results;
-  long cores = sysconf(_SC_NPROCESSORS_ONLN), workers = cores < 2 ? 2 : cores;
-  check(forkq_queue_create(&tasks, 4 * workers), "create");
-  check(forkq_queue_create(&results, 4 * workers), "create");
-  for (long i = 0; i < workers; i++)
-    start_worker(tasks, results);
-  forkq_queue_cancel_join_thread(tasks); /* if we fail, nobody needs what is not sent */
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  struct pool pool = { .size = cores < 2 ? 2 : cores };
+  check(forkq_queue_create(&pool.tasks, 4 * pool.size), "create");
+  check(forkq_queue_create(&pool.results, 4 * pool.size), "create");
+  start_workers(&pool);
+  forkq_queue_cancel_join_thread(
+      pool.tasks); /* if we fail, nobody needs what is not sent */
 
   struct counts counts = { 0 };
   struct text text = { .path = paths, .fd = -1, .total = size_of(paths) };
   text.buffer = check_memory(malloc(text.capacity = PIECE_SIZE));
-  count(&counts, &text, tasks, results);
-  bool ok = stop_workers(tasks, workers) && !text.failed;
+  count(&counts, &text, &pool);
+  bool ok = stop_workers(&pool) && !text.failed;
   print_top(&counts);
 
-  forkq_queue_destroy(tasks);
-  forkq_queue_destroy(results);
+  forkq_queue_destroy(pool.tasks);
+  forkq_queue_destroy(pool.results);
   counts_clear(&counts);
   free(text.buffer);
   globfree(&licences);
