@@ -48,7 +48,7 @@ static void set_up_signals(const struct forkq__child *child) {
  * parent's frames. */
 static void refuse_unwinding(void *arg) {
   (void)arg;
-  forkq__log(FORKQ_LOG_ERROR,
+  forkq__log(FORKQ_LOG_ERROR, "",
              "an exception or pthread_exit has left the run of a process");
   abort();
 }
