@@ -122,7 +122,9 @@ static __attribute__((noinline)) int check_frame(struct forkq__channel *channel,
                                     piece.size < sizeof head ? piece.size : sizeof head };
   int r = forkq__piece_copy(channel->pieces, &channel->account,
                             channel->shared->packet.cell, first, head);
-  return r < 0 ? 0 : check_head(item, head, piece.size);
+  if (r == -EIO)
+    return 0; /* the file ends before: as well */
+  return r < 0 ? r : check_head(item, head, piece.size);
 }
 
 /* The same of the message of which a part is kept. */

@@ -3,6 +3,7 @@
 #include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -231,6 +232,40 @@ START_TEST(of_what_a_reader_has_left_a_part) {
 }
 END_TEST
 
+static int copies_that_fail;
+
+int __real_forkq__piece_copy(struct forkq__pieces *pieces,
+                             const struct forkq__account *account, uint32_t cell,
+                             struct forkq__reference piece, void *into);
+int __wrap_forkq__piece_copy(struct forkq__pieces *pieces,
+                             const struct forkq__account *account, uint32_t cell,
+                             struct forkq__reference piece, void *into);
+int __wrap_forkq__piece_copy(struct forkq__pieces *pieces,
+                             const struct forkq__account *account, uint32_t cell,
+                             struct forkq__reference piece, void *into) {
+  if (copies_that_fail > 0) {
+    copies_that_fail--;
+    return -ENOMEM;
+  }
+  return __real_forkq__piece_copy(pieces, account, cell, piece, into);
+}
+
+/* Its head cannot be read, but it could be borrowed. */
+START_TEST(what_cannot_be_looked_at_stays_the_next) {
+  char *data = new_bytes(LARGE), *buffer = malloc(LARGE);
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, data, LARGE, PATIENCE_MS), 0);
+  copies_that_fail = 1;
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, LARGE, PATIENCE_MS, NULL),
+                   -ENOMEM);
+  ck_assert_int_eq(copies_that_fail, 0);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, LARGE, PATIENCE_MS, NULL),
+                   0);
+  ck_assert(memcmp(buffer, data, LARGE) == 0);
+  free(data);
+  free(buffer);
+}
+END_TEST
+
 START_TEST(getting_nothing) {
   char buffer[4];
   size_t size = 7;
@@ -265,6 +300,7 @@ int main(void) {
   tcase_add_test(into, another_type_stays_the_next);
   tcase_add_test(into, it_stays_for_other_processes);
   tcase_add_test(into, of_what_a_reader_has_left_a_part);
+  tcase_add_test(into, what_cannot_be_looked_at_stays_the_next);
   tcase_add_test(into, getting_nothing);
   suite_add_tcase(suite, into);
   return support_main(suite);
