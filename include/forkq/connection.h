@@ -6,6 +6,14 @@
  * Connection. So the other end may be CPython's, and exchange bytes through send_bytes
  * and recv_bytes. (Its send and recv use pickle.)
  *
+ * Objects and plain bytes
+ *
+ *   A message does not say which of the two it is. An object that was sent is received as an object, and
+ *   plain bytes as plain bytes. A struct is sent as plain bytes, and received into another one:
+ *
+ *     forkq_connection_send_bytes(connection, &s, sizeof s, 0, FORKQ_ALL);
+ *     forkq_connection_recv_bytes_into(connection, &t, sizeof t, 0, &size, NULL);
+ *
  * Format
  *
  *   A message is its length as a signed 32-bit big-endian number, then its bytes. A

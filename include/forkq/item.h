@@ -22,6 +22,10 @@ extern "C" {
  *           (Those of forkq_queue_get_borrowed are valid for a shorter time.)
  * `size`    the number of bytes in `data`.
  *
+ * `data` is aligned for any object, as memory of malloc(3) is. What `object` points to is not, because the
+ * bytes of a str, bin or ext come after a head of 1 to 6 bytes: copy a struct out of them with memcpy(3).
+ * Plain bytes of a connection have no head (forkq_connection_recv_bytes): a struct can stay where it is.
+ *
  * After a failed get, `object` is nil, and `size` is 0 unless the get says otherwise.
  *
  * An item has no lock: only one thread may use it at a time. It may be used with any

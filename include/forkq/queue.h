@@ -308,7 +308,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_reserve(forkq_queue_t *queue, size_t 
 
 /* Puts the first `size` bytes of a reservation, which must be exactly one msgpack object. After a
  * success the memory must not be touched any more. After a failure the reservation is as it was:
- * the caller commits it again, or abandons it.
+ * the caller commits it again, or abandons it. The bytes of a str, bin or ext are not aligned, even though
+ * the memory is: they come after its head (forkq/item.h).
  *
  * Returns, Blocks: as forkq_queue_put.
  * Errors: those of forkq_queue_put, and:
@@ -334,8 +335,8 @@ FORKQ_API int forkq_queue_abandon(forkq_queue_t *queue, void *memory);
 
 /* Puts one plain value: `size` bytes as a bin, a string up to its NUL as a str, an integer, or nil. `data` and
  * `text` stay the caller's. `data` may be NULL if `size` is 0. The call does not check that a string is
- * UTF-8. A get returns an object of that type. Its bytes are not aligned: copy a struct out of them with
- * memcpy(3), or get it with forkq_queue_get_bytes_into.
+ * UTF-8. A get returns an object of that type. Its bytes are not aligned (forkq/item.h): copy a struct out
+ * of them with memcpy(3), or get it with forkq_queue_get_bytes_into.
  *
  * Returns, Blocks, Errors: as forkq_queue_put.
  * Python: Queue.put(data), .put(text), .put(value), .put(None). */
@@ -370,7 +371,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
                                                       const msgpack_object *object);
 
 /* Gets one item: the unpacked object in item->object, and its bytes in item->data
- * (forkq/item.h).
+ * (forkq/item.h, which also says how they are aligned).
  *
  * A process's own items are found by its own get with any timeout. An item of another
  * process can be got once that process's feeder has written it. Waiting getters are woken
@@ -419,7 +420,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_packed(forkq_queue_t *queue,
                                                       forkq_item_t *item, int timeout_ms);
 
 /* Gets one item without a copy of a large str, bin or ext: item->data, and what item->object
- * points to, lie where the producer packed them. Everything else is as in forkq_queue_get. The
+ * points to, lie where the producer packed them. Everything else is as in forkq_queue_get, also
+ * the alignment: borrowed bytes are not aligned either (forkq/item.h). The
  * bytes of any other item are copied, which includes small ones, arrays and maps, and those for
  * which forkq has no way to borrow; forkq_item_is_borrowed tells. At most 64 items of one producer
  * can be borrowed at a time, by all processes together.

@@ -4,6 +4,7 @@
 #include "queue_helpers.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -281,6 +282,62 @@ START_TEST(getting_nothing) {
 }
 END_TEST
 
+/* ---- where it lies ----------------------------------------------------------------------- */
+
+static bool is_aligned(const void *memory) {
+  return (uintptr_t)memory % _Alignof(max_align_t) == 0;
+}
+
+static void put_bytes_of(size_t size) {
+  char *data = new_bytes(size);
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, data, size, PATIENCE_MS), 0);
+  free(data);
+}
+
+/* Of what comes through the pipe, beside it, and in parts. */
+START_TEST(the_message_is_aligned) {
+  size_t n = 0;
+  choose_way(_i);
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    for (int j = 0; j < 4; j++)
+      put_bytes_of(sizes[i]);
+    (void)got();
+    ck_assert(is_aligned(item.data));
+    ck_assert_int_eq(forkq_queue_get_packed(queue, &item, PATIENCE_MS), 0);
+    ck_assert(is_aligned(item.data));
+    ck_assert_int_eq(forkq_queue_get_borrowed(queue, &item, PATIENCE_MS), 0);
+    ck_assert(is_aligned(item.data));
+    ck_assert_int_eq(forkq_queue_get_many(queue, &item, 1, PATIENCE_MS, &n), 0);
+    ck_assert(is_aligned(item.data));
+  }
+}
+END_TEST
+
+START_TEST(what_is_reserved_is_aligned) {
+  choose_way(_i);
+  for (size_t i = 1; i < sizeof sizes / sizeof *sizes; i++) {
+    void *memory = NULL;
+    ck_assert_int_eq(forkq_queue_reserve(queue, sizes[i], &memory), 0);
+    ck_assert(is_aligned(memory));
+    ck_assert_int_eq(forkq_queue_abandon(queue, memory), 0);
+  }
+}
+END_TEST
+
+START_TEST(plain_bytes_of_a_connection_are_aligned) {
+  forkq_connection_t *a, *b;
+  char byte = 1;
+  ck_assert_int_eq(forkq_pipe(&a, &b, 0), 0);
+  for (int i = 0; i < 3; i++) {
+    ck_assert_int_eq(forkq_connection_send_bytes(b, &byte, 1, 0, FORKQ_ALL), 0);
+    ck_assert_int_eq(forkq_connection_recv_bytes(a, &item, FORKQ_ALL), 0);
+    ck_assert(is_aligned(item.data));
+  }
+  forkq_connection_destroy(a);
+  forkq_connection_destroy(b);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("values");
   TCase *tcase = tcase_create("values");
@@ -303,5 +360,11 @@ int main(void) {
   tcase_add_test(into, what_cannot_be_looked_at_stays_the_next);
   tcase_add_test(into, getting_nothing);
   suite_add_tcase(suite, into);
+  TCase *where = tcase_create("where");
+  tcase_add_checked_fixture(where, set_up, tear_down);
+  tcase_add_loop_test(where, the_message_is_aligned, 0, 2);
+  tcase_add_loop_test(where, what_is_reserved_is_aligned, 0, 2);
+  tcase_add_test(where, plain_bytes_of_a_connection_are_aligned);
+  suite_add_tcase(suite, where);
   return support_main(suite);
 }
