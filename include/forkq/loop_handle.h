@@ -109,9 +109,14 @@ typedef void (*forkq_loop_req_cb)(forkq_loop_req_t *req, int status);
 /* Reports that a handle is closed. `arg` is that of forkq_loop_close. */
 typedef void (*forkq_loop_close_cb)(void *arg);
 
-/* A request. Begin with FORKQ_LOOP_REQ_INIT (or zeroed memory). */
+/* A request. Begin with FORKQ_LOOP_REQ_INIT (or zeroed memory).
+ *
+ * `data`  the user's; forkq does not touch it
+ * `size`  of forkq_loop_get_bytes_into: the number of bytes, when the callback runs. The user does not
+ *         write it. */
 struct forkq_loop_req {
-  void *data; /* the user's; forkq does not touch it */
+  void *data;
+  size_t size;
   /* private */
   forkq_loop_handle_t *handle_;
   struct {
@@ -121,6 +126,7 @@ struct forkq_loop_req {
   forkq_loop_req_cb cb_;
   forkq_item_t *item_;
   char *packed_;
+  void *buffer_;
   size_t size_;
   int64_t deadline_;
   int kind_;
@@ -129,7 +135,7 @@ struct forkq_loop_req {
 };
 
 #define FORKQ_LOOP_REQ_INIT                                                              \
-  { NULL, NULL, { NULL, NULL }, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
+  { NULL, 0, NULL, { NULL, NULL }, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
 /* Opens a handle on a queue. The caller owns *ret_handle and closes it with
  * forkq_loop_close. The caller keeps the queue, and must not destroy it before the handle
@@ -203,6 +209,36 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_loop_get_packed(forkq_loop_req_t *req,
                                                      forkq_item_t *item, int timeout_ms,
                                                      forkq_loop_req_cb cb);
 
+/* Starts a request to get an item without a copy of a large str, bin or ext, as
+ * forkq_queue_get_borrowed. What is borrowed is in use from the callback on, until the item's next get, its
+ * destruction, or the close of the queue by this process. Closing the handle does not end it. Everything
+ * else is as in forkq_loop_get, including errors and status.
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_loop_get_borrowed(forkq_loop_req_t *req,
+                                                       forkq_loop_handle_t *handle,
+                                                       forkq_item_t *item, int timeout_ms,
+                                                       forkq_loop_req_cb cb);
+
+/* Starts a request to get the bytes of a bin or a str into `buffer`, which has room for `length`, as
+ * forkq_queue_get_bytes_into. The caller owns the buffer, and forkq uses it until the callback. It may be
+ * NULL if `length` is 0. An item that does not fit, or is of another type, ends the request, and stays the
+ * next one to be got.
+ *
+ * Returns, Blocks: as forkq_loop_get.
+ * Errors: those of forkq_loop_get, and:
+ *   FORKQ_ENULL  `buffer` is NULL, and `length` is not 0
+ * Status: unless it is 0, the buffer is as it was.
+ *   0                 the bytes are in the buffer. req->size is their number.
+ *   FORKQ_ETOOSHORT   the buffer is too short. req->size is the length that the item needs.
+ *   FORKQ_EWRONGTYPE  the next item is neither a bin nor a str
+ *   other             as in forkq_loop_get
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_loop_get_bytes_into(forkq_loop_req_t *req,
+                                                         forkq_loop_handle_t *handle,
+                                                         void *buffer, size_t length,
+                                                         int timeout_ms,
+                                                         forkq_loop_req_cb cb);
+
 /* Starts a request to put an object, as forkq_queue_put. The object is packed before the
  * call returns and may be changed or freed then. If the put must wait for room, the
  * packed bytes are copied once more.
@@ -243,6 +279,27 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_loop_put_with(forkq_loop_req_t *req,
                                                    forkq_loop_handle_t *handle,
                                                    forkq_pack_fn pack, void *arg,
                                                    int timeout_ms, forkq_loop_req_cb cb);
+
+/* Starts a request to put one plain value, as forkq_queue_put_bytes, forkq_queue_put_str,
+ * forkq_queue_put_int and forkq_queue_put_nil. The call takes the bytes before it returns: `data` and `text`
+ * stay the caller's, and may be changed or freed then. Everything else is as in forkq_loop_put, including
+ * errors and status.
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_loop_put_bytes(forkq_loop_req_t *req,
+                                                    forkq_loop_handle_t *handle,
+                                                    const void *data, size_t size,
+                                                    int timeout_ms, forkq_loop_req_cb cb);
+FORKQ_API FORKQ_MUST_CHECK int forkq_loop_put_str(forkq_loop_req_t *req,
+                                                  forkq_loop_handle_t *handle,
+                                                  const char *text, int timeout_ms,
+                                                  forkq_loop_req_cb cb);
+FORKQ_API FORKQ_MUST_CHECK int forkq_loop_put_int(forkq_loop_req_t *req,
+                                                  forkq_loop_handle_t *handle,
+                                                  int64_t value, int timeout_ms,
+                                                  forkq_loop_req_cb cb);
+FORKQ_API FORKQ_MUST_CHECK int forkq_loop_put_nil(forkq_loop_req_t *req,
+                                                  forkq_loop_handle_t *handle,
+                                                  int timeout_ms, forkq_loop_req_cb cb);
 
 /* Starts a request to receive an object into `item`, as forkq_connection_recv. While a
  * receive is pending, nothing else may receive on the connection.

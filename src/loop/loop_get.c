@@ -17,9 +17,14 @@
 #define LAST_PAUSE_MS 20
 
 int forkq__loop_get_one(forkq_loop_req_t *req) {
+  forkq_queue_t *queue = req->handle_->queue;
   int64_t soon = forkq__os_deadline_within(FORKQ__FOREVER, SOON_MS);
-  int r = forkq__queue_get_soon(req->handle_->queue, req->item_, soon);
-  return r == 0 && req->kind_ == FORKQ__LOOP_GET ? forkq__item_unpack(req->item_) : r;
+  if (req->kind_ == FORKQ__LOOP_GET_INTO)
+    return forkq__queue_get_into_soon(queue, req->buffer_, req->size_, soon, &req->size);
+  int r = forkq__queue_get_soon(queue, req->item_, soon,
+                                req->kind_ == FORKQ__LOOP_GET_BORROWED);
+  bool done = req->kind_ == FORKQ__LOOP_GET_PACKED || forkq_item_is_borrowed(req->item_);
+  return r < 0 || done ? r : forkq__item_unpack(req->item_);
 }
 
 static bool still_readable(forkq_loop_handle_t *handle) {
@@ -75,10 +80,12 @@ static int start(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
   int r = forkq__loop_check(handle, req, wanted->timeout_ms, wanted->cb);
   if (r < 0)
     return r;
-  if (wanted->item == NULL)
+  if (wanted->item == NULL && wanted->kind != FORKQ__LOOP_GET_INTO)
     return FORKQ_ENULL;
   if (handle->queue == NULL)
     return -EINVAL;
+  if (wanted->kind == FORKQ__LOOP_GET_BORROWED)
+    forkq__queue_wish_to_borrow(handle->queue);
   forkq__loop_begin_incoming(handle, req, wanted);
   r = forkq__loop_watch_items(handle);
   if (r < 0) {
@@ -102,6 +109,28 @@ int forkq_loop_get_packed(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
   return start(req, handle,
                &(struct forkq__loop_wanted){ .kind = FORKQ__LOOP_GET_PACKED,
                                              .item = item,
+                                             .timeout_ms = timeout_ms,
+                                             .cb = cb });
+}
+
+int forkq_loop_get_borrowed(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                            forkq_item_t *item, int timeout_ms, forkq_loop_req_cb cb) {
+  return start(req, handle,
+               &(struct forkq__loop_wanted){ .kind = FORKQ__LOOP_GET_BORROWED,
+                                             .item = item,
+                                             .timeout_ms = timeout_ms,
+                                             .cb = cb });
+}
+
+int forkq_loop_get_bytes_into(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                              void *buffer, size_t length, int timeout_ms,
+                              forkq_loop_req_cb cb) {
+  if (buffer == NULL && length > 0)
+    return FORKQ_ENULL;
+  return start(req, handle,
+               &(struct forkq__loop_wanted){ .kind = FORKQ__LOOP_GET_INTO,
+                                             .buffer = buffer,
+                                             .maxlength = length,
                                              .timeout_ms = timeout_ms,
                                              .cb = cb });
 }

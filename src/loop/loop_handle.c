@@ -69,8 +69,10 @@ void forkq__loop_begin_incoming(forkq_loop_handle_t *handle, forkq_loop_req_t *r
                                 const struct forkq__loop_wanted *wanted) {
   forkq__loop_begin(handle, req, wanted->kind, wanted->timeout_ms, wanted->cb);
   req->item_ = wanted->item;
+  req->buffer_ = wanted->buffer;
   req->size_ = wanted->maxlength;
-  forkq__item_clear(wanted->item);
+  if (wanted->item != NULL)
+    forkq__item_clear(wanted->item);
   forkq__loop_append(&handle->incoming, req);
 }
 

@@ -21,6 +21,8 @@
 enum {
   FORKQ__LOOP_GET,
   FORKQ__LOOP_GET_PACKED,
+  FORKQ__LOOP_GET_BORROWED,
+  FORKQ__LOOP_GET_INTO,
   FORKQ__LOOP_RECV,
   FORKQ__LOOP_RECV_BYTES,
   FORKQ__LOOP_PUT,
@@ -99,16 +101,17 @@ int forkq__loop_check(const forkq_loop_handle_t *handle, const forkq_loop_req_t 
 void forkq__loop_begin(forkq_loop_handle_t *handle, forkq_loop_req_t *req, int kind,
                        int timeout_ms, forkq_loop_req_cb cb);
 
-/* What a get or receive is to bring. */
+/* What a get or receive is to bring: into an item, or into a buffer. */
 struct forkq__loop_wanted {
   int kind;
   forkq_item_t *item;
-  size_t maxlength; /* of a receive */
+  void *buffer;
+  size_t maxlength; /* of a receive, or of the buffer */
   int timeout_ms;
   forkq_loop_req_cb cb;
 };
 
-/* Begins such a request: empties the item, and appends the request to `incoming`. */
+/* Begins such a request: empties the item, if there is one, and appends the request to `incoming`. */
 void forkq__loop_begin_incoming(forkq_loop_handle_t *handle, forkq_loop_req_t *req,
                                 const struct forkq__loop_wanted *wanted);
 

@@ -157,3 +157,32 @@ int forkq_loop_put_with(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
   const struct forkq__source source = { .pack = pack_fn, .arg = arg };
   return start(req, handle, &source, timeout_ms, cb);
 }
+
+int forkq_loop_put_bytes(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                         const void *data, size_t size, int timeout_ms,
+                         forkq_loop_req_cb cb) {
+  struct forkq__plain plain;
+  int r = forkq__plain_bytes(&plain, data, size);
+  return r < 0 ? r : start(req, handle, &plain.source, timeout_ms, cb);
+}
+
+int forkq_loop_put_str(forkq_loop_req_t *req, forkq_loop_handle_t *handle,
+                       const char *text, int timeout_ms, forkq_loop_req_cb cb) {
+  struct forkq__plain plain;
+  int r = forkq__plain_str(&plain, text);
+  return r < 0 ? r : start(req, handle, &plain.source, timeout_ms, cb);
+}
+
+int forkq_loop_put_int(forkq_loop_req_t *req, forkq_loop_handle_t *handle, int64_t value,
+                       int timeout_ms, forkq_loop_req_cb cb) {
+  struct forkq__plain plain;
+  forkq__plain_int(&plain, value);
+  return start(req, handle, &plain.source, timeout_ms, cb);
+}
+
+int forkq_loop_put_nil(forkq_loop_req_t *req, forkq_loop_handle_t *handle, int timeout_ms,
+                       forkq_loop_req_cb cb) {
+  struct forkq__plain plain;
+  forkq__plain_nil(&plain);
+  return start(req, handle, &plain.source, timeout_ms, cb);
+}

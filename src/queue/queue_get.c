@@ -119,8 +119,23 @@ static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadl
              : r;
 }
 
-int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
+/* An item for whose borrow there is no memory gets a copy. */
+static void want_to_borrow(forkq_item_t *item) {
+  if (item->borrow_ == NULL)
+    item->borrow_ = forkq__borrow_new();
+  if (item->borrow_ != NULL)
+    item->borrow_->wanted = true;
+}
+
+static inline void empty(forkq_item_t *item, bool may_borrow) {
   forkq__item_clear(item);
+  if (may_borrow)
+    want_to_borrow(item);
+}
+
+int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline,
+                          bool may_borrow) {
+  empty(item, may_borrow);
   int r = forkq__queue_enter_get(queue);
   if (r < 0)
     return r;
@@ -147,21 +162,11 @@ static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   return deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : receive_wait(queue, item, deadline);
 }
 
-/* An item for whose borrow there is no memory gets a copy. */
-static void want_to_borrow(forkq_item_t *item) {
-  if (item->borrow_ == NULL)
-    item->borrow_ = forkq__borrow_new();
-  if (item->borrow_ != NULL)
-    item->borrow_->wanted = true;
-}
-
 static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
                       bool may_borrow) {
   if (queue == NULL || item == NULL)
     return FORKQ_ENULL;
-  forkq__item_clear(item);
-  if (may_borrow)
-    want_to_borrow(item);
+  empty(item, may_borrow);
   int r = forkq__queue_begin_call(queue, timeout_ms);
   if (r == 0)
     r = forkq__queue_enter_get(queue);
@@ -185,10 +190,9 @@ int forkq_queue_get_packed(forkq_queue_t *queue, forkq_item_t *item, int timeout
   return get(queue, item, timeout_ms, false);
 }
 
-/* Its first item is to be borrowed already. */
 int forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  if (queue != NULL && FORKQ__LOAD(queue->channel.wish) == FORKQ__NO_WISH)
-    FORKQ__STORE(queue->channel.wish, FORKQ__WANTS_CELL);
+  if (queue != NULL)
+    forkq__queue_wish_to_borrow(queue);
   int r = get(queue, item, timeout_ms, true);
   return r < 0 || forkq_item_is_borrowed(item) ? r : forkq__item_unpack(item);
 }

@@ -94,6 +94,18 @@ struct forkq__source {
   void *arg;
 };
 
+/* A plain value, as the source of a put. The source points to the object, so the struct is not copied. */
+struct forkq__plain {
+  struct forkq__source source;
+  msgpack_object object;
+};
+
+/* Make a plain value, which refers to the caller's bytes. They return 0, FORKQ_ENULL or FORKQ_ETOOBIG. */
+int forkq__plain_bytes(struct forkq__plain *plain, const void *data, size_t size);
+int forkq__plain_str(struct forkq__plain *plain, const char *text);
+void forkq__plain_int(struct forkq__plain *plain, int64_t value);
+void forkq__plain_nil(struct forkq__plain *plain);
+
 /* The calling thread's draft: the outbox into which it packs a message before it takes a lock of
  * the queue. drop_draft discards what the thread has written. before_fork and forked: what is in the
  * parent's arena is not the child's. */
@@ -162,10 +174,20 @@ static inline int forkq__queue_begin_call(forkq_queue_t *queue, int timeout_ms) 
   return timeout_ms < -1 ? FORKQ_ETIMEOUT : forkq__queue_check(queue);
 }
 
-/* Gets the bytes of an item that is there: 0, FORKQ__NOTHING, or the errors of forkq_queue_get.
- * FORKQ__NOTHING: there is no item, or the caller cannot have it until the deadline, because a
- * reader is stopped or the item is still being sent. */
-int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline);
+/* Gets the bytes of an item that is there, or borrows them: 0, FORKQ__NOTHING, or the errors of
+ * forkq_queue_get. FORKQ__NOTHING: there is no item, or the caller cannot have it until the deadline,
+ * because a reader is stopped or the item is still being sent. get_into_soon returns the errors of
+ * forkq_queue_get_bytes_into as well. */
+int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline,
+                          bool may_borrow);
+int forkq__queue_get_into_soon(forkq_queue_t *queue, void *buffer, size_t length,
+                               int64_t deadline, size_t *ret_size);
+
+/* The first item that this process borrows is to be borrowed already: its next get takes a cell. */
+static inline void forkq__queue_wish_to_borrow(forkq_queue_t *queue) {
+  if (FORKQ__LOAD(queue->channel.wish) == FORKQ__NO_WISH)
+    FORKQ__STORE(queue->channel.wish, FORKQ__WANTS_CELL);
+}
 
 /* Gets the bytes of an item, as forkq_queue_get_packed, or borrows it. */
 int forkq__queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);

@@ -47,6 +47,17 @@ int steps_loop_get(forkq_item_t *item, int timeout_ms) {
   return until_over();
 }
 
+int steps_loop_borrow(forkq_item_t *item, int timeout_ms) {
+  CHILD_MUST(forkq_loop_get_borrowed(&request, handle, item, timeout_ms, over) == 0);
+  return until_over();
+}
+
+int steps_loop_get_into(void *buffer, size_t length, int timeout_ms) {
+  CHILD_MUST(
+      forkq_loop_get_bytes_into(&request, handle, buffer, length, timeout_ms, over) == 0);
+  return until_over();
+}
+
 int steps_loop_put(const msgpack_object *object, int timeout_ms) {
   CHILD_MUST(forkq_loop_put(&request, handle, object, timeout_ms, over) == 0);
   return until_over();

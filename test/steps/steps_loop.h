@@ -11,6 +11,8 @@ void steps_loop_close(void);             /* runs the loop to its end */
 
 /* Start a request and run the loop until it is called back; its status. */
 int steps_loop_get(forkq_item_t *item, int timeout_ms);
+int steps_loop_borrow(forkq_item_t *item, int timeout_ms);
+int steps_loop_get_into(void *buffer, size_t length, int timeout_ms);
 int steps_loop_put(const msgpack_object *object, int timeout_ms);
 
 /* One that is called off before the loop runs again. */

@@ -7,6 +7,8 @@
 #include <poll.h>
 #include <uv.h>
 
+#define LARGE 2000
+
 static void one(void) {
   world_put(1);
 }
@@ -17,6 +19,11 @@ static void three(void) {
 
 static void five_at_once(void) {
   world_put_many(5);
+}
+
+static void two_large(void) {
+  world_put_large(LARGE);
+  world_put_large(LARGE);
 }
 
 static void open_handle(void) {
@@ -41,6 +48,17 @@ static void get_in_vain(void) {
 static void get_cancelled(void) {
   forkq_item_t item = FORKQ_ITEM_INIT;
   CHILD_MUST(steps_loop_get_cancelled(&item) == UV_ECANCELED);
+}
+
+static void borrow_one(void) {
+  static forkq_item_t item = FORKQ_ITEM_INIT;
+  CHILD_MUST(steps_loop_borrow(&item, -1) == 0);
+  CHILD_MUST(forkq_item_is_borrowed(&item) == 1);
+}
+
+static void get_into(void) {
+  static char buffer[LARGE];
+  CHILD_MUST(steps_loop_get_into(buffer, sizeof buffer, -1) == 0);
 }
 
 static void put_one(void) {
@@ -128,6 +146,22 @@ static const struct operation operations[] = {
     .begin = open_handle,
     .act = get_cancelled,
     .floor = 2 },
+  { .name = "loop, borrow",
+    .maxsize = 3,
+    .beside = true,
+    .prepare = two_large,
+    .begin = open_handle,
+    .act = borrow_one,
+    .takes = 1,
+    .floor = 30 },
+  { .name = "loop, get into a buffer",
+    .maxsize = 3,
+    .beside = true,
+    .prepare = two_large,
+    .begin = open_handle,
+    .act = get_into,
+    .takes = 1,
+    .floor = 30 },
   { .name = "loop, put, the first of a process",
     .maxsize = 3,
     .act = open_and_put_one,
