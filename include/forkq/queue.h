@@ -497,6 +497,17 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_many_packed(forkq_queue_t *queue,
                                                            size_t count, int timeout_ms,
                                                            size_t *ret_put);
 
+/* Puts up to `count` bins of plain bytes, as forkq_queue_put_many. Each is what forkq_queue_put_bytes puts:
+ * `data` of an empty one may be NULL.
+ *
+ * Returns, Blocks: as forkq_queue_put_many.
+ * Errors: those of forkq_queue_put_bytes. Nothing was put.
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_many_bytes(forkq_queue_t *queue,
+                                                          const forkq_bytes_t *items,
+                                                          size_t count, int timeout_ms,
+                                                          size_t *ret_put);
+
 /* Gets up to `count` items into items[0], items[1] and so on. The call waits for the
  * first one, then takes more small items (up to about 4 KiB each) that are already there.
  *
@@ -523,6 +534,17 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many_packed(forkq_queue_t *queue,
                                                            forkq_item_t *items,
                                                            size_t count, int timeout_ms,
                                                            size_t *ret_got);
+
+/* Gets up to `count` items without a copy of large strs, bins and exts, as forkq_queue_get_many. Which items
+ * are borrowed, and until when, is as in forkq_queue_get_borrowed. At most 64 items of one producer can be
+ * borrowed at a time: the others of a larger batch are copied.
+ *
+ * Returns, Blocks, Errors: as forkq_queue_get_many.
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many_borrowed(forkq_queue_t *queue,
+                                                             forkq_item_t *items,
+                                                             size_t count, int timeout_ms,
+                                                             size_t *ret_got);
 
 /* Marks one item that was got as done. Any process may call it for any item, also after
  * it has closed the queue.

@@ -53,9 +53,7 @@ static void end_borrow(struct forkq__borrow *borrow) {
 }
 
 int forkq_item_is_borrowed(const forkq_item_t *item) {
-  if (item == NULL)
-    return FORKQ_ENULL;
-  return item->borrow_ != NULL && item->borrow_->end != NULL;
+  return item != NULL ? forkq__item_is_borrowed(item) : FORKQ_ENULL;
 }
 
 void forkq__item_clear(forkq_item_t *item) {

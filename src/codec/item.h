@@ -31,6 +31,10 @@ bool forkq__raw_read(const uint8_t *head, size_t size, struct forkq__raw *ret_ra
  * the object is checked, and stays as it is. */
 bool forkq__item_lend(forkq_item_t *item, const uint8_t *data, size_t size);
 
+static inline bool forkq__item_is_borrowed(const forkq_item_t *item) {
+  return item->borrow_ != NULL && item->borrow_->end != NULL;
+}
+
 /* The memory of an item.
  *   reserve  makes room for `size` bytes in all and keeps the bytes that are there: 0 or -ENOMEM
  *   grow     empties the item and makes room for item->size bytes, to be received: 0 or -ENOMEM

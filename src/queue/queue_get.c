@@ -201,16 +201,28 @@ int forkq_queue_get_nowait(forkq_queue_t *queue, forkq_item_t *item) {
   return forkq_queue_get(queue, item, 0);
 }
 
-static int get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
-                    int timeout_ms, size_t *ret_got) {
+/* The items of a batch. */
+struct batch {
+  forkq_item_t *items;
+  size_t count;
+  bool may_borrow;
+};
+
+static int get_many(forkq_queue_t *queue, const struct batch *batch, int timeout_ms,
+                    size_t *ret_got) {
+  size_t count = batch->count, n = 0;
+  forkq_item_t *items = batch->items;
+  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
+    return FORKQ_ENULL;
+  if (batch->may_borrow)
+    forkq__queue_wish_to_borrow(queue);
   for (size_t i = 0; i < count; i++)
-    forkq__item_clear(&items[i]);
+    empty(&items[i], batch->may_borrow);
   int r = forkq__queue_begin_call(queue, timeout_ms);
   if (r == 0)
     r = forkq__queue_enter_get(queue);
   if (r < 0)
     return r;
-  size_t n = 0;
   if (count > 0)
     r = receive(queue, &items[0], forkq__os_deadline(timeout_ms));
   if (count > 0 && r == 0) {
@@ -223,23 +235,33 @@ static int get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
   return r;
 }
 
-int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
-                         int timeout_ms, size_t *ret_got) {
-  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
-    return FORKQ_ENULL;
-  int r = get_many(queue, items, count, timeout_ms, ret_got);
-  if (r < 0)
-    return r;
-  for (size_t i = 0; i < *ret_got; i++) {
-    int unpacked = forkq__item_unpack(&items[i]);
+/* The object of what is borrowed is there already. */
+static int unpack_many(forkq_item_t *items, size_t count) {
+  int r = 0;
+  for (size_t i = 0; i < count; i++) {
+    int unpacked =
+        forkq__item_is_borrowed(&items[i]) ? 0 : forkq__item_unpack(&items[i]);
     r = unpacked < 0 ? unpacked : r;
   }
   return r;
 }
 
+int forkq_queue_get_many(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                         int timeout_ms, size_t *ret_got) {
+  const struct batch batch = { .items = items, .count = count };
+  int r = get_many(queue, &batch, timeout_ms, ret_got);
+  return r < 0 ? r : unpack_many(items, *ret_got);
+}
+
 int forkq_queue_get_many_packed(forkq_queue_t *queue, forkq_item_t *items, size_t count,
                                 int timeout_ms, size_t *ret_got) {
-  if (queue == NULL || (items == NULL && count > 0) || ret_got == NULL)
-    return FORKQ_ENULL;
-  return get_many(queue, items, count, timeout_ms, ret_got);
+  const struct batch batch = { .items = items, .count = count };
+  return get_many(queue, &batch, timeout_ms, ret_got);
+}
+
+int forkq_queue_get_many_borrowed(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                                  int timeout_ms, size_t *ret_got) {
+  const struct batch batch = { .items = items, .count = count, .may_borrow = true };
+  int r = get_many(queue, &batch, timeout_ms, ret_got);
+  return r < 0 ? r : unpack_many(items, *ret_got);
 }

@@ -1,4 +1,4 @@
-/* put_many_packed and get_many_packed: batches of bytes. */
+/* put_many_packed, put_many_bytes and get_many_packed: batches of bytes. */
 #define _GNU_SOURCE
 #include "batch_helpers.h"
 
@@ -119,6 +119,100 @@ START_TEST(runs_of_every_length) {
 }
 END_TEST
 
+/* ---- plain bytes ------------------------------------------------------------------------- */
+
+/* In place, beside the pipe from there, and drafted; empty ones in between. */
+static const size_t sizes[] = { 3, 0, 600, 31, 4000, 4060, 1, LARGE, 0, 5 };
+#define SIZES (sizeof sizes / sizeof *sizes)
+
+static void make_bytes(forkq_bytes_t *made, char *memory) {
+  for (size_t i = 0; i < SIZES; i++) {
+    made[i] = (forkq_bytes_t){ sizes[i] > 0 ? memory : NULL, sizes[i] };
+    support_fill(memory, sizes[i], i);
+    memory += sizes[i];
+  }
+}
+
+START_TEST(plain_bytes_of_every_size) {
+  static char memory[SIZES * LARGE];
+  forkq_bytes_t made[SIZES];
+  size_t n = UNTOUCHED;
+  if (_i == 1)
+    support_keep_to_pipe(queue);
+  make_bytes(made, memory);
+  ck_assert_int_eq(forkq_queue_put_many_bytes(queue, made, SIZES, -1, &n), 0);
+  ck_assert_uint_eq(n, SIZES);
+  for (size_t i = 0; i < SIZES; i++) {
+    ck_assert_int_eq(forkq_queue_get(queue, &items[0], 5000), 0);
+    msgpack_object object = items[0].object;
+    ck_assert_int_eq(object.type, MSGPACK_OBJECT_BIN);
+    ck_assert_uint_eq(object.via.bin.size, sizes[i]);
+    ck_assert(sizes[i] == 0 || memcmp(object.via.bin.ptr, made[i].data, sizes[i]) == 0);
+  }
+  assert_empty();
+}
+END_TEST
+
+START_TEST(plain_bytes_fill_a_bounded_queue_exactly) {
+  create(2);
+  const forkq_bytes_t made[] = { { "a", 1 }, { "bc", 2 }, { "d", 1 } };
+  size_t n = UNTOUCHED;
+  ck_assert_int_eq(forkq_queue_put_many_bytes(queue, made, 3, -1, &n), 0);
+  ck_assert_uint_eq(n, 2);
+  n = UNTOUCHED;
+  ck_assert_int_eq(forkq_queue_put_many_bytes(queue, made + 2, 1, 0, &n), FORKQ_FULL);
+  ck_assert_int_eq(forkq_queue_put_many_bytes(queue, made + 2, 1, 20, &n),
+                   FORKQ_TIMEDOUT);
+  ck_assert_uint_eq(n, UNTOUCHED);
+  char buffer[2];
+  for (size_t i = 0; i < 2; i++) {
+    ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 2, 5000, &n), 0);
+    ck_assert(n == made[i].size && memcmp(buffer, made[i].data, n) == 0);
+  }
+  assert_empty();
+}
+END_TEST
+
+/* Each of these ends a batch, and is its error when it is the first. */
+START_TEST(no_plain_bytes_in_the_middle) {
+  create(4);
+  const struct {
+    forkq_bytes_t bytes;
+    int error;
+  } bad[] = {
+    { { NULL, 1 }, FORKQ_ENULL },
+    { { "x", (size_t)FORKQ_MESSAGE_MAX + 1 }, FORKQ_ETOOBIG },
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    const forkq_bytes_t made[] = { { "a", 1 }, bad[i].bytes, { "b", 1 } };
+    size_t n = UNTOUCHED;
+    char buffer[1];
+    ck_assert_int_eq(forkq_queue_put_many_bytes(queue, made, 3, -1, &n), 0);
+    ck_assert_uint_eq(n, 1);
+    n = UNTOUCHED;
+    ck_assert_int_eq(forkq_queue_put_many_bytes(queue, made + 1, 2, -1, &n),
+                     bad[i].error);
+    ck_assert_uint_eq(n, UNTOUCHED);
+    ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 1, 5000, NULL), 0);
+    assert_empty();
+  }
+}
+END_TEST
+
+START_TEST(bad_arguments_of_plain_bytes) {
+  forkq_bytes_t bytes = { "x", 1 };
+  size_t n = UNTOUCHED;
+  ck_assert_int_eq(forkq_queue_put_many_bytes(NULL, &bytes, 1, 0, &n), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_put_many_bytes(queue, NULL, 1, 0, &n), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_put_many_bytes(queue, &bytes, 1, 0, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_put_many_bytes(queue, &bytes, 1, -2, &n), FORKQ_ETIMEOUT);
+  ck_assert_uint_eq(n, UNTOUCHED);
+  ck_assert_int_eq(forkq_queue_put_many_bytes(queue, NULL, 0, 0, &n), 0);
+  ck_assert_uint_eq(n, 0);
+  assert_empty();
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("batch_bytes");
   TCase *tcase = tcase_create("batch_bytes");
@@ -130,5 +224,13 @@ int main(void) {
   tcase_add_test(tcase, bad_bytes_in_the_middle);
   tcase_add_test(tcase, runs_of_every_length);
   suite_add_tcase(suite, tcase);
+  TCase *plain = tcase_create("plain");
+  tcase_set_timeout(plain, 60);
+  tcase_add_checked_fixture(plain, set_up, tear_down);
+  tcase_add_loop_test(plain, plain_bytes_of_every_size, 0, 2);
+  tcase_add_test(plain, plain_bytes_fill_a_bounded_queue_exactly);
+  tcase_add_test(plain, no_plain_bytes_in_the_middle);
+  tcase_add_test(plain, bad_arguments_of_plain_bytes);
+  suite_add_tcase(suite, plain);
   return support_main(suite);
 }

@@ -219,6 +219,59 @@ START_TEST(some_of_a_packet) {
 }
 END_TEST
 
+/* Of a batch, those are borrowed that can be. */
+START_TEST(a_batch_is_borrowed) {
+  forkq_item_t items[FORKQ__HOLDS + 6] = { 0 };
+  const size_t count = sizeof items / sizeof *items;
+  size_t n = 0, got = 0;
+  ck_assert_int_eq(put_int(queue, 7, PATIENCE_MS), 0);
+  for (size_t i = 1; i < count; i++)
+    ck_assert(goes_beside(1000 + i));
+  while (got < count) {
+    ck_assert_int_eq(
+        forkq_queue_get_many_borrowed(queue, items + got, count - got, PATIENCE_MS, &n),
+        0);
+    got += n;
+  }
+  ck_assert_uint_eq(items[0].object.via.u64, 7);
+  ck_assert_int_eq(forkq_item_is_borrowed(&items[0]), 0);
+  ck_assert_uint_eq(holds(0), FORKQ__HOLDS);
+  put_and_get_much(2 * MIB);
+  for (size_t i = 1; i < count; i++) {
+    ck_assert_int_eq(forkq_item_is_borrowed(&items[i]), i <= FORKQ__HOLDS);
+    ck_assert(is_bin(&items[i], 1000 + i));
+  }
+  for (size_t i = 0; i < count; i++)
+    forkq_item_destroy(&items[i]);
+  assert_none_is_held();
+}
+END_TEST
+
+/* A batch that is not borrowed gives back what its items had borrowed. */
+START_TEST(the_next_batch_ends_it) {
+  forkq_item_t items[3] = { 0 };
+  size_t n = 0;
+  for (int i = 0; i < 6; i++)
+    ck_assert(goes_beside(SIZE));
+  ck_assert_int_eq(forkq_queue_get_many_borrowed(queue, items, 3, PATIENCE_MS, &n), 0);
+  ck_assert_uint_eq(n, 3);
+  ck_assert_uint_eq(holds(0), 3);
+  ck_assert_int_eq(forkq_queue_get_many(queue, items, 3, PATIENCE_MS, &n), 0);
+  ck_assert_uint_eq(n, 3);
+  ck_assert_uint_eq(holds(0), 0);
+  for (int i = 0; i < 3; i++) {
+    ck_assert(is_bin(&items[i], SIZE));
+    forkq_item_destroy(&items[i]);
+  }
+  ck_assert_int_eq(forkq_queue_get_many_borrowed(NULL, items, 3, 0, &n), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_get_many_borrowed(queue, NULL, 3, 0, &n), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_get_many_borrowed(queue, items, 3, 0, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_queue_get_many_borrowed(queue, items, 3, 0, &n), FORKQ_EMPTY);
+  for (int i = 0; i < 3; i++)
+    forkq_item_destroy(&items[i]);
+}
+END_TEST
+
 START_TEST(more_than_can_be_are_copied) {
   forkq_item_t items[FORKQ__HOLDS + 1];
   for (uint32_t i = 0; i <= FORKQ__HOLDS; i++) {
@@ -510,6 +563,8 @@ int main(void) {
   TCase *meanwhile = add_case(suite, "meanwhile");
   tcase_add_test(meanwhile, the_producer_packs_around_it);
   tcase_add_test(meanwhile, some_of_a_packet);
+  tcase_add_test(meanwhile, a_batch_is_borrowed);
+  tcase_add_test(meanwhile, the_next_batch_ends_it);
   tcase_add_test(meanwhile, more_than_can_be_are_copied);
   tcase_add_test(meanwhile, the_item_may_end_after_the_queue);
   TCase *others = add_case(suite, "others");

@@ -174,6 +174,11 @@ void victim_put_large(void) {
   CHILD_MUST(forkq_queue_put_packed(world_queue, data, made_size, PATIENCE_MS) == 0);
 }
 
+void victim_put_bytes(void) {
+  CHILD_MUST(forkq_queue_put_bytes(world_queue, data + 5, made_size - 5, PATIENCE_MS) ==
+             0);
+}
+
 void victim_reserve_and_commit(void) {
   void *memory = NULL;
   CHILD_MUST(forkq_queue_reserve(world_queue, made_size, &memory) == 0);
@@ -222,6 +227,19 @@ static forkq_item_t borrowed = FORKQ_ITEM_INIT;
 void victim_borrow(void) {
   CHILD_MUST(forkq_queue_get_borrowed(world_queue, &borrowed, PATIENCE_MS) == 0);
   CHILD_MUST(forkq_item_is_borrowed(&borrowed) == 1);
+}
+
+void victim_get_into(void) {
+  static uint8_t buffer[LARGEST];
+  CHILD_MUST(forkq_queue_get_bytes_into(world_queue, buffer, sizeof buffer, PATIENCE_MS,
+                                        NULL) == 0);
+}
+
+void victim_borrow_many(int count) {
+  static forkq_item_t items[16];
+  for (size_t n = 0; count > 0; count -= (int)n)
+    CHILD_MUST(forkq_queue_get_many_borrowed(world_queue, items, (size_t)count,
+                                             PATIENCE_MS, &n) == 0);
 }
 
 void victim_end_borrow(void) {

@@ -59,6 +59,7 @@ void victim_put(int count);
 void victim_put_and_let_sleep(void); /* until the getter has got it and sleeps again */
 void victim_make_large(size_t size); /* which takes its time */
 void victim_put_large(void);
+void victim_put_bytes(void); /* what it has made */
 void victim_reserve_and_commit(void);
 void victim_put_many(
     int count); /* all of them; the other: as many as there is room for */
@@ -67,7 +68,9 @@ int victim_number(void); /* of its next item */
 
 /* For the victim, gets. */
 void victim_get(int count);
+void victim_get_into(void);
 void victim_borrow(void);
+void victim_borrow_many(int count);
 void victim_end_borrow(void);
 void victim_get_many(int count);
 void victim_get_many_packed(int count);

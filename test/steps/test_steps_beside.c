@@ -60,6 +60,10 @@ static void get_three(void) {
   victim_get_many_packed(3);
 }
 
+static void borrow_three(void) {
+  victim_borrow_many(3);
+}
+
 static void three_large(void) {
   for (int i = 0; i < 3; i++)
     world_put_large(i == 1 ? DRAFTED : IN_PLACE);
@@ -154,6 +158,12 @@ static const struct operation operations[] = {
     .act = victim_reserve_and_commit,
     .puts = 2,
     .floor = 15 },
+  { .name = "put_bytes beside",
+    .maxsize = 3,
+    .begin = make_larger_after_one,
+    .act = victim_put_bytes,
+    .puts = 2,
+    .floor = 15 },
   { .name = "get beside",
     .maxsize = 3,
     .joinable = true,
@@ -199,6 +209,21 @@ static const struct operation operations[] = {
     .act = get_one,
     .takes = 2,
     .floor = 15 },
+  { .name = "get_bytes_into beside",
+    .maxsize = 3,
+    .joinable = true,
+    .prepare = three_large,
+    .begin = victim_get_into,
+    .act = victim_get_into,
+    .takes = 2,
+    .floor = 15 },
+  { .name = "get_many_borrowed",
+    .maxsize = 3,
+    .joinable = true,
+    .prepare = three_large,
+    .act = borrow_three,
+    .takes = 3,
+    .floor = 30 },
   { .name = "get_many beside",
     .maxsize = 3,
     .joinable = true,
