@@ -70,6 +70,19 @@ forkq_simple_queue_put_packed(forkq_simple_queue_t *queue, const void *data, siz
 FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_put_with(forkq_simple_queue_t *queue,
                                                            forkq_pack_fn pack, void *arg);
 
+/* Puts one plain value: bytes as a bin, a string up to its NUL as a str, an integer, or nil. Everything else
+ * about the value is as in forkq_queue_put_bytes.
+ *
+ * Returns, Blocks, Errors: as forkq_simple_queue_put.
+ * Python: SimpleQueue.put(data), .put(text), .put(value), .put(None). */
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_simple_queue_put_bytes(forkq_simple_queue_t *queue, const void *data, size_t size);
+FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_put_str(forkq_simple_queue_t *queue,
+                                                          const char *text);
+FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_put_int(forkq_simple_queue_t *queue,
+                                                          int64_t value);
+FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_put_nil(forkq_simple_queue_t *queue);
+
 /* Gets one item: the unpacked object in item->object, and its bytes in item->data.
  *
  * Returns: 0.
@@ -100,6 +113,20 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_get_packed(forkq_simple_queue_
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_simple_queue_get_borrowed(forkq_simple_queue_t *queue, forkq_item_t *item);
+
+/* Gets one item that is a bin or a str, and copies its bytes into `buffer`, which has room for `length`: see
+ * forkq_queue_get_bytes_into.
+ *
+ * Returns: 0.
+ * Blocks: as forkq_simple_queue_get.
+ * Errors: those of forkq_simple_queue_get, and:
+ *   FORKQ_ETOOSHORT   the buffer is too short. *ret_size (may be NULL) is the length that the item needs.
+ *   FORKQ_EWRONGTYPE  the next item is neither a bin nor a str
+ *   FORKQ_ENULL       `buffer` is NULL, and `length` is not 0
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_simple_queue_get_bytes_into(forkq_simple_queue_t *queue, void *buffer,
+                                  size_t length, size_t *ret_size);
 
 /* Tells whether there is nothing to get.
  *

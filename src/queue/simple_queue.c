@@ -45,6 +45,35 @@ int forkq_simple_queue_put_with(forkq_simple_queue_t *queue, forkq_pack_fn pack,
   return forkq__queue_put_through(as_queue(queue), &source);
 }
 
+int forkq_simple_queue_put_bytes(forkq_simple_queue_t *queue, const void *data,
+                                 size_t size) {
+  struct forkq__plain plain;
+  int r = queue == NULL ? FORKQ_ENULL : forkq__plain_bytes(&plain, data, size);
+  return r < 0 ? r : forkq__queue_put_through(as_queue(queue), &plain.source);
+}
+
+int forkq_simple_queue_put_str(forkq_simple_queue_t *queue, const char *text) {
+  struct forkq__plain plain;
+  int r = queue == NULL ? FORKQ_ENULL : forkq__plain_str(&plain, text);
+  return r < 0 ? r : forkq__queue_put_through(as_queue(queue), &plain.source);
+}
+
+int forkq_simple_queue_put_int(forkq_simple_queue_t *queue, int64_t value) {
+  struct forkq__plain plain;
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  forkq__plain_int(&plain, value);
+  return forkq__queue_put_through(as_queue(queue), &plain.source);
+}
+
+int forkq_simple_queue_put_nil(forkq_simple_queue_t *queue) {
+  struct forkq__plain plain;
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  forkq__plain_nil(&plain);
+  return forkq__queue_put_through(as_queue(queue), &plain.source);
+}
+
 int forkq_simple_queue_get(forkq_simple_queue_t *queue, forkq_item_t *item) {
   return forkq_queue_get(as_queue(queue), item, -1);
 }
@@ -55,6 +84,11 @@ int forkq_simple_queue_get_packed(forkq_simple_queue_t *queue, forkq_item_t *ite
 
 int forkq_simple_queue_get_borrowed(forkq_simple_queue_t *queue, forkq_item_t *item) {
   return forkq_queue_get_borrowed(as_queue(queue), item, -1);
+}
+
+int forkq_simple_queue_get_bytes_into(forkq_simple_queue_t *queue, void *buffer,
+                                      size_t length, size_t *ret_size) {
+  return forkq_queue_get_bytes_into(as_queue(queue), buffer, length, -1, ret_size);
 }
 
 int forkq_simple_queue_empty(forkq_simple_queue_t *queue) {

@@ -31,7 +31,7 @@ static int put(int64_t value) {
 static int64_t get(void) {
   forkq_item_t item = FORKQ_ITEM_INIT;
   int r = forkq_simple_queue_get(queue, &item);
-  int64_t value = r < 0 ? r : (int64_t)item.object.via.u64;
+  int64_t value = r < 0 ? r : item.object.via.i64;
   forkq_item_destroy(&item);
   return value;
 }
@@ -188,6 +188,80 @@ START_TEST(threads_put_in_turn) {
 }
 END_TEST
 
+static void put_bytes_of_size(void *arg) {
+  size_t size = *(size_t *)arg;
+  char *data = malloc(size);
+  support_fill(data, size, size);
+  CHILD_MUST(forkq_simple_queue_put_bytes(queue, data, size) == 0);
+  free(data);
+}
+
+START_TEST(plain_values) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  ck_assert_int_eq(forkq_simple_queue_put_bytes(queue, "a\0b", 3), 0);
+  ck_assert_int_eq(forkq_simple_queue_put_str(queue, "text"), 0);
+  ck_assert_int_eq(forkq_simple_queue_put_int(queue, -40), 0);
+  ck_assert_int_eq(forkq_simple_queue_put_nil(queue), 0);
+  ck_assert_int_eq(forkq_simple_queue_get(queue, &item), 0);
+  ck_assert_int_eq(item.object.type, MSGPACK_OBJECT_BIN);
+  ck_assert_uint_eq(item.object.via.bin.size, 3);
+  ck_assert(memcmp(item.object.via.bin.ptr, "a\0b", 3) == 0);
+  ck_assert_int_eq(forkq_simple_queue_get(queue, &item), 0);
+  ck_assert_int_eq(item.object.type, MSGPACK_OBJECT_STR);
+  ck_assert_uint_eq(item.object.via.str.size, 4);
+  ck_assert_int_eq(get(), -40);
+  ck_assert_int_eq(forkq_simple_queue_get(queue, &item), 0);
+  ck_assert(item.object.type == MSGPACK_OBJECT_NIL && item.size == 1);
+  forkq_item_destroy(&item);
+}
+END_TEST
+
+static const size_t sizes[] = { 0, 1, 4059, 4060, 1u << 20 };
+
+/* Beside the pipe, or through it, where a large put waits for the get. */
+START_TEST(bytes_into_a_buffer) {
+  size_t size = sizes[_i / 2], got = 0;
+  char *data = malloc(size + 1), *buffer = malloc(size + 1);
+  support_fill(data, size, size);
+  if (_i % 2 == 1)
+    support_keep_to_pipe(queue);
+  bool waits = _i % 2 == 1 && size > 4060;
+  pid_t child = waits ? support_fork(put_bytes_of_size, &size) : -1;
+  if (!waits)
+    ck_assert_int_eq(forkq_simple_queue_put_bytes(queue, data, size), 0);
+  if (size > 0)
+    ck_assert_int_eq(forkq_simple_queue_get_bytes_into(queue, buffer, size - 1, &got),
+                     FORKQ_ETOOSHORT);
+  ck_assert_uint_eq(got, size);
+  ck_assert_int_eq(forkq_simple_queue_get_bytes_into(queue, buffer, size, &got), 0);
+  ck_assert_uint_eq(got, size);
+  ck_assert(memcmp(buffer, data, size) == 0);
+  if (waits)
+    ck_assert_int_eq(support_wait(child), 0);
+  free(data);
+  free(buffer);
+}
+END_TEST
+
+START_TEST(no_values_and_no_buffer) {
+  ck_assert_int_eq(forkq_simple_queue_put_bytes(NULL, "x", 1), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_put_bytes(queue, NULL, 1), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_put_bytes(queue, "", (size_t)FORKQ_MESSAGE_MAX + 1),
+                   FORKQ_ETOOBIG);
+  ck_assert_int_eq(forkq_simple_queue_put_str(NULL, "x"), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_put_str(queue, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_put_int(NULL, 1), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_put_nil(NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_empty(queue), 1);
+  ck_assert_int_eq(forkq_simple_queue_put_int(queue, 3), 0);
+  ck_assert_int_eq(forkq_simple_queue_get_bytes_into(NULL, NULL, 0, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_get_bytes_into(queue, NULL, 1, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_get_bytes_into(queue, NULL, 0, NULL),
+                   FORKQ_EWRONGTYPE);
+  ck_assert_int_eq(get(), 3);
+}
+END_TEST
+
 static int fails(msgpack_packer *packer, void *arg) {
   (void)packer;
   (void)arg;
@@ -226,6 +300,10 @@ int main(void) {
   tcase_add_test(tcase, a_putter_killed_in_the_middle_of_a_message);
   tcase_add_test(tcase, close_ends_a_blocked_put);
   tcase_add_test(tcase, threads_put_in_turn);
+  tcase_add_test(tcase, plain_values);
+  tcase_add_loop_test(tcase, bytes_into_a_buffer, 0,
+                      2 * (int)(sizeof sizes / sizeof *sizes));
+  tcase_add_test(tcase, no_values_and_no_buffer);
   tcase_add_test(tcase, errors_leave_it_usable);
   suite_add_tcase(suite, tcase);
   return support_main(suite);

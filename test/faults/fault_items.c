@@ -29,6 +29,9 @@ static void act_simple(struct world *w) {
   put_done(w, 5, forkq_simple_queue_put_packed(queue, "\x05", 1));
   object = bytes(2, LARGE);
   put_done(w, 2, forkq_simple_queue_put(queue, &object));
+  put_done(w, 6, forkq_simple_queue_put_int(queue, 6));
+  put_done(w, 7, forkq_simple_queue_put_str(queue, "\7"));
+  put_done(w, NIL_ID, forkq_simple_queue_put_nil(queue));
   met(w, forkq_simple_queue_empty(queue));
   for (int i = 0; i < 10 && (w->accepted & ~w->got) != 0; i++)
     met(w, get_done(w, &w->item, forkq_simple_queue_get(queue, &w->item)));
@@ -67,6 +70,33 @@ static void act_putf(struct world *w) {
   huge[0] = 2;
   put_done(w, 4, forkq_queue_putf(w->queue, 1000, "U", (uint64_t)4));
   put_done(w, 2, forkq_queue_putf(w->queue, 1000, "y#", huge, (size_t)LARGE));
+}
+
+static void put_bytes(struct world *w, unsigned id, uint32_t size) {
+  msgpack_object_bin bin = bytes(id, size).via.bin;
+  put_done(w, id, forkq_queue_put_bytes(w->queue, bin.ptr, bin.size, 1000));
+}
+
+/* In place, beside the pipe, and drafted. */
+static void put_three_bins(struct world *w) {
+  put_bytes(w, 4, 1);
+  put_bytes(w, 5, 2000);
+  put_bytes(w, 2, LARGE);
+}
+
+static void act_put_plain(struct world *w) {
+  size_t count = 0;
+  put_three_bins(w);
+  put_done(w, 7, forkq_queue_put_str(w->queue, "\7", 1000));
+  put_done(w, 8, forkq_queue_put_int(w->queue, 8, 1000));
+  put_done(w, NIL_ID, forkq_queue_put_nil(w->queue, 1000));
+  (void)bytes(9, 1);
+  const forkq_bytes_t many[] = { { "\12", 1 }, { huge, 2000 }, { "\13", 1 } };
+  static const unsigned ids[] = { 10, 9, 11 };
+  if (met(w, forkq_queue_put_many_bytes(w->queue, many, 3, 1000, &count)) < 0)
+    return;
+  for (size_t i = 0; i < count; i++)
+    once(&w->accepted, ids[i]);
 }
 
 static void act_put_large(struct world *w) {
@@ -164,6 +194,36 @@ static void act_get_packed(struct world *w) {
   met(w, get_done(w, &w->item, forkq_queue_get_packed(w->queue, &w->item, 0)));
 }
 
+static void make_filled_with_bins(struct world *w) {
+  make_running(w);
+  put_three_bins(w);
+}
+
+/* The same, but through the pipe. */
+static void make_piped_bins(struct world *w) {
+  make_running(w);
+  support_keep_to_pipe(w->queue);
+  put_three_bins(w);
+}
+
+static void act_get_bytes_into(struct world *w) {
+  static char buffer[LARGE];
+  size_t size = 0;
+  for (int i = 0; i < 4; i++)
+    if (met(w, forkq_queue_get_bytes_into(w->queue, buffer, LARGE, SOON_MS, &size)) == 0)
+      once(&w->got, (unsigned char)buffer[0]);
+}
+
+static void act_get_many_borrowed(struct world *w) {
+  for (int round = 0; round < 2; round++) {
+    size_t count = 0;
+    met(w, forkq_queue_get_many_borrowed(w->queue, w->items, 4, SOON_MS, &count));
+    for (size_t i = 0; i < 4; i++)
+      if (w->items[i].size > 0)
+        once(&w->got, id_of(w->items[i].data, w->items[i].size));
+  }
+}
+
 static void act_get_own(struct world *w) {
   put_small(w, 4);
   met(w, get_done(w, &w->item, forkq_queue_get_nowait(w->queue, &w->item)));
@@ -224,6 +284,18 @@ const struct scenario scenarios_of_items[] = {
     false,
     { PUT_ERRORS } },
   { "putf", make_queue, act_putf, use_and_destroy, false, { PUT_ERRORS } },
+  { "put plain values",
+    make_queue,
+    act_put_plain,
+    use_and_destroy,
+    false,
+    { PUT_ERRORS } },
+  { "put plain values, through the pipe",
+    make_kept_to_pipe,
+    act_put_plain,
+    use_and_destroy,
+    false,
+    { PUT_ERRORS } },
   { "put large",
     make_kept_to_pipe,
     act_put_large,
@@ -265,6 +337,24 @@ const struct scenario scenarios_of_items[] = {
     false,
     { GET_ERRORS } },
   { "get packed", make_filled, act_get_packed, use_and_destroy, false, { GET_ERRORS } },
+  { "get bytes into a buffer",
+    make_filled_with_bins,
+    act_get_bytes_into,
+    use_and_destroy,
+    false,
+    { GET_ERRORS } },
+  { "get bytes into a buffer, through the pipe",
+    make_piped_bins,
+    act_get_bytes_into,
+    use_and_destroy,
+    false,
+    { GET_ERRORS } },
+  { "get many borrowed",
+    make_filled_with_bins,
+    act_get_many_borrowed,
+    use_and_destroy,
+    false,
+    { GET_ERRORS } },
   { "get own",
     make_queue,
     act_get_own,

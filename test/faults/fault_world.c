@@ -33,8 +33,14 @@ unsigned id_of(const char *data, size_t size) {
   unsigned head = (unsigned char)data[0];
   if (head < 64)
     return head;
-  CHILD_MUST((head == 0xc5 && size > 3) || (head == 0xc6 && size > 5));
-  return (unsigned char)data[head == 0xc5 ? 3 : 5];
+  if (head == 0xc0)
+    return NIL_ID;
+  if (head == 0xa1)
+    return (unsigned char)data[1];
+  CHILD_MUST(head >= 0xc4 && head <= 0xc6);
+  unsigned before = 1 + (1u << (head - 0xc4));
+  CHILD_MUST(size > before);
+  return (unsigned char)data[before];
 }
 
 void once(uint64_t *set, unsigned id) {

@@ -19,6 +19,7 @@
 
 /* Numbers of items: those of the act, and the one that is put when all is well again. */
 #define LAST_ID 60
+#define NIL_ID 59
 
 /* All that a scenario has. Sets of items are bits. */
 struct world {
