@@ -1,5 +1,5 @@
 #!/bin/sh
-# test_readme.sh SOURCE_ROOT SMALLEST STRUCTS
+# test_readme.sh SOURCE_ROOT SMALLEST STRUCTS HELPER
 # What README.md says is there, and its example is the one that is built and runs.
 # shellcheck source=test/package/shell.sh disable=SC2016
 . "$(dirname "$0")/shell.sh"
@@ -7,6 +7,7 @@
 root=$1
 smallest=$2
 structs=$3
+helper=$4
 
 sed -n '/^```c$/,/^```$/p' "$root/README.md" | sed '1d;$d' >"$scratch/example.c"
 grep -o '](\([^)#]*\)' "$root/README.md" | sed 's/^](//' | grep -v '://' |
@@ -48,6 +49,11 @@ sums_up_structs() {
   [ "$("$structs" | tail -n 1)" = 'sum 1998000' ] && [ "$("$structs" | grep -c '^1000 of')" = 4 ]
 }
 
+helpers_square() {
+  "$helper" >"$scratch/out" &&
+    [ "$(cat "$scratch/out")" = 'sum of the first 1000 squares: 333833500' ]
+}
+
 unknown_command_fails() {
   "$root/dev" no-such-command >"$scratch/out" 2>"$scratch/err"
   [ $? -eq 2 ] && [ ! -s "$scratch/out" ] && grep -q 'no-such-command' "$scratch/err"
@@ -57,6 +63,7 @@ expect 'the example is docs/examples/smallest.c' \
   diff "$root/docs/examples/smallest.c" "$scratch/example.c"
 expect 'the example prints the answer' prints 42
 expect 'the example with structs gets them all' sums_up_structs
+expect 'the example with helpers gets all results' helpers_square
 expect 'every link leads somewhere' links_exist
 expect 'every header is named' headers_are_named
 expect 'its figures are those of docs/benchmarks.md' figures_are_measured
