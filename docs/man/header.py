@@ -21,8 +21,8 @@ FUNCTION = re.compile(
     r"(?P<name>forkq_\w+)\((?P<parameters>[^()]*)\)\s*[;{]")
 CALLBACK = re.compile(
     r"typedef (?P<type>[\w ]+?[ *]*)\(\*(?P<name>forkq_\w+)\)\((?P<parameters>[^()]*)\);")
-RECORD = re.compile(r"(?:typedef )?(struct|enum) (?P<tag>forkq_\w+) \{(?P<body>.*?)\n\}(?: \w+)?;",
-                    re.DOTALL)
+RECORD = re.compile(r"(?:typedef )?(struct|enum) (?P<tag>forkq_\w+) \{(?P<body>.*?)\n\}"
+                    r"(?: (?P<name>\w+))?;", re.DOTALL)
 FIELD = re.compile(r"/\*(?P<before>.*?)\*/|(?P<code>[^\n;/]+;)(?: */\*(?P<after>.*?)\*/)?",
                    re.DOTALL)
 DEFINE = re.compile(r"#define (FORKQ_\w+) +(?:\\\n *)?(.+)")
@@ -71,7 +71,7 @@ class Declaration:
         self.header, self.line, self.kind = header, line, kind
         self.name, self.comment = name, comment
         self.type, self.parameters = "", []  # of a function or a callback
-        self.body, self.fields = "", []  # of a struct or an enum
+        self.tag, self.body, self.fields = "", "", []  # of a struct or an enum
         self.initializer = None  # its INIT macro
 
     def arguments(self):
@@ -144,10 +144,11 @@ class Header:
 
     def _record(self, match, comment, at):
         line = at + match.string[:match.start()].count("\n")
-        name = match["tag"] + "_t"
+        name = match["name"] or match["tag"] + "_t"
         if not comment:
             raise Unreadable(self.path, line, f"{name} has no comment")
         declaration = Declaration(self, line, match[1], name, comment)
+        declaration.tag = match["tag"]
         public = match["body"].split("  /* private */")[0]
         declaration.body = without_comments(public)
         if public != match["body"]:

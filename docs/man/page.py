@@ -274,7 +274,7 @@ def synopsis(d):
         line = f"typedef {d.type.rstrip()} (*{d.name})({', '.join(d.parameters)});"
         lines = textwrap.wrap(line, 72, subsequent_indent="    ")
     else:
-        lines = [f"typedef {d.kind} {tag} {{", *d.body.split("\n"), f"}} {d.name};"]
+        lines = [f"typedef {d.kind} {d.tag} {{", *d.body.split("\n"), f"}} {d.name};"]
     if d.initializer:
         lines += ["", f"{d.name} {tag.split('_')[-1]} = {d.initializer};"]
     return [".Bd -literal", *mdoc.literal(lines), ".Ed"]

@@ -180,8 +180,8 @@ FORKQ_API const char *forkq_strerror(int error);
  * Errors: none. */
 FORKQ_API const char *forkq_error_name(int error);
 
-/* The allocator for all memory that forkq itself allocates. `arg` is passed to each
- * function.
+/* The allocator for all memory that forkq itself allocates. Begin with FORKQ_HEAP_INIT,
+ * and set all three functions. `arg` is passed to each of them.
  *
  * An unpacked object is not included: its memory belongs to msgpack-c's zone, which calls
  * malloc and has no hook.
@@ -196,6 +196,9 @@ typedef struct forkq_heap {
   void (*free)(void *memory, void *arg);
   void *arg;
 } forkq_heap_t;
+
+#define FORKQ_HEAP_INIT                                                                  \
+  { NULL, NULL, NULL, NULL }
 
 /* Sets the allocator of this process, and copies *heap. NULL restores malloc, realloc and
  * free. Call it once, before any other function of forkq.

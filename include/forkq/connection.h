@@ -127,7 +127,7 @@ extern "C" {
 typedef struct forkq_connection forkq_connection_t;
 
 /* As a size: all bytes after the offset. As a maxlength: any length. */
-#define FORKQ_ALL ((size_t)-1)
+#define FORKQ_ALL SIZE_MAX
 
 /* Creates two connected connections.
  *

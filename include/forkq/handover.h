@@ -49,6 +49,9 @@ typedef struct forkq_handover {
   char text[FORKQ_HANDOVER_TEXT];
 } forkq_handover_t;
 
+#define FORKQ_HANDOVER_INIT                                                              \
+  { { -1, -1, -1, -1, -1 }, "" }
+
 /* Fills in *ret_handover with the queue's descriptors and their text. The process keeps
  * the queue, which does not change. Call it before the fork or in the child.
  *

@@ -123,8 +123,9 @@ typedef void (*forkq_loop_queue_dispose_fn)(forkq_loop_queue_t *queue, void *ite
  * not use the queue. */
 typedef int (*forkq_loop_queue_compare_fn)(const void *a, const void *b, void *arg);
 
-/* A request to put, get or join. Begin with zeroed memory. After its callback it may be
- * used again as it is, for any of the three. Do not copy it while it is in use.
+/* A request to put, get or join. Begin with FORKQ_LOOP_QUEUE_REQ_INIT (or zeroed memory).
+ * After its callback it may be used again as it is, for any of the three. Do not copy it
+ * while it is in use.
  *
  * `data`  the user's; forkq does not touch it
  * `item`  of a put: the item, which the caller owns again if the put fails. Of a get: the
@@ -144,6 +145,9 @@ struct forkq_loop_queue_req {
   uint64_t ticket_;
   int line_;
 };
+
+#define FORKQ_LOOP_QUEUE_REQ_INIT                                                        \
+  { NULL, NULL, NULL, NULL, { NULL, NULL }, 0, 0 }
 
 /* private */
 struct forkq_loop_queue_line_ {
@@ -345,7 +349,7 @@ FORKQ_API int forkq_loop_queue_full(const forkq_loop_queue_t *queue);
 
 /* The state of a queue; the counterpart of its repr(). A request counts from its start to
  * its callback or its cancellation. */
-typedef struct forkq_loop_queue_stats {
+typedef struct forkq_loop_queue_stats_s {
   size_t size;         /* sizeof(forkq_loop_queue_stats_t), set by the caller */
   int64_t maxsize;     /* as given to init */
   uint64_t items;      /* in the queue */
@@ -357,9 +361,12 @@ typedef struct forkq_loop_queue_stats {
   int is_shutdown;
 } forkq_loop_queue_stats_t;
 
-/* Fills in *stats, the state of the queue. The caller sets stats->size before. It may be
- * smaller than the library's: later versions only add fields at the end. The smallest valid
- * size ends after `maxsize`.
+#define FORKQ_LOOP_QUEUE_STATS_INIT                                                      \
+  { sizeof(forkq_loop_queue_stats_t), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Fills in *stats, the state of the queue. The caller sets stats->size before, as
+ * FORKQ_LOOP_QUEUE_STATS_INIT does. It may be smaller than the library's: later versions
+ * only add fields at the end. The smallest valid size ends after `maxsize`.
  *
  * Returns: 0.
  * Errors: the common errors, and:

@@ -167,8 +167,8 @@ typedef struct forkq_queue_options {
 } forkq_queue_options_t;
 
 #define FORKQ_SPIN_US_MAX 1000000
-#define FORKQ_SHARED_MAX ((size_t)64 << 20)
-#define FORKQ_SHARED_NONE ((size_t)1)
+#define FORKQ_SHARED_MAX 0x4000000u
+#define FORKQ_SHARED_NONE 1u
 #define FORKQ_NAME_MAX 31
 
 #define FORKQ_QUEUE_OPTIONS_INIT                                                         \
@@ -486,6 +486,9 @@ typedef struct forkq_bytes {
   size_t size;
 } forkq_bytes_t;
 
+#define FORKQ_BYTES_INIT                                                                 \
+  { NULL, 0 }
+
 /* Puts up to `count` messages that are already msgpack, as forkq_queue_put_many. Each must
  * be exactly one object. The call validates each message before it puts it.
  *
@@ -702,7 +705,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_room_fileno(forkq_queue_t *queue);
  * process. Each number is correct at some moment of the call, but not all at the same
  * one. A child that is killed in the moment in which it takes over the items of its dead
  * parent may have counted them a second time, in put_items and lost_items. */
-typedef struct forkq_queue_stats {
+typedef struct forkq_queue_stats_s {
   size_t size;        /* sizeof(forkq_queue_stats_t), set by the caller */
   uint64_t put_items; /* accepted items, including those lost later */
   uint64_t put_bytes; /* their bytes of msgpack */
@@ -716,9 +719,13 @@ typedef struct forkq_queue_stats {
   uint64_t lost_items; /* put by processes that were killed, and lost with them */
 } forkq_queue_stats_t;
 
-/* Fills in *stats, counts of all processes. The caller sets stats->size before. It may be
- * smaller than the library's, as in forkq_queue_options_t; the smallest valid size ends after
- * `put_items`. It works until forkq_queue_destroy.
+#define FORKQ_QUEUE_STATS_INIT                                                           \
+  { sizeof(forkq_queue_stats_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Fills in *stats, counts of all processes. The caller sets stats->size before, as
+ * FORKQ_QUEUE_STATS_INIT does. It may be smaller than the library's, as in
+ * forkq_queue_options_t; the smallest valid size ends after `put_items`. It works until
+ * forkq_queue_destroy.
  *
  * Returns: 0.
  * Blocks: as forkq_queue_qsize.

@@ -20,7 +20,8 @@ typedef enum forkq_wait_kind {
 } forkq_wait_kind_t;
 
 /* One object to wait for, and whether it is ready. forkq_wait_on, forkq_wait_on_fd and
- * forkq_wait_on_queue make entries. An entry borrows its object and does not own it. */
+ * forkq_wait_on_queue make entries. An entry borrows its object and does not own it.
+ * FORKQ_WAIT_ENTRY_INIT is an entry without an object: FORKQ_ENULL. */
 typedef struct forkq_wait_entry {
   forkq_wait_kind_t kind;
   union {
@@ -30,6 +31,9 @@ typedef struct forkq_wait_entry {
   } on;
   int ready;
 } forkq_wait_entry_t;
+
+#define FORKQ_WAIT_ENTRY_INIT                                                            \
+  { FORKQ_WAIT_CONNECTION, { NULL }, 0 }
 
 /* Makes an entry for a connection. It is ready when a receive would return data, end of
  * file or an error without waiting. Only the start of a message may have arrived: the
