@@ -25,11 +25,11 @@ installed() {
   done
 }
 
-# forkq.h and forkq/loop.h, and all that they include.
+# forkq.h, forkq.hpp and forkq/loop.h, and all that they include.
 headers() {
-  { printf '%s\n' forkq.h forkq/loop.h; sed -n 's/^#include <\(forkq\/.*\)>$/\1/p' \
+  { printf '%s\n' forkq.h forkq.hpp forkq/loop.h; sed -n 's/^#include <\(forkq\/.*\)>$/\1/p' \
     "$source/include/forkq.h" "$source/include/forkq/loop.h"; } | sort >"$scratch/headers"
-  (cd "$prefix/include" && find -- * -name '*.h' | sort) | diff "$scratch/headers" -
+  (cd "$prefix/include" && find -- * -type f | sort) | diff "$scratch/headers" -
 }
 
 version() {
