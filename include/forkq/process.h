@@ -116,10 +116,11 @@ typedef struct forkq_process_options {
   /* Nonzero: the child has the signal handlers, ignored signals and blocked signals of the
    * thread that called start, as after fork. */
   int keep_signals;
+  int unused; /* 0; a later version may give it a name */
 } forkq_process_options_t;
 
 #define FORKQ_PROCESS_OPTIONS_INIT                                                       \
-  { sizeof(forkq_process_options_t), 0, 0, 0 }
+  { sizeof(forkq_process_options_t), 0, 0, 0, 0 }
 
 /* Starts a child that calls run(arg). `options` may be NULL: the defaults.
  *
@@ -134,7 +135,7 @@ typedef struct forkq_process_options {
  * Errors:
  *   FORKQ_ENULL   `ret_process` or `run` is NULL
  *   FORKQ_ERANGE  options->size is 0, too small, larger than this library's, or not the size
- *                 of a struct
+ *                 of a struct; or options->unused is not 0
  *   -EDEADLK      see "Signals" in forkq/base.h
  *   -EAGAIN       the user may have no more processes (RLIMIT_NPROC, a cgroup)
  *   -ENOMEM       there is no memory

@@ -176,7 +176,7 @@ static int read_options(forkq_process_options_t *all,
   if (!forkq__is_version(options->size, sizeof *all, sizeof *all))
     return FORKQ_ERANGE;
   memcpy(all, options, options->size);
-  return 0;
+  return all->unused == 0 ? 0 : FORKQ_ERANGE;
 }
 
 static int open_tether(forkq_process_t *process) {

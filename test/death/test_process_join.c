@@ -185,6 +185,33 @@ START_TEST(threads_start_and_destroy) {
 }
 END_TEST
 
+static forkq_process_t *looked_at;
+
+static void *look_on(void *nothing) {
+  while (atomic_load(go) == 0)
+    (void)forkq_process_is_alive(looked_at);
+  return nothing;
+}
+
+static int destroy_the_parents(void *nothing) {
+  (void)nothing;
+  forkq_process_destroy(looked_at);
+  return 0;
+}
+
+/* The mutex is mostly locked when the child is forked. */
+START_TEST(a_child_can_destroy_what_a_thread_of_its_parent_looks_at) {
+  pthread_t thread;
+  looked_at = start(run_until_go, NULL);
+  ck_assert_int_eq(pthread_create(&thread, NULL, look_on, NULL), 0);
+  for (int i = 0; i < 100; i++)
+    ck_assert_int_eq(end(start(destroy_the_parents, NULL)), 0);
+  atomic_store(go, 1);
+  support_join(thread);
+  ck_assert_int_eq(end(looked_at), 4);
+}
+END_TEST
+
 /* ---- somebody else takes the exit code -------------------------------------------------------- */
 
 static void assert_unknown(forkq_process_t *process) {
@@ -276,6 +303,7 @@ int main(void) {
   tcase_add_test(zombies, a_destroy_reaps_it);
   tcase_add_test(zombies, what_was_destroyed_while_it_ran_is_reaped_later);
   tcase_add_test(zombies, threads_start_and_destroy);
+  tcase_add_test(zombies, a_child_can_destroy_what_a_thread_of_its_parent_looks_at);
   suite_add_tcase(suite, zombies);
   TCase *others = tcase_create("others");
   tcase_add_checked_fixture(others, set_up, tear_down);

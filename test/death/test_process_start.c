@@ -341,6 +341,9 @@ START_TEST(errors_of_start) {
     options.size = sizes[i];
     ck_assert_int_eq(forkq_process_start(&process, never, NULL, &options), FORKQ_ERANGE);
   }
+  options = (forkq_process_options_t)FORKQ_PROCESS_OPTIONS_INIT;
+  options.unused = 1;
+  ck_assert_int_eq(forkq_process_start(&process, never, NULL, &options), FORKQ_ERANGE);
   ck_assert_ptr_null(process);
   ck_assert_int_eq(shared->ran, 0);
 }

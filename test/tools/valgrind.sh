@@ -19,10 +19,12 @@ shift 2
 # joinable_deaths and those of steps trace children, instruction by instruction or with strace;
 # handover starts itself anew by /proc/self/exe, which is valgrind; connection_python tests
 # children in Python; fork, hazards, kill and stress test what their children do, in times that are
-# kept without it.
+# kept without it; process_join, process_parent, process_signals and process_start change the signals and
+# handlers of their process for good, and most of them look at what a child has.
 not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joinable_deaths
   steps_calls steps_put steps_get steps_tasks steps_loop steps_recovery steps_shutdown handover
-  connection_python fork hazards kill stress'
+  connection_python fork hazards kill stress process_join process_parent process_signals
+  process_start'
 
 # Of no use under helgrind besides: there is one thread alone in connection, connection_faults,
 # connection_signals, those of conformance_asyncio, error, heap, loop_recv, outbox, packet,
