@@ -239,8 +239,7 @@ static int get_many(forkq_queue_t *queue, const struct batch *batch, int timeout
 static int unpack_many(forkq_item_t *items, size_t count) {
   int r = 0;
   for (size_t i = 0; i < count; i++) {
-    int unpacked =
-        forkq__item_is_borrowed(&items[i]) ? 0 : forkq__item_unpack(&items[i]);
+    int unpacked = forkq__item_is_borrowed(&items[i]) ? 0 : forkq__item_unpack(&items[i]);
     r = unpacked < 0 ? unpacked : r;
   }
   return r;
