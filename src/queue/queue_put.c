@@ -395,8 +395,11 @@ static inline int put(forkq_queue_t *queue, const struct forkq__source *source,
                : forkq__queue_put_until(queue, source, forkq__os_deadline(timeout_ms));
 }
 
-int forkq__queue_put(forkq_queue_t *queue, const struct forkq__source *source,
-                     int timeout_ms) {
+/* Inlined into its callers, in all of the library, it would keep other functions from being inlined into
+ * the puts above. */
+__attribute__((noinline)) int forkq__queue_put(forkq_queue_t *queue,
+                                               const struct forkq__source *source,
+                                               int timeout_ms) {
   return put(queue, source, timeout_ms);
 }
 
@@ -499,45 +502,53 @@ int forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack_fn, void *arg,
   return put(queue, &source, timeout_ms);
 }
 
-/* A batch of objects, of messages, or of plain bytes. */
+/* A batch of objects, of messages, or of plain bytes, of which one at a time is `plain`. */
 struct batch {
   const msgpack_object *objects;
   const forkq_bytes_t *messages;
   const forkq_bytes_t *bytes;
+  struct forkq__plain *plain;
   size_t count;
 };
 
-/* Makes ret_message->source message `n` of a batch: 0, or why it cannot be put. */
+static __attribute__((noinline)) int bytes_in_batch(const struct batch *batch, size_t n,
+                                                    struct forkq__source *ret_source) {
+  int r = forkq__plain_bytes(batch->plain, batch->bytes[n].data, batch->bytes[n].size);
+  if (r == 0)
+    *ret_source = batch->plain->source;
+  return r;
+}
+
+/* Makes the source of message `n` of a batch: 0, or why it cannot be put. */
 static int source_in_batch(const struct batch *batch, size_t n,
-                           struct forkq__plain *ret_message) {
-  struct forkq__source *source = &ret_message->source;
-  *source = (struct forkq__source){ 0 };
+                           struct forkq__source *ret_source) {
+  *ret_source = (struct forkq__source){ 0 };
   if (batch->objects != NULL) {
-    source->object = &batch->objects[n];
+    ret_source->object = &batch->objects[n];
     return 0;
   }
   if (batch->bytes != NULL)
-    return forkq__plain_bytes(ret_message, batch->bytes[n].data, batch->bytes[n].size);
+    return bytes_in_batch(batch, n, ret_source);
   if (batch->messages == NULL || batch->messages[n].data == NULL)
     return FORKQ_ENULL;
-  source->data = batch->messages[n].data;
-  source->size = batch->messages[n].size;
-  return forkq__scan(source->data, source->size, NULL);
+  ret_source->data = batch->messages[n].data;
+  ret_source->size = batch->messages[n].size;
+  return forkq__scan(ret_source->data, batch->messages[n].size, NULL);
 }
 
-/* Puts small messages from number *n on, of which `message` is the first, and counts them in *n. It
+/* Puts small messages from number *n on, of which `source` is the first, and counts them in *n. It
  * ends before a large message, or after RUN_BYTES. Returns 0, or why it ended earlier. */
 static int put_run(forkq_queue_t *queue, const struct batch *batch,
-                   struct forkq__plain *message, int64_t deadline, size_t *n) {
+                   struct forkq__source *source, int64_t deadline, size_t *n) {
   uint64_t bytes = 0;
   int r = forkq__queue_lock_with_slot(queue, deadline);
   if (r < 0)
     return r;
-  while ((r = put_in_place(queue, &message->source)) == 0) {
+  while ((r = put_in_place(queue, source)) == 0) {
     bytes += queue->feeder.sender.outbox.open.size;
     if (++*n == batch->count || bytes >= RUN_BYTES ||
-        (r = source_in_batch(batch, *n, message)) < 0 ||
-        to_be_drafted(&message->source) || (r = try_next_slot_or_reap(queue)) < 0)
+        (r = source_in_batch(batch, *n, source)) < 0 || to_be_drafted(source) ||
+        (r = try_next_slot_or_reap(queue)) < 0)
       break;
   }
   forkq__feeder_push(&queue->feeder, queue->direct_write);
@@ -550,19 +561,19 @@ static int put_batch(forkq_queue_t *queue, const struct batch *batch, int64_t de
                      size_t *n) {
   int r = 0;
   while (r == 0 && *n < batch->count) {
-    struct forkq__plain message;
-    r = source_in_batch(batch, *n, &message);
+    struct forkq__source source;
+    r = source_in_batch(batch, *n, &source);
     if (r < 0)
       break;
     r = FORKQ_ETOOBIG;
-    if (!to_be_drafted(&message.source))
-      r = put_run(queue, batch, &message, deadline, n);
+    if (!to_be_drafted(&source))
+      r = put_run(queue, batch, &source, deadline, n);
     if (*n > 0)
       deadline = FORKQ__NOWAIT; /* only the first put waits */
     if (r == FORKQ_ETOOBIG) {
-      r = source_in_batch(batch, *n, &message);
+      r = source_in_batch(batch, *n, &source);
       if (r == 0)
-        r = put_drafted(queue, &message.source, deadline);
+        r = put_drafted(queue, &source, deadline);
       *n += r == 0;
     }
     deadline = FORKQ__NOWAIT;
@@ -600,8 +611,9 @@ int forkq_queue_put_many_packed(forkq_queue_t *queue, const forkq_bytes_t *messa
 
 int forkq_queue_put_many_bytes(forkq_queue_t *queue, const forkq_bytes_t *items,
                                size_t count, int timeout_ms, size_t *ret_put) {
+  struct forkq__plain plain;
   if (queue == NULL || (items == NULL && count > 0) || ret_put == NULL)
     return FORKQ_ENULL;
-  struct batch batch = { .bytes = items, .count = count };
+  struct batch batch = { .bytes = items, .plain = &plain, .count = count };
   return put_many(queue, &batch, timeout_ms, ret_put);
 }
