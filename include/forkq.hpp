@@ -887,6 +887,11 @@ public:
     handle_.reset(made);
   }
 
+  /* Makes a queue of C its own. */
+  static simple_queue adopt(forkq_simple_queue_t *handle) noexcept {
+    return simple_queue(owner(handle));
+  }
+
   forkq_simple_queue_t *native_handle() const noexcept {
     return handle_.get();
   }
@@ -934,7 +939,11 @@ public:
   }
 
 private:
-  detail::owner<forkq_simple_queue_t, forkq_simple_queue_destroy> handle_;
+  using owner = detail::owner<forkq_simple_queue_t, forkq_simple_queue_destroy>;
+
+  explicit simple_queue(owner handle) noexcept : handle_(std::move(handle)) {}
+
+  owner handle_;
 };
 
 // ---- connections ----------------------------------------------------------------------------

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <forkq.hpp>
+#include <pthread.h>
 #include <stdexcept>
 #include <string>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -300,6 +302,7 @@ START_TEST(errors_say_what_and_where) {
     ck_assert(error.code() == FORKQ_EHANDOVER && error.code() != FORKQ_EVERSION);
     ck_assert_str_eq(error.code().category().name(), "forkq");
   }
+  ck_assert(forkq::error(FORKQ_EMPTY, "").code() == FORKQ_EMPTY);
   THROWS(std::errc::bad_file_descriptor, forkq::connection(-1, true, true));
   forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
   options.max_message = 100;
@@ -448,8 +451,30 @@ START_TEST(what_is_moved_works_there) {
 }
 END_TEST
 
-START_TEST(a_queue_of_c_is_adopted) {
+START_TEST(a_thread_is_cancelled_in_a_get) {
   {
+    forkq::queue queue;
+    queue.put(std::string(1000, 'x')); // for which the item has memory
+    std::thread thread([&queue] {
+      forkq::item item;
+      while (queue.get(item)) {
+      }
+    });
+    while (queue.stats().get_waits == 0)
+      std::this_thread::yield();
+    ck_assert_int_eq(pthread_cancel(thread.native_handle()), 0);
+    thread.join();
+    comes_out_as_it_went_in(queue, 1);
+  }
+  assert_all_is_freed();
+}
+END_TEST
+
+START_TEST(objects_of_c_are_adopted) {
+  {
+    forkq_simple_queue_t *simple;
+    ck_assert_int_eq(forkq_simple_queue_create(&simple), 0);
+    ck_assert_ptr_eq(forkq::simple_queue::adopt(simple).native_handle(), simple);
     forkq_queue_t *made;
     ck_assert_int_eq(forkq_queue_create(&made, 0), 0);
     forkq::queue queue = forkq::queue::adopt(made);
@@ -515,8 +540,14 @@ START_TEST(tasks) {
   ck_assert_uint_eq(*queue.try_join(LONG), 0);
   THROWS(FORKQ_ETASKDONE, queue.task_done());
   THROWS(FORKQ_ENOTJOINABLE, forkq::queue().join());
-  queue.put(2);
-  assert_ends_well(start([&queue] { must(static_cast<bool>(queue.try_get(LONG))); }));
+}
+END_TEST
+
+START_TEST(a_task_of_a_dead_process) {
+  forkq::queue queue = forkq::queue::joinable();
+  pid_t child = start([&queue] { must(static_cast<bool>(queue.try_get(LONG))); });
+  queue.put(1);
+  assert_ends_well(child);
   ck_assert_uint_eq(queue.join(), 1);
 }
 END_TEST
@@ -725,6 +756,9 @@ START_TEST(a_container_of_another_type) {
   forkq::item item;
   ck_assert(static_cast<bool>(ends.second.recv_bytes(item)));
   THROWS(FORKQ_EWRONGTYPE, item.as<std::vector<int>>());
+  ends.first.send_bytes("\x91", 1);
+  ck_assert(static_cast<bool>(ends.second.recv_bytes(item)));
+  THROWS(FORKQ_EBADFRAME, item.as<std::vector<int>>());
 }
 END_TEST
 
@@ -783,11 +817,13 @@ int main(int argc, char **argv) {
     exceptions_of_functions_come_out,
     destructors_free_all,
     what_is_moved_works_there,
-    a_queue_of_c_is_adopted,
+    a_thread_is_cancelled_in_a_get,
+    objects_of_c_are_adopted,
     a_child_puts_and_its_parent_gets,
     a_child_ends_with_the_queue,
     what_a_child_destroys_stays_the_parents,
     tasks,
+    a_task_of_a_dead_process,
     closing,
     a_program_attaches,
     a_queue_comes_over_a_socket,
