@@ -22,8 +22,8 @@ static void set_up(void) {
   ck_assert_int_eq(forkq_queue_create(&queue, 0), 0);
 }
 
-/* A run that must not be called. */
-static int never(void *nothing) {
+/* A run that is counted: most must not be called. */
+static int count_a_run(void *nothing) {
   (void)nothing;
   atomic_fetch_add(&shared->ran, 1);
   return 0;
@@ -306,26 +306,31 @@ START_TEST(no_descriptor_comes_twice_or_stays) {
 }
 END_TEST
 
-/* Two descriptors for the pipe, and then the pidfd in the place of one of them. */
+/* The limit below which so many numbers are free. */
+static rlim_t limit_with_free(int count) {
+  int fd = 0;
+  for (; fcntl(fd, F_GETFD) >= 0 || count-- > 0; fd++)
+    ;
+  return (rlim_t)fd;
+}
+
+/* A start needs two descriptors for the pipe. The pidfd takes the place of one of them. */
 START_TEST(without_descriptors_nothing_is_run) {
   struct rlimit limit, fewer;
   forkq_process_t *process = NULL;
   int before = support_open_fds_below(256);
   ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
   fewer = limit;
-  for (int more = 0; more < 2; more++) {
-    int highest = 255;
-    while (fcntl(highest, F_GETFD) < 0)
-      highest--;
-    fewer.rlim_cur = (rlim_t)(highest + 1 + more);
+  for (int count = 0; count < 3; count++) {
+    fewer.rlim_cur = limit_with_free(count);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &fewer), 0);
-    int r = forkq_process_start(&process, never, NULL, NULL);
+    int r = forkq_process_start(&process, count_a_run, NULL, NULL);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    ck_assert_int_eq(r, -EMFILE);
+    ck_assert_int_eq(r, count < 2 ? -EMFILE : 0);
   }
-  ck_assert_ptr_null(process);
+  ck_assert_int_eq(end(process), 0);
+  ck_assert_int_eq(shared->ran, 1);
   ck_assert_int_eq(support_open_fds_below(256), before);
-  ck_assert_int_eq(shared->ran, 0);
 }
 END_TEST
 
@@ -334,16 +339,18 @@ END_TEST
 START_TEST(errors_of_start) {
   forkq_process_t *process = NULL;
   forkq_process_options_t options = FORKQ_PROCESS_OPTIONS_INIT;
-  ck_assert_int_eq(forkq_process_start(NULL, never, NULL, NULL), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_process_start(NULL, count_a_run, NULL, NULL), FORKQ_ENULL);
   ck_assert_int_eq(forkq_process_start(&process, NULL, NULL, NULL), FORKQ_ENULL);
   const size_t sizes[] = { 0, 1, sizeof options - 1, sizeof options + sizeof(size_t) };
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     options.size = sizes[i];
-    ck_assert_int_eq(forkq_process_start(&process, never, NULL, &options), FORKQ_ERANGE);
+    ck_assert_int_eq(forkq_process_start(&process, count_a_run, NULL, &options),
+                     FORKQ_ERANGE);
   }
   options = (forkq_process_options_t)FORKQ_PROCESS_OPTIONS_INIT;
   options.unused = 1;
-  ck_assert_int_eq(forkq_process_start(&process, never, NULL, &options), FORKQ_ERANGE);
+  ck_assert_int_eq(forkq_process_start(&process, count_a_run, NULL, &options),
+                   FORKQ_ERANGE);
   ck_assert_ptr_null(process);
   ck_assert_int_eq(shared->ran, 0);
 }
