@@ -13,6 +13,19 @@
 #include <string.h>
 #include <unistd.h>
 
+/* ThreadSanitizer keeps a signal back until the thread makes a call that it knows. The thread may sleep in
+ * such a call by then, for ever. */
+#if defined(__SANITIZE_THREAD__)
+#  define UNDER_TSAN 1
+#elif defined(__has_feature)
+#  if __has_feature(thread_sanitizer)
+#    define UNDER_TSAN 1
+#  endif
+#endif
+#ifndef UNDER_TSAN
+#  define UNDER_TSAN 0
+#endif
+
 #define PATIENCE_MS 60000
 #define LARGE (100 * 1024)
 #define MANY_THREADS 8
@@ -662,8 +675,9 @@ int main(void) {
   tcase_add_checked_fixture(blocked, set_up, end);
   tcase_add_loop_test(blocked, a_blocked_call_ends, 0, KINDS);
   tcase_add_loop_test(blocked, the_next_call_ends, 0, KINDS);
-  tcase_add_loop_test(blocked, a_handler_ends_its_own_call, 0, 2 * KINDS);
-  tcase_add_loop_test(blocked, a_handler_comes_at_any_moment, 0, 2);
+  tcase_add_loop_test(blocked, a_handler_ends_its_own_call, 0,
+                      UNDER_TSAN ? 0 : 2 * KINDS);
+  tcase_add_loop_test(blocked, a_handler_comes_at_any_moment, 0, UNDER_TSAN ? 0 : 2);
   tcase_add_loop_test(blocked, all_blocked_threads_are_told, 0, KINDS);
   suite_add_tcase(suite, blocked);
   TCase *others = tcase_create("others");

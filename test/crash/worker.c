@@ -573,14 +573,15 @@ static void leave(struct worker *worker) {
 }
 
 /* Who puts or gets opens one to show by that it lives, because it may hold pieces, and one that its tasks
- * may be done; who puts, one more to stop the feeder by. */
+ * may be done; who puts, one more to stop the feeder by; who waits in a get, one to be interrupted by. */
 static int descriptors_of_its_own(const struct worker *worker) {
   uint32_t kind = atomic_load(&worker->life->kind);
   bool joinable = worker->book->plan.joinable;
   bool puts = kind == PRODUCER || kind == MIXED || kind == LOOP;
+  bool waits = kind != PRODUCER && kind != LOOP;
   if (kind == JOINER)
     return 0;
-  return 1 + joinable + puts;
+  return 1 + joinable + puts + waits;
 }
 
 /* Bytes that take the kernel longer to give back than a death takes otherwise: it frees the locks

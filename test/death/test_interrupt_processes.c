@@ -102,6 +102,40 @@ START_TEST(an_interrupted_getter_passes_the_turn_on) {
 }
 END_TEST
 
+#define OTHERS 5 /* one has the turn, and the others the seats of those that look often */
+#define SOON_MS 5000 /* a getter without a seat looks after 8 s at the earliest */
+
+static void *get_and_be_told(void *arg) {
+  (void)arg;
+  return (void *)(intptr_t)get(-1);
+}
+
+/* Nothing wakes it but the interrupt: the turn stays where it is. */
+START_TEST(a_getter_behind_those_of_others_is_told_at_once) {
+  pid_t others[OTHERS];
+  pthread_t thread;
+  for (int i = 0; i < OTHERS; i++) {
+    others[i] = support_fork(get_seven, NULL);
+    support_until_asleep(others[i]);
+  }
+  ck_assert_int_eq(pthread_create(&thread, NULL, get_and_be_told, NULL), 0);
+  support_until_equal(&queue->segment->channel.turn_waiting, OTHERS);
+  support_until_others_asleep();
+  int64_t begin = support_now_ms();
+  ck_assert_int_eq(forkq_queue_interrupt(queue), 0);
+  ck_assert_ptr_eq(support_join(thread), (void *)(intptr_t)FORKQ_EINTERRUPTED);
+  ck_assert_int_lt(support_now_ms() - begin, SOON_MS);
+  for (int i = 0; i < OTHERS; i++) {
+    int r;
+    while ((r = put(7, PATIENCE_MS)) == FORKQ_EINTERRUPTED)
+      ;
+    ck_assert_int_eq(r, 0);
+  }
+  for (int i = 0; i < OTHERS; i++)
+    ck_assert_int_eq(support_wait(others[i]), 0);
+}
+END_TEST
+
 static void put_when_there_is_room(void *arg) {
   (void)arg;
   CHILD_MUST(put(3, PATIENCE_MS) == 0);
@@ -231,6 +265,7 @@ int main(void) {
   tcase_add_test(all, a_child_begins_without);
   tcase_add_test(all, an_interrupt_before_the_first_call_of_a_child_counts);
   tcase_add_loop_test(all, an_interrupted_getter_passes_the_turn_on, 0, 2);
+  tcase_add_test(all, a_getter_behind_those_of_others_is_told_at_once);
   tcase_add_test(all, putters_and_joiners_of_others_go_on);
   tcase_add_test(all, a_storm_loses_nothing);
   suite_add_tcase(suite, all);
