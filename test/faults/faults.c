@@ -284,8 +284,10 @@ long __wrap_syscall(long number, ...) {
   va_end(list);
   if (number == SYS_futex && a[1] == FUTEX_WAIT_BITSET && fails(FAULT_FUTEX_WAIT))
     return -1;
+#ifdef SYS_futex_waitv /* headers of Linux 5.16 */
   if (number == SYS_futex_waitv && fails(FAULT_FUTEX_WAITV))
     return -1;
+#endif
   if (number == SYS_pidfd_open && fails(FAULT_PIDFD_OPEN))
     return -1;
   if (number == SYS_pidfd_send_signal && fails(FAULT_PIDFD_SIGNAL))

@@ -548,7 +548,9 @@ static const struct sandbox {
   { "stat by a path", 0, { { SYS_newfstatat, 0, 4, 0 } }, { 0 } },
   { "getrlimit", 0, { { .call = SYS_prlimit64 } }, { 0 } },
   { "get_robust_list", 0, { { .call = SYS_get_robust_list } }, { 0 } },
+#ifdef SYS_futex_waitv /* headers of Linux 5.16 */
   { "futex_waitv", 0, { { .call = SYS_futex_waitv } }, { 0 } },
+#endif
   { "fcntl F_SETPIPE_SZ", 0, { { SYS_fcntl, 0, 2, F_SETPIPE_SZ } }, { 0 } },
   { "ioctl FIONREAD", 0, { { SYS_ioctl, 0, 2, FIONREAD } }, { 0 } },
   { "pwritev2", 0, { { .call = SYS_pwritev2 } }, { 0 } },
