@@ -5,13 +5,13 @@
  * signals, and what holds when a process dies. This header says only what differs.
  *
  *     forkq::queue jobs(10);
- *     if (fork() == 0) {
+ *     forkq::process worker([&jobs] {
  *       while (auto job = jobs.get<std::string>()) // until the shutdown
  *         work(*job);
- *       std::exit(EXIT_SUCCESS);
- *     }
+ *     });
  *     jobs.put("first");
  *     jobs.shutdown();
+ *     worker.join();
  *
  * Outcomes and errors
  *
@@ -48,6 +48,7 @@
  *   Objects can be moved and not copied. A moved object can only be assigned to or destroyed:
  *   other calls throw FORKQ_ENULL. A destructor calls the C function `destroy`, and does not
  *   throw. That of a queue waits until what this process has put is sent (forkq_queue_destroy).
+ *   That of a process neither waits for the process nor ends it.
  *
  *   native_handle() is the C object, for the functions that are not here: batches,
  *   reservations, borrowed items, forkq_wait, loops. It stays the C++ object's.
@@ -1078,6 +1079,88 @@ inline std::pair<connection, connection> pipe(bool duplex = true) {
   detail::check("forkq_pipe", forkq_pipe(&a, &b, duplex));
   return { connection::adopt(a), connection::adopt(b) };
 }
+
+// ---- processes ------------------------------------------------------------------------------
+
+namespace detail {
+
+template <typename Run> int call_run(Run &run, std::true_type /* returns void */) {
+  run();
+  return 0;
+}
+
+template <typename Run> int call_run(Run &run, std::false_type /* returns void */) {
+  return run();
+}
+
+/* A forkq_process_fn. What it throws ends the child here, where std::terminate still knows what it is. */
+template <typename Run> int run_child(void *arg) noexcept {
+  Run &run = *static_cast<Run *>(arg);
+  return call_run(run, std::is_void<decltype(run())>());
+}
+
+} // namespace detail
+
+/* A child process that runs a function: forkq/process.h. */
+class process {
+public:
+  /* forkq_process_start. The child calls run(), which returns void, or its exit status as an int. `run`
+   * may refer to what the caller has, of which the child has a copy. An exception that leaves it ends the
+   * child with std::terminate. The options begin as FORKQ_PROCESS_OPTIONS_INIT. */
+  template <typename Run>
+  explicit process(Run run, const forkq_process_options_t *options = nullptr) {
+    forkq_process_t *made = nullptr;
+    detail::check("forkq_process_start",
+                  forkq_process_start(&made, &detail::run_child<Run>, &run, options));
+    handle_.reset(made);
+  }
+
+  forkq_process_t *native_handle() const noexcept {
+    return handle_.get();
+  }
+
+  /* forkq_process_join. An outcome is false as long as the process runs: FORKQ_TIMEDOUT. */
+  void join() {
+    detail::check("forkq_process_join", forkq_process_join(native_handle(), -1));
+  }
+  outcome try_join(timeout limit = timeout()) {
+    return detail::settle("forkq_process_join",
+                          forkq_process_join(native_handle(), limit.ms()));
+  }
+
+  /* forkq_process_exitcode. It is false as long as the process runs: FORKQ_TIMEDOUT. */
+  result<int> exitcode() {
+    int code = 0;
+    const int r = detail::check("forkq_process_exitcode",
+                                forkq_process_exitcode(native_handle(), &code));
+    return result<int>(outcome(r == 0 ? FORKQ_TIMEDOUT : 0), code);
+  }
+
+  /* forkq_process_is_alive */
+  bool is_alive() {
+    return detail::check("forkq_process_is_alive",
+                         forkq_process_is_alive(native_handle())) != 0;
+  }
+  /* forkq_process_pid */
+  int pid() const {
+    return detail::check("forkq_process_pid", forkq_process_pid(native_handle()));
+  }
+  /* forkq_process_fileno */
+  int fileno() const {
+    return detail::check("forkq_process_fileno", forkq_process_fileno(native_handle()));
+  }
+  /* forkq_process_terminate */
+  void terminate() {
+    detail::check("forkq_process_terminate", forkq_process_terminate(native_handle()));
+  }
+  /* forkq_process_kill */
+  void kill() {
+    detail::check("forkq_process_kill", forkq_process_kill(native_handle()));
+  }
+
+private:
+  detail::owner<forkq_process_t, forkq_process_destroy> handle_;
+};
 
 } // namespace forkq
 

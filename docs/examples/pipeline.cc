@@ -6,8 +6,7 @@
 #include <forkq.hpp>
 #include <map>
 #include <string>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <vector>
 
 static const int SENSORS = 3, READINGS = 1000, WORKERS = 2;
 
@@ -31,40 +30,29 @@ static void sum_up(forkq::queue &readings, forkq::queue &totals) {
   totals.put(mine);
 }
 
-// Runs a stage in a child. No exception leaves it, because the frames above are the parent's.
-template <typename Stage> static pid_t start(Stage stage) {
-  pid_t child = fork();
-  if (child != 0)
-    return child;
-  int status = EXIT_FAILURE;
-  try {
-    stage();
-    status = EXIT_SUCCESS;
-  } catch (const std::exception &exception) {
-    std::fprintf(stderr, "pipeline: %s\n", exception.what());
+static bool ended_well(std::vector<forkq::process> &processes) {
+  bool ok = true;
+  for (forkq::process &process : processes) {
+    process.join();
+    ok = *process.exitcode() == 0 && ok;
   }
-  std::exit(status); // sends what was put
+  return ok;
 }
 
-static bool ended_well(pid_t child) {
-  int status;
-  return child > 0 && waitpid(child, &status, 0) == child && status == 0;
-}
-
+// A stage that throws ends by std::terminate, which says why.
 static bool run() {
   forkq::queue readings(100), totals;
-  pid_t sensors[SENSORS], workers[WORKERS];
+  forkq_process_options_t options = FORKQ_PROCESS_OPTIONS_INIT;
+  options.daemon = 1; // if this process ends before its time
+  std::vector<forkq::process> sensors, workers;
   for (int i = 0; i < SENSORS; i++)
-    sensors[i] = start([&readings, i] { measure(readings, i); });
-  for (pid_t &worker : workers)
-    worker = start([&readings, &totals] { sum_up(readings, totals); });
+    sensors.emplace_back([&readings, i] { measure(readings, i); }, &options);
+  for (int i = 0; i < WORKERS; i++)
+    workers.emplace_back([&readings, &totals] { sum_up(readings, totals); }, &options);
 
-  bool ok = true;
-  for (pid_t sensor : sensors)
-    ok = ended_well(sensor) && ok;
+  bool ok = ended_well(sensors);
   readings.shutdown(); // the workers get what is left, and then the end
-  for (pid_t worker : workers)
-    ok = ended_well(worker) && ok;
+  ok = ended_well(workers) && ok;
   totals.shutdown();
 
   sums all;

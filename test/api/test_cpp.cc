@@ -3,7 +3,9 @@
 #include <cerrno>
 #include <chrono>
 #include <climits>
+#include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <forkq.hpp>
 #include <pthread.h>
@@ -692,6 +694,62 @@ START_TEST(a_connection_ends) {
 }
 END_TEST
 
+// ---- processes --------------------------------------------------------------------------------
+
+static int exitcode_of(forkq::process &process) {
+  ck_assert(static_cast<bool>(process.try_join(LONG)));
+  return *process.exitcode();
+}
+
+static int three() {
+  return 3;
+}
+
+START_TEST(processes) {
+  forkq::queue queue;
+  int number = 7;
+  forkq::process putter([&] { queue.put(number++); });
+  forkq::process getter([&queue] { return *queue.try_get<int>(LONG); });
+  forkq::process function(three);
+  ck_assert_int_gt(putter.pid(), 0);
+  ck_assert_int_eq(exitcode_of(putter), 0);
+  ck_assert_int_eq(exitcode_of(getter), 7);
+  ck_assert_int_eq(exitcode_of(function), 3);
+  ck_assert_int_eq(number, 7); // the child has a copy
+  forkq::process moved = std::move(function);
+  moved.join();
+  ck_assert(!moved.is_alive());
+  THROWS(FORKQ_ENULL, function.join());
+}
+END_TEST
+
+START_TEST(processes_that_do_not_end_by_themselves) {
+  forkq::queue queue;
+  forkq_process_options_t options = FORKQ_PROCESS_OPTIONS_INIT;
+  options.daemon = 1;
+  const auto wait = [&queue] { (void)queue.get(); };
+  forkq::process killed(wait, &options), terminated(wait);
+  ck_assert(killed.is_alive());
+  IS_NOT(FORKQ_TIMEDOUT, killed.try_join());
+  IS_NOT(FORKQ_TIMEDOUT, killed.exitcode());
+  killed.kill();
+  ck_assert_int_eq(exitcode_of(killed), -SIGKILL);
+  terminated.terminate();
+  ck_assert_int_eq(exitcode_of(terminated), -SIGTERM);
+  options.size = 1;
+  THROWS(FORKQ_ERANGE, forkq::process(wait, &options));
+}
+END_TEST
+
+START_TEST(an_exception_ends_the_child) {
+  forkq::process process([] {
+    if (freopen("/dev/null", "w", stderr) != nullptr) // what std::terminate says
+      throw refusal{ 1 };
+  });
+  ck_assert_int_eq(exitcode_of(process), -SIGABRT);
+}
+END_TEST
+
 // ---- msgpack-cxx ------------------------------------------------------------------------------
 
 #ifdef FORKQ_MSGPACK_CXX
@@ -830,6 +888,9 @@ int main(int argc, char **argv) {
     simple_queues,
     connections,
     a_connection_ends,
+    processes,
+    processes_that_do_not_end_by_themselves,
+    an_exception_ends_the_child,
 #ifdef FORKQ_MSGPACK_CXX
     containers_and_classes,
     plain_values_are_as_msgpack_cxx_has_them,
