@@ -20,11 +20,12 @@
  *   `get`, `recv` and all `try_` functions return an outcome, or a result, which is an outcome
  *   with a value. It is false, and nothing is thrown, if the queue is empty (FORKQ_EMPTY) or
  *   full (FORKQ_FULL), the time is over (FORKQ_TIMEDOUT), the queue is shut down
- *   (FORKQ_ESHUTDOWN), this process has closed the object (FORKQ_ECLOSED), or the other end of
- *   a connection is closed (FORKQ_EEOF). status() tells which. Every other error is thrown.
+ *   (FORKQ_ESHUTDOWN), this process has closed the object (FORKQ_ECLOSED), the other end of a
+ *   connection is closed (FORKQ_EEOF), or the program has interrupted the call
+ *   (FORKQ_EINTERRUPTED). status() tells which. Every other error is thrown.
  *
- *   `get` and `recv` without a time wait without limit. So they are false only at the end, and
- *   a loop can be `while (auto item = queue.get())`.
+ *   `get` and `recv` without a time wait without limit. So they are false only at the end, or
+ *   after an interrupt, and a loop can be `while (auto item = queue.get())`.
  *
  * Values
  *
@@ -215,6 +216,7 @@ inline outcome settle(const char *function, int result) {
   case FORKQ_ESHUTDOWN:
   case FORKQ_ECLOSED:
   case FORKQ_EEOF:
+  case FORKQ_EINTERRUPTED:
     return outcome(result);
   default:
     return outcome(check(function, result));
@@ -798,6 +800,12 @@ public:
                   forkq_queue_shutdown(native_handle(), immediate));
   }
 
+  /* forkq_queue_interrupt, also in a signal handler: each thread's get or try_ call that blocks is false,
+   * once, and its other calls throw. */
+  void interrupt() noexcept {
+    (void)forkq_queue_interrupt(native_handle());
+  }
+
   /* forkq_queue_flush */
   void flush() {
     detail::check("forkq_queue_flush", forkq_queue_flush(native_handle(), -1, nullptr));
@@ -933,6 +941,10 @@ public:
   bool empty() const {
     return detail::check("forkq_simple_queue_empty",
                          forkq_simple_queue_empty(native_handle())) != 0;
+  }
+  /* forkq_simple_queue_interrupt, likewise */
+  void interrupt() noexcept {
+    (void)forkq_simple_queue_interrupt(native_handle());
   }
   /* forkq_simple_queue_close */
   void close() {

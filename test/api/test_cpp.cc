@@ -472,6 +472,29 @@ START_TEST(a_thread_is_cancelled_in_a_get) {
 }
 END_TEST
 
+START_TEST(an_interrupt_ends_a_get) {
+  forkq::queue queue(1);
+  forkq::simple_queue simple;
+  std::atomic<int> status(0), simple_status(0);
+  std::thread thread([&] {
+    status = queue.get<int>().status();
+    simple_status = simple.get<int>().status();
+  });
+  while (queue.stats().get_waits == 0)
+    std::this_thread::yield();
+  simple.interrupt(); // its get has not begun, and is told nevertheless
+  queue.interrupt();
+  thread.join();
+  ck_assert_int_eq(status, FORKQ_EINTERRUPTED);
+  ck_assert_int_eq(simple_status, FORKQ_EINTERRUPTED);
+  IS_NOT(FORKQ_EINTERRUPTED, queue.try_get<int>(LONG)); // this thread was not told yet
+  queue.put(1);
+  queue.interrupt();
+  THROWS(FORKQ_EINTERRUPTED, queue.put(2));
+  ck_assert_int_eq(*queue.get<int>(), 1);
+}
+END_TEST
+
 START_TEST(objects_of_c_are_adopted) {
   {
     forkq_simple_queue_t *simple;
@@ -876,6 +899,7 @@ int main(int argc, char **argv) {
     destructors_free_all,
     what_is_moved_works_there,
     a_thread_is_cancelled_in_a_get,
+    an_interrupt_ends_a_get,
     objects_of_c_are_adopted,
     a_child_puts_and_its_parent_gets,
     a_child_ends_with_the_queue,
