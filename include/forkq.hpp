@@ -347,22 +347,34 @@ struct plain<T, typename std::enable_if<std::is_same<T, float>::value ||
     object.via.f64 = static_cast<double>(value);
     return object;
   }
+  /* Integers up to 2^53, of a float 2^24, on both sides of 0. A float may round. */
   static bool from(const msgpack_object &object, T &value) {
-    if (object.type == MSGPACK_OBJECT_POSITIVE_INTEGER)
+    using limits = std::numeric_limits<T>;
+    const std::int64_t exact = std::int64_t(1) << limits::digits;
+    const double number = object.via.f64;
+    switch (object.type) {
+    case MSGPACK_OBJECT_POSITIVE_INTEGER:
       value = static_cast<T>(object.via.u64);
-    else if (object.type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
+      return object.via.u64 <= static_cast<std::uint64_t>(exact);
+    case MSGPACK_OBJECT_NEGATIVE_INTEGER:
       value = static_cast<T>(object.via.i64);
-    else if (object.type == MSGPACK_OBJECT_FLOAT32 ||
-             object.type == MSGPACK_OBJECT_FLOAT64)
-      value = static_cast<T>(object.via.f64);
-    else
+      return object.via.i64 >= -exact;
+    case MSGPACK_OBJECT_FLOAT32:
+    case MSGPACK_OBJECT_FLOAT64:
+      if (std::isfinite(number) && std::fabs(number) > static_cast<double>(limits::max()))
+        return false;
+      value = static_cast<T>(number);
+      return true;
+    default:
       return false;
-    return true;
+    }
   }
 };
 
 template <> struct plain<const char *> : std::true_type {
   static msgpack_object to(const char *text) {
+    if (text == nullptr)
+      throw error(FORKQ_ENULL, "forkq: a string");
     return str_of(text, std::strlen(text));
   }
 };
@@ -602,10 +614,26 @@ template <> struct result_of<item> {
   }
 };
 
+/* A struct of the bytes that get(buffer, length, &size) gets. */
+template <typename T, typename Get>
+result<T> get_struct(const char *function, Get get_bytes_into) {
+  static_assert(is_copied_as_bytes<T>(), "");
+  T value = T();
+  std::size_t size = 0;
+  const outcome o =
+      settle(function, get_bytes_into(std::addressof(value), sizeof value, &size));
+  if (o)
+    check_struct_size(function, size, sizeof value);
+  return result<T>(o, value);
+}
+
 struct queue_put {
   forkq_queue_t *queue;
   int timeout_ms;
   int operator()(const msgpack_object *object) const {
+    if (object->type == MSGPACK_OBJECT_BIN)
+      return forkq_queue_put_bytes(queue, object->via.bin.ptr, object->via.bin.size,
+                                   timeout_ms);
     return forkq_queue_put(queue, object, timeout_ms);
   }
   int operator()(forkq_pack_fn pack, void *arg) const {
@@ -616,6 +644,9 @@ struct queue_put {
 struct simple_queue_put {
   forkq_simple_queue_t *queue;
   int operator()(const msgpack_object *object) const {
+    if (object->type == MSGPACK_OBJECT_BIN)
+      return forkq_simple_queue_put_bytes(queue, object->via.bin.ptr,
+                                          object->via.bin.size);
     return forkq_simple_queue_put(queue, object);
   }
   int operator()(forkq_pack_fn pack, void *arg) const {
@@ -865,15 +896,12 @@ private:
   }
 
   template <typename T> result<T> get_bytes_of(int timeout_ms) {
-    static_assert(detail::is_copied_as_bytes<T>(), "");
-    T value = T();
-    std::size_t size = 0;
-    const int r = forkq_queue_get_bytes_into(native_handle(), std::addressof(value),
-                                             sizeof value, timeout_ms, &size);
-    const outcome o = detail::settle("forkq_queue_get_bytes_into", r);
-    if (o)
-      detail::check_struct_size("forkq_queue_get_bytes_into", size, sizeof value);
-    return result<T>(o, value);
+    forkq_queue_t *handle = native_handle();
+    return detail::get_struct<T>(
+        "forkq_queue_get_bytes_into",
+        [handle, timeout_ms](void *buffer, std::size_t length, std::size_t *size) {
+          return forkq_queue_get_bytes_into(handle, buffer, length, timeout_ms, size);
+        });
   }
 
   result<std::uint64_t> join_for(int timeout_ms) {
@@ -905,7 +933,7 @@ public:
     return handle_.get();
   }
 
-  // ---- put: forkq_simple_queue_put, _put_with
+  // ---- put: forkq_simple_queue_put, _put_with, _put_bytes
 
   template <typename T> void put(const T &value) {
     detail::check("forkq_simple_queue_put",
@@ -920,7 +948,7 @@ public:
         forkq_simple_queue_put_with(native_handle(), &detail::run<Pack>, &pack));
   }
 
-  // ---- get: forkq_simple_queue_get
+  // ---- get: forkq_simple_queue_get, _get_bytes_into
 
   template <typename T = item> result<T> get() {
     item got;
@@ -931,10 +959,14 @@ public:
     return detail::settle("forkq_simple_queue_get",
                           forkq_simple_queue_get(native_handle(), into.native_handle()));
   }
+  /* As queue::get_struct. */
   template <typename T> result<T> get_struct() {
-    item got;
-    const outcome o = get(got);
-    return o ? result<T>(o, got.as_struct<T>()) : result<T>(o);
+    forkq_simple_queue_t *handle = native_handle();
+    return detail::get_struct<T>(
+        "forkq_simple_queue_get_bytes_into",
+        [handle](void *buffer, std::size_t length, std::size_t *size) {
+          return forkq_simple_queue_get_bytes_into(handle, buffer, length, size);
+        });
   }
 
   /* forkq_simple_queue_empty */

@@ -106,20 +106,16 @@ struct message {
 
 static int pack(msgpack_packer *packer, void *arg) {
   const struct message *message = arg;
-  msgpack_pack_array(packer, 3);
-  msgpack_pack_uint64(packer, message->id);
-  msgpack_pack_uint64(packer, message->number);
-  return msgpack_pack_bin_with_body(packer, message->text, message->size);
+  return forkq_packf(packer, "[UUy#]", message->id, message->number, message->text,
+                     message->size);
 }
 
 static struct message unpacked(const msgpack_object *object) {
-  const msgpack_object *part = object->via.array.ptr;
-  return (struct message){
-    .id = part[0].via.u64,
-    .number = part[1].via.u64,
-    .text = part[2].via.bin.ptr,
-    .size = part[2].via.bin.size,
-  };
+  struct message message;
+  must(forkq_object_scanf(object, "[UUy#]", &message.id, &message.number, &message.text,
+                          &message.size),
+       "message");
+  return message;
 }
 
 /* ---- workers ------------------------------------------------------------------------------ */

@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define WORKERS 4
 
 enum { LINES, WORDS, BYTES, KEYS };
+
+static forkq_queue_t *tasks, *results;
 
 static void check(int result) {
   if (result < 0)
@@ -39,14 +39,14 @@ static void show(const int64_t n[KEYS], const char *name) {
          (intmax_t)n[BYTES], name);
 }
 
-static void work(forkq_queue_t *tasks, forkq_queue_t *results) {
+static int work(void *arg) {
+  (void)arg;
   forkq_item_t task = FORKQ_ITEM_INIT;
-  for (;;) {
-    int id;
+  for (int id;;) {
     char path[4096];
     check(forkq_queue_get(tasks, &task, -1));
     if (task.object.type == MSGPACK_OBJECT_NIL)
-      exit(EXIT_SUCCESS); /* sends what was put */
+      return EXIT_SUCCESS;
     check(forkq_object_scanf(&task.object, "{s:i,s:s}", "id", &id, "path", path,
                              sizeof path));
     int64_t n[KEYS] = { 0 };
@@ -57,12 +57,11 @@ static void work(forkq_queue_t *tasks, forkq_queue_t *results) {
 }
 
 int main(int argc, char **argv) {
-  forkq_queue_t *tasks, *results;
+  forkq_process_t *workers[WORKERS];
   check(forkq_queue_create(&tasks, 0));
   check(forkq_queue_create(&results, 0));
   for (int i = 0; i < WORKERS; i++)
-    if (fork() == 0)
-      work(tasks, results);
+    check(forkq_process_start(&workers[i], work, NULL, NULL));
   for (int id = 1; id < argc; id++)
     check(forkq_queue_putf(tasks, -1, "{s:i,s:s}", "id", id, "path", argv[id]));
   for (int i = 0; i < WORKERS; i++)
@@ -76,8 +75,10 @@ int main(int argc, char **argv) {
     check(forkq_object_scanf(&item.object, "{s:I,s:I,s:I}", "lines", &n[LINES], "words",
                              &n[WORDS], "bytes", &n[BYTES]));
   }
-  while (wait(NULL) > 0)
-    ;
+  for (int i = 0; i < WORKERS; i++) {
+    check(forkq_process_join(workers[i], -1));
+    forkq_process_destroy(workers[i]);
+  }
   for (int id = 1; id < argc; id++) {
     show(found[id], argv[id]);
     for (int key = 0; key < KEYS; key++)

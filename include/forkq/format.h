@@ -81,7 +81,8 @@ extern "C" {
  *   FORKQ_EFORMAT     the format is not valid
  *   FORKQ_ENULL       `packer`, `format`, or an argument without `?` is NULL
  *   FORKQ_ERANGE      a number does not fit hi, hu, hhi or hhu
- *   FORKQ_ETOODEEP    the format, or an object for o, is nested deeper than FORKQ_DEPTH_MAX
+ *   FORKQ_ETOODEEP    the format, or an object for o by itself, is nested deeper than FORKQ_DEPTH_MAX; a put
+ *                     or send checks both together
  *   FORKQ_ETOOBIG     a str or bin is longer than 2^32 - 1 bytes
  *   FORKQ_EBADOBJECT  an object for o has a type that msgpack does not have
  *   FORKQ_EPACK       the packer's write function failed
@@ -100,8 +101,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_vpackf(msgpack_packer *packer, const char *
  * after those that it names, are ignored. A map that has a key twice has the later value, as in
  * Python. vscanf takes the arguments as a va_list, and leaves it as it is.
  *
- * Nothing is converted but integers to f, if the double has exactly that value, and floats of 32
- * bits. Nothing is cut.
+ * Nothing is converted but integers from -2^53 to 2^53 to f, and floats of 32 bits. Nothing is cut.
  *
  * Returns: 0. After a failure no variable and no buffer has changed; forkq_format_error names the key.
  * Blocks: never.

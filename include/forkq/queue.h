@@ -686,7 +686,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
  * from the loop before. The first call creates it, with another one that is not returned. It is this
  * process's own: a forked child calls the function itself.
  *
- * While nobody has found the queue full, it costs nothing. After a FORKQ_FULL, the next process that frees a slot
+ * While nobody has found the queue full, puts and gets do nothing for it; this process's feeder looks up ten
+ * times a second while the pipe is full. After a FORKQ_FULL, the next process that frees a slot
  * makes two or three system calls more, and this process's feeder looks up to ten times a second until it
  * finds room.
  *

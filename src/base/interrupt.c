@@ -7,6 +7,7 @@
 
 #include <forkq/base.h>
 #include <limits.h>
+#include <unistd.h>
 
 /* Only the thread itself reads or writes `count`, and the only thread of a forked child. A later thread
  * with the same number began after this one had ended, and so after the interrupts that this one was told
@@ -26,7 +27,7 @@ void forkq__interrupts_call(struct forkq__interrupts *interrupts) {
 void forkq__interrupt(struct forkq__interrupts *interrupts) {
   atomic_fetch_add(&interrupts->count, 1);
   if (FORKQ__LOAD(*forkq__life_mark) == 0) {
-    atomic_store(&interrupts->early, true);
+    atomic_store(&interrupts->early, (int)getpid());
     return;
   }
   forkq__interrupts_call(interrupts);
@@ -107,7 +108,7 @@ static void close_event(struct forkq__interrupts *interrupts, uint64_t identity)
 /* The child of a fork has one thread, and starts with no interrupt, as with no signal (fork(2)). */
 void forkq__interrupts_forked(struct forkq__interrupts *interrupts, uint64_t identity) {
   uint32_t count = atomic_load(&interrupts->count);
-  if (atomic_exchange(&interrupts->early, false))
+  if (atomic_exchange(&interrupts->early, 0) == (int)getpid())
     count--;
   atomic_store(&interrupts->before, count);
   atomic_store(&interrupts->pollers, 0);

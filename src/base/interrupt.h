@@ -28,8 +28,8 @@ struct forkq__interrupts {
   _Atomic uint32_t count;  /* how many came */
   _Atomic uint32_t word;   /* changes with each call to the threads that sleep on it */
   _Atomic uint32_t before; /* as many came before this process was forked */
-  _Atomic bool
-      early; /* one came before this process, a child, was put right: see lifecycle.h */
+  _Atomic int
+      early; /* the process, a child that was not put right yet (lifecycle.h), in which one came */
   _Atomic int
       event_fd; /* for threads that poll; 0: none, as numbers are above the standard streams' */
   _Atomic uint32_t pollers;

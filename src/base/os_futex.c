@@ -54,7 +54,8 @@ bool forkq__os_futex_waits_for_one(void) {
   return atomic_load(&one_only);
 }
 
-#ifdef FUTEX_32 /* the headers are of Linux 5.16 or later */
+/* The headers of Linux 5.16, and a C library that has the number of the call. */
+#if defined FUTEX_32 && defined SYS_futex_waitv
 /* Returns 0, or the errno. As wait_cancellable. */
 static __attribute__((noinline)) int wait_either(struct futex_waitv *words,
                                                  int64_t deadline) {

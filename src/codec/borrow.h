@@ -13,7 +13,11 @@ struct forkq__borrow {
   /* Not NULL: says 0 if the get takes a message of `size` bytes that begins with these, or the error with
    * which the message stays. With the read lock. */
   int (*check)(struct forkq__borrow *borrow, const uint8_t *head, size_t size);
-  void (*end)(struct forkq__borrow *borrow); /* NULL: it has borrowed nothing */
+  /* False: the bytes may have changed while they were in use. NULL: it has borrowed nothing. */
+  bool (*end)(struct forkq__borrow *borrow);
 };
+
+/* Returns false if what was borrowed may have changed while it was in use. */
+bool forkq__borrow_end(struct forkq__borrow *borrow);
 
 #endif

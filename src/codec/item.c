@@ -45,11 +45,11 @@ void forkq__item_finish(forkq_item_t *item, size_t size) {
   item->size = size;
 }
 
-static void end_borrow(struct forkq__borrow *borrow) {
-  if (borrow->end != NULL)
-    borrow->end(borrow);
+bool forkq__borrow_end(struct forkq__borrow *borrow) {
+  bool held = borrow->end == NULL || borrow->end(borrow);
   borrow->end = NULL;
   borrow->wanted = false;
+  return held;
 }
 
 int forkq_item_is_borrowed(const forkq_item_t *item) {
@@ -58,7 +58,7 @@ int forkq_item_is_borrowed(const forkq_item_t *item) {
 
 void forkq__item_clear(forkq_item_t *item) {
   if (item->borrow_ != NULL)
-    end_borrow(item->borrow_);
+    (void)forkq__borrow_end(item->borrow_);
   item->object.type = MSGPACK_OBJECT_NIL;
   item->data = NULL;
   item->size = 0;

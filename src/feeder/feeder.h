@@ -65,7 +65,7 @@ int forkq__feeder_start_thread(struct forkq__feeder *feeder);
  * the sender `looks`, and not in the middle of a message. */
 void forkq__feeder_plan_look(struct forkq__feeder *feeder, int64_t at);
 
-/* Called after a commit. If `direct`, it sends the packets on this thread, without waiting,
+/* Called after a commit. If `direct`, it sends packets on this thread, but no fragments, without waiting,
  * when a getter sleeps, a packet is full, or puts are rare. If packets are left, it wakes the
  * thread, unless the thread is awake. */
 void forkq__feeder_push(struct forkq__feeder *feeder, bool direct);

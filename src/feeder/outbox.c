@@ -121,13 +121,12 @@ void forkq__outbox_recycle(struct forkq__outbox *outbox, struct forkq__buffer *l
   forkq__outbox_free(forkq__outbox_keep(outbox, list));
 }
 
-struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
-                                        struct forkq__buffer *last) {
+struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox) {
   struct forkq__buffer *first = outbox->head;
-  outbox->head = last->next;
+  outbox->head = first->next;
   if (outbox->head == NULL)
     outbox->tail = NULL;
-  last->next = NULL;
+  first->next = NULL;
   FORKQ__CHECK(is_sound(outbox));
   return first;
 }

@@ -96,10 +96,8 @@ struct forkq__copied forkq__outbox_copy(struct forkq__outbox *outbox,
                                         const struct forkq__buffer *list, uint64_t skip,
                                         forkq__fetch_fn fetch, void *arg);
 
-/* Removes the first packets of the deque, up to `last`. Returns them as a list; the caller
- * owns it. */
-struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox,
-                                        struct forkq__buffer *last);
+/* Removes the first packet of the deque. The caller owns it. */
+struct forkq__buffer *forkq__outbox_pop(struct forkq__outbox *outbox);
 
 /* Removes all packets from the deque. Returns them as a list; the caller owns it. */
 struct forkq__buffer *forkq__outbox_take(struct forkq__outbox *outbox);

@@ -283,28 +283,29 @@ int forkq__sender_put_through(struct forkq__sender *sender) {
   return r == FORKQ__STOPPED ? FORKQ_ECLOSED : r;
 }
 
-/* Writes a packet, without waiting. The thread sends what goes in fragments, because the write lock cannot
- * be passed on to it in the middle of a message. */
-static bool send_here(struct forkq__sender *sender, struct forkq__buffer *b) {
-  return !(b->packet.flags & FORKQ__FRAGMENT) &&
-         forkq__channel_write(sender->channel, &b->packet) == 0;
+/* A message in fragments is not begun here: the write lock cannot be passed on in the middle of it. */
+static bool can_be_sent_here(const struct forkq__buffer *b,
+                             const struct forkq__buffer *end) {
+  return b != end && !(b->packet.flags & FORKQ__FRAGMENT);
 }
 
-/* Sends the packets before `end`, up to the first that has to wait. */
+/* Sends the packets before `end`, up to the first that has to wait, or that is a fragment. */
 static void send_until(struct forkq__sender *sender, const struct forkq__buffer *end) {
   FORKQ__HELD(&sender->mutex);
   struct forkq__outbox *outbox = &sender->outbox;
   struct forkq__channel *channel = sender->channel;
   /* These packets would overtake packets in flight. Without a reading end of its own, the
    * process could get a SIGPIPE here; the feeder's thread blocks the signal. */
-  if (outbox->head == NULL || sender->in_flight != NULL || channel->read_fd < 0 ||
+  if (outbox->head == NULL || !can_be_sent_here(outbox->head, end) ||
+      sender->in_flight != NULL || channel->read_fd < 0 ||
       forkq__channel_try_lock_write(channel) != 0)
     return;
   if (check_pipe(sender) < 0)
     sender->failed = -EBADF; /* the thread reports it for each item */
-  while (sender->failed == 0 && outbox->head != end && send_here(sender, outbox->head)) {
+  while (sender->failed == 0 && can_be_sent_here(outbox->head, end) &&
+         forkq__channel_write(channel, &outbox->head->packet) == 0) {
     forkq__sender_release_bytes(sender, outbox->head, outbox->head);
-    forkq__sender_recycle(sender, forkq__outbox_pop(outbox, outbox->head));
+    forkq__sender_recycle(sender, forkq__outbox_pop(outbox));
   }
   forkq__channel_unlock_write(channel);
   drain_if_dropped(sender);
@@ -315,9 +316,7 @@ void forkq__sender_send_now(struct forkq__sender *sender) {
 }
 
 void forkq__sender_send_full(struct forkq__sender *sender) {
-  struct forkq__outbox *outbox = &sender->outbox;
-  if (outbox->head != outbox->tail)
-    send_until(sender, outbox->tail);
+  send_until(sender, sender->outbox.tail);
 }
 
 void forkq__sender_send_outbox(struct forkq__sender *sender) {

@@ -140,7 +140,8 @@ static inline bool forkq__sender_has_packets(const struct forkq__sender *sender)
 void forkq__sender_send_outbox(struct forkq__sender *sender);
 
 /* Without waiting: send_now sends all packets that no thread has begun with, send_full those to
- * which no message can be added. They end before the first packet that has to wait. */
+ * which no message can be added. They end before the first packet that has to wait, or that is a
+ * fragment. */
 void forkq__sender_send_now(struct forkq__sender *sender);
 void forkq__sender_send_full(struct forkq__sender *sender);
 

@@ -23,7 +23,7 @@ int forkq__loop_get_one(forkq_loop_req_t *req) {
     return forkq__queue_get_into_soon(queue, req->buffer_, req->size_, soon, &req->size);
   int r = forkq__queue_get_soon(queue, req->item_, soon,
                                 req->kind_ == FORKQ__LOOP_GET_BORROWED);
-  bool done = req->kind_ == FORKQ__LOOP_GET_PACKED || forkq_item_is_borrowed(req->item_);
+  bool done = req->kind_ == FORKQ__LOOP_GET_PACKED || forkq__item_is_borrowed(req->item_);
   return r < 0 || done ? r : forkq__item_unpack(req->item_);
 }
 

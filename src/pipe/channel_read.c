@@ -275,7 +275,7 @@ int forkq__channel_try_lock_read(struct forkq__channel *channel) {
 }
 
 /* Looks from time to time whether the queue is closed, because close waits for the threads in
- * a get. */
+ * a get, and whether the thread is interrupted. */
 int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
   struct forkq__lock *lock = &channel->shared->read_lock;
   int r = forkq__channel_try_lock_read(channel);
@@ -287,7 +287,8 @@ int forkq__channel_lock_read(struct forkq__channel *channel, int64_t deadline) {
   do {
     int64_t look = forkq__os_deadline_within(deadline, FORKQ__MOMENT_MS);
     r = forkq__lock_acquire(lock, look, repair_read, channel);
-  } while (r == FORKQ_TIMEDOUT && !forkq__channel_over(channel, deadline));
+  } while (r == FORKQ_TIMEDOUT && !forkq__channel_over(channel, deadline) &&
+           !forkq__interrupted(&channel->interrupts));
   return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
 }
 

@@ -331,13 +331,21 @@ static int poll_for_rest(struct forkq__channel *channel,
   }
 }
 
+/* Until when to wait for the rest. A process's own message is found with any timeout: its feeder is writing
+ * the message, and needs nothing that this thread has. */
+static int64_t rest_deadline(const struct forkq__channel *channel,
+                             const struct forkq__assembly *assembly, int64_t deadline) {
+  bool own = assembly->cell == FORKQ__LOAD(channel->account.cell);
+  bool must = assembly->unkeepable != 0 || (own && deadline == FORKQ__NOWAIT);
+  return must ? FORKQ__FOREVER : deadline;
+}
+
 /* Waits for more of a message that has begun. Returns 0 to continue, FORKQ__NOTHING if it left
  * the message, or dropped it because the sender is dead, or an error. It keeps the read lock,
  * so it waits for a moment only: the rest of a message comes at once, or something is wrong. */
 static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly *assembly,
                          forkq_item_t *item, int64_t deadline) {
-  if (assembly->unkeepable != 0)
-    deadline = FORKQ__FOREVER;
+  deadline = rest_deadline(channel, assembly, deadline);
   if (deadline != FORKQ__NOWAIT)
     deadline = forkq__os_deadline_within(deadline, REST_MS);
   int ready = poll_for_rest(channel, assembly, deadline);
@@ -380,7 +388,7 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
       if (r != FORKQ__MORE)
         return r;
       if (++fragments % FRAGMENTS_PER_LOOK == 0 && assembly.unkeepable == 0 &&
-          forkq__channel_over(channel, deadline) &&
+          forkq__channel_over(channel, rest_deadline(channel, &assembly, deadline)) &&
           leave(channel, &assembly, item) == FORKQ__NOTHING)
         return FORKQ__NOTHING;
     } else {

@@ -33,8 +33,9 @@ static struct forkq__findings find_out(struct forkq__channel *channel, uint32_t 
   return found;
 }
 
+/* `look`: also if its process holds nothing. */
 static void reap_cell(struct forkq__channel *channel, uint32_t index, bool has_pipe,
-                      bool all) {
+                      bool look) {
   struct forkq__account *account = &channel->account;
   struct forkq__cell *cell = &account->ledger->cells[index];
   uint32_t state = FORKQ__LOAD(cell->state);
@@ -44,19 +45,23 @@ static void reap_cell(struct forkq__channel *channel, uint32_t index, bool has_p
                                             forkq__account_tasks_live(account, index)));
     forkq__ledger_note_orphan(account->ledger, index);
   } else if (state != FORKQ__CELL_FREE && index != account->liveness.spared &&
-             (all || forkq__ledger_has_account(cell)) &&
+             (look || forkq__ledger_has_account(cell)) &&
              !forkq__account_sees_alive(account, index))
     forkq__ledger_settle(account->ledger, index, find_out(channel, index, has_pipe));
 }
 
-/* Settles with all dead processes, or, without `all`, only with those that may hold something,
- * which saves the system calls for each of the others. The caller holds the ledger lock. */
+/* Settles with all dead processes, or, without `all`, with those that may hold something, which saves the
+ * system calls for each of the others. Of those that may have left nothing but memory it looks at one, in
+ * turn. The caller holds the ledger lock. */
 static void reap_locked(struct forkq__channel *channel, bool has_pipe, bool all) {
   struct forkq__ledger *ledger = channel->account.ledger;
   uint64_t number = FORKQ__LOAD(ledger->reaps_begun) + 1;
   FORKQ__STORE(ledger->reaps_begun, number);
-  for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++)
-    reap_cell(channel, i, has_pipe, all);
+  uint32_t cells = FORKQ__LOAD(ledger->cells_used);
+  for (uint32_t i = 0; i < cells; i++) {
+    bool turn = number % cells == i && FORKQ__LOAD(ledger->cells[i].arena) != 0;
+    reap_cell(channel, i, has_pipe, all || turn);
+  }
   FORKQ__STORE(ledger->reaps_ended, number);
 }
 

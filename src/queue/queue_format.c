@@ -24,6 +24,9 @@ int forkq_queue_vputf(forkq_queue_t *queue, int timeout_ms, const char *format,
   va_copy(call.args.list, args);
   r = forkq_queue_put_with(queue, pack, &call, timeout_ms);
   va_end(call.args.list);
+  if (r == FORKQ_ETOODEEP) /* with an object for o */
+    return forkq__format_failed(
+        r, &(struct forkq__format_place){ .format = format, .at = format });
   return r == FORKQ_EPACK ? call.result : r;
 }
 

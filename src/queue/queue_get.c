@@ -15,8 +15,8 @@
 /* How long a get with timeout 0 waits for this process's own feeder. */
 #define OWN_MS 100
 
-/* Packets that the feeder is sending, or that cannot be sent here, come in a moment. If they do
- * not, the pipe is full, and there is something to get. */
+/* Packets that the feeder is sending, or that cannot be sent here, come in a moment; of a message in
+ * fragments, its beginning. If they do not, the pipe is full, and there is something to get. */
 void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline) {
   struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
   if (forkq__sender_lock(&queue->feeder.sender, deadline) != 0)
@@ -133,15 +133,24 @@ static inline void empty(forkq_item_t *item, bool may_borrow) {
     want_to_borrow(item);
 }
 
-int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline,
-                          bool may_borrow) {
+int forkq__queue_begin_get_soon(forkq_queue_t *queue, forkq_item_t *item,
+                                int64_t deadline, bool may_borrow) {
   empty(item, may_borrow);
   int r = forkq__queue_enter_get(queue);
   if (r < 0)
     return r;
   r = receive_ready(queue, item, deadline);
-  forkq__queue_leave_get(queue);
+  if (r < 0)
+    forkq__queue_leave_get(queue);
   return r == FORKQ_TIMEDOUT ? FORKQ__NOTHING : r;
+}
+
+int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline,
+                          bool may_borrow) {
+  int r = forkq__queue_begin_get_soon(queue, item, deadline, may_borrow);
+  if (r == 0)
+    forkq__queue_leave_get(queue);
+  return r;
 }
 
 /* A thread that is cancelled while it waits leaves the get. */
@@ -162,8 +171,9 @@ static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   return deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : receive_wait(queue, item, deadline);
 }
 
-static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
-                      bool may_borrow) {
+/* After success the caller leaves the get. */
+static inline int begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
+                            bool may_borrow) {
   if (queue == NULL || item == NULL)
     return FORKQ_ENULL;
   empty(item, may_borrow);
@@ -173,12 +183,21 @@ static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
   if (r < 0)
     return r;
   r = receive(queue, item, forkq__os_deadline(timeout_ms));
-  forkq__queue_leave_get(queue);
+  if (r < 0)
+    forkq__queue_leave_get(queue);
   return r;
 }
 
-int forkq__queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  return get(queue, item, timeout_ms, true);
+static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
+                      bool may_borrow) {
+  int r = begin_get(queue, item, timeout_ms, may_borrow);
+  if (r == 0)
+    forkq__queue_leave_get(queue);
+  return r;
+}
+
+int forkq__queue_begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
+  return begin_get(queue, item, timeout_ms, true);
 }
 
 int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
@@ -194,7 +213,7 @@ int forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeo
   if (queue != NULL)
     forkq__queue_wish_to_borrow(queue);
   int r = get(queue, item, timeout_ms, true);
-  return r < 0 || forkq_item_is_borrowed(item) ? r : forkq__item_unpack(item);
+  return r < 0 || forkq__item_is_borrowed(item) ? r : forkq__item_unpack(item);
 }
 
 int forkq_queue_get_nowait(forkq_queue_t *queue, forkq_item_t *item) {

@@ -177,9 +177,11 @@ static inline int forkq__queue_begin_call(forkq_queue_t *queue, int timeout_ms) 
 /* Gets the bytes of an item that is there, or borrows them: 0, FORKQ__NOTHING, or the errors of
  * forkq_queue_get. FORKQ__NOTHING: there is no item, or the caller cannot have it until the deadline,
  * because a reader is stopped or the item is still being sent. get_into_soon returns the errors of
- * forkq_queue_get_bytes_into as well. */
+ * forkq_queue_get_bytes_into as well. After a begin_get_soon that returns 0 the caller leaves the get. */
 int forkq__queue_get_soon(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline,
                           bool may_borrow);
+int forkq__queue_begin_get_soon(forkq_queue_t *queue, forkq_item_t *item,
+                                int64_t deadline, bool may_borrow);
 int forkq__queue_get_into_soon(forkq_queue_t *queue, void *buffer, size_t length,
                                int64_t deadline, size_t *ret_size);
 
@@ -189,8 +191,9 @@ static inline void forkq__queue_wish_to_borrow(forkq_queue_t *queue) {
     FORKQ__STORE(queue->channel.wish, FORKQ__WANTS_CELL);
 }
 
-/* Gets the bytes of an item, as forkq_queue_get_packed, or borrows it. */
-int forkq__queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);
+/* Gets the bytes of an item, as forkq_queue_get_packed, or borrows it. If it returns 0, the caller leaves
+ * the get. */
+int forkq__queue_begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);
 
 /* A thread is in a get between these two, and close waits for it. enter_get: 0 or FORKQ_ECLOSED. */
 int forkq__queue_enter_get(forkq_queue_t *queue);

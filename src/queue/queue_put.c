@@ -14,6 +14,7 @@
 #include "base/look.h"
 #include "base/os.h"
 #include "base/times.h"
+#include "codec/item.h"
 #include "codec/serializer.h"
 #include "pipe/reap.h"
 
@@ -271,15 +272,12 @@ static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *
   return deadline == FORKQ__NOWAIT ? check_room_now(queue) : 0;
 }
 
-/* The most bytes before the payload of a str or bin. */
-#define RAW_HEAD 6
-
 /* The bytes that the draft will need. For most objects, or a function, this is a guess: a little more
  * than the last one needed. */
 static uint32_t bytes_of(forkq_queue_t *queue, const struct forkq__source *source) {
   uint32_t last = queue->drafted_bytes;
   if (source->size > 0)
-    return (uint32_t)source->size + (source->data != NULL ? 0 : RAW_HEAD);
+    return (uint32_t)source->size + (source->data != NULL ? 0 : FORKQ__RAW_HEAD);
   return last <= FORKQ_SHARED_MAX / 2 ? last + last / 4 : last;
 }
 

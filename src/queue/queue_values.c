@@ -4,6 +4,7 @@
 #include "base/os.h"
 #include "codec/item.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -101,14 +102,23 @@ static void end_item(void *item) {
   forkq_item_destroy(item);
 }
 
-/* What is borrowed may have changed since it was looked at. */
-static int copy(const forkq_item_t *item, const struct into *into) {
+/* What is borrowed may have changed since it was looked at. If this process was taken for dead meanwhile, the
+ * producer may have put another message there. */
+static int copy(const forkq_item_t *item, struct into *into) {
   const struct forkq__raw *raw = &into->raw;
   if (item->size != (size_t)raw->before + raw->length)
     return FORKQ_EBADFRAME;
   if (into->buffer != NULL) /* where there is none, there are no bytes */
     memcpy(into->buffer, item->data + raw->before, raw->length);
-  return 0;
+  return forkq__borrow_end(&into->piece.borrow) ? 0 : -EBADF;
+}
+
+/* A close waits for the copy: it gives up the cell, by which the producer knows who holds its piece. */
+static int copy_and_leave(forkq_queue_t *queue, const forkq_item_t *item,
+                          struct into *into) {
+  int r = copy(item, into);
+  forkq__queue_leave_get(queue);
+  return r;
 }
 
 static int get_into(forkq_queue_t *queue, struct into *into, int timeout_ms) {
@@ -116,9 +126,9 @@ static int get_into(forkq_queue_t *queue, struct into *into, int timeout_ms) {
   int r;
   item.borrow_ = &into->piece.borrow;
   pthread_cleanup_push(end_item, &item);
-  r = forkq__queue_get(queue, &item, timeout_ms);
+  r = forkq__queue_begin_get(queue, &item, timeout_ms);
   if (r == 0)
-    r = copy(&item, into);
+    r = copy_and_leave(queue, &item, into);
   pthread_cleanup_pop(1);
   return r;
 }
@@ -126,9 +136,9 @@ static int get_into(forkq_queue_t *queue, struct into *into, int timeout_ms) {
 static int get_into_soon(forkq_queue_t *queue, struct into *into, int64_t deadline) {
   forkq_item_t item = FORKQ_ITEM_INIT;
   item.borrow_ = &into->piece.borrow;
-  int r = forkq__queue_get_soon(queue, &item, deadline, true);
+  int r = forkq__queue_begin_get_soon(queue, &item, deadline, true);
   if (r == 0)
-    r = copy(&item, into);
+    r = copy_and_leave(queue, &item, into);
   end_item(&item);
   return r;
 }

@@ -213,21 +213,23 @@ static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *ent
 }
 
 /* poll(2) reports ends and errors without being asked. Entries with these are ready, too. */
-static int mark_ready(const struct watch *watch, forkq_wait_entry_t *entries,
-                      size_t count) {
+static bool is_ready(const struct watch *watch, const forkq_wait_entry_t *entries,
+                     size_t i) {
+  return is_queue(&entries[i]) ? entries[i].ready != 0 : watch->fds[i].revents != 0;
+}
+
+static int count_ready(const struct watch *watch, const forkq_wait_entry_t *entries,
+                       size_t count) {
   for (size_t i = 0; i < count; i++)
     if (watch->fds[i].revents & POLLNVAL)
       return -EBADF;
   int ready = 0;
-  for (size_t i = 0; i < count; i++) {
-    if (!is_queue(&entries[i]))
-      entries[i].ready = watch->fds[i].revents != 0;
-    ready += entries[i].ready;
-  }
+  for (size_t i = 0; i < count; i++)
+    ready += is_ready(watch, entries, i);
   return ready;
 }
 
-/* Polls until one entry may be ready, and marks those that are: as forkq_wait. */
+/* Polls until one entry may be ready: as forkq_wait, but it marks only queues. */
 static int poll_once(struct watch *watch, forkq_wait_entry_t *entries, size_t count,
                      int64_t deadline) {
   int ready = look_at_queues(watch, entries, count);
@@ -240,7 +242,7 @@ static int poll_once(struct watch *watch, forkq_wait_entry_t *entries, size_t co
   int r = forkq__os_poll_cancellable(watch->fds, watch->polled, until, NULL, NULL);
   if (r >= 0 && ready == 0 && r > 0)
     r = look_at_queues(watch, entries, count);
-  return r >= 0 ? mark_ready(watch, entries, count) : r;
+  return r >= 0 ? count_ready(watch, entries, count) : r;
 }
 
 static int wait_for_any(struct watch *watch, forkq_wait_entry_t *entries, size_t count,
@@ -282,5 +284,7 @@ int forkq_wait(forkq_wait_entry_t *entries, size_t count, int timeout_ms) {
     r = watch_add(&watch, entries, count);
   if (r == 0)
     r = tell(&watch, wait_for_any(&watch, entries, count, deadline));
+  for (size_t i = 0; r >= 0 && i < count; i++)
+    entries[i].ready = is_ready(&watch, entries, i);
   return r;
 }

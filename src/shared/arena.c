@@ -346,8 +346,7 @@ bool forkq__arena_reserve(struct forkq__arena *arena, uint32_t size,
     return false;
   set_bits(arena->used, from, count, true);
   arena->free -= count;
-  if (from == arena->lowest)
-    arena->lowest = from + count;
+  arena->lowest = next_bit(arena->used, arena->lowest, arena->leaves, false);
   arena->next = from + count;
   *ret_piece = (struct forkq__reference){ .at = from * FORKQ__ARENA_LEAF, .size = size };
   note_reserved(arena, end_chunk, size);

@@ -54,11 +54,11 @@ struct forkq__arena {
   uint32_t skipped; /* ... and so many were before that: it was refused */
   uint64_t floor;   /* it is to be taken over once a packet above this number has come */
   bool taken_over;
-  uint64_t *used;      /* a bit for each leaf */
-  uint32_t leaves;     /* that it may use */
-  uint32_t free;       /* how many of them are free */
-  uint32_t lowest;     /* all leaves before this one are used */
-  uint32_t next;       /* the end of the piece that was reserved last */
+  uint64_t *used;  /* a bit for each leaf */
+  uint32_t leaves; /* that it may use */
+  uint32_t free;   /* how many of them are free */
+  uint32_t lowest; /* the first free leaf, or `leaves` */
+  uint32_t next; /* where the round goes on: the end of the last piece; 0 after a pause */
   uint32_t too_many;   /* so many free leaves in a row were not found; or 0 */
   uint32_t high_chunk; /* chunks from here on were not used since the last trim */
   uint64_t reserved;   /* bytes reserved since then */
@@ -109,7 +109,8 @@ static inline uint8_t *forkq__arena_at(const struct forkq__arena *arena,
   return arena->memory + piece.at;
 }
 
-/* Gives back to the system the memory of all chunks without a piece, but for the first. */
+/* After a pause: gives back to the system the memory of all chunks without a piece, but for the first. The
+ * next piece lies as low as it can. */
 void forkq__arena_trim(struct forkq__arena *arena);
 
 /* lend: a piece of `size` bytes for a draft, or NULL. check: whether the bytes may be read and written: 0;

@@ -199,7 +199,7 @@ void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
 
 bool forkq__ledger_has_account(struct forkq__cell *cell) {
   return held(cell) > 0 || at_work_on(cell) > 0 || FORKQ__LOAD(cell->try_count) != 0 ||
-         FORKQ__LOAD(cell->arena) != 0 || FORKQ__LOAD(cell->state) == FORKQ__CELL_DEAD;
+         FORKQ__LOAD(cell->state) == FORKQ__CELL_DEAD;
 }
 
 bool forkq__ledger_at_work(struct forkq__cell *cell) {

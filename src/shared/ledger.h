@@ -83,8 +83,8 @@ enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
  * needs any more: its own, or what it held. */
 void forkq__ledger_note_orphan(struct forkq__ledger *ledger, uint32_t index);
 
-/* has_account: whether the death of the cell's process would change a sum, would leave memory, or is not
- * settled yet. at_work: whether the process has tasks to do. */
+/* has_account: whether the death of the cell's process would change a sum, or is not settled
+ * yet. at_work: whether the process has tasks to do. */
 bool forkq__ledger_has_account(struct forkq__cell *cell);
 bool forkq__ledger_at_work(struct forkq__cell *cell);
 
@@ -100,8 +100,9 @@ bool forkq__ledger_in_doubt(struct forkq__ledger *ledger);
  * for dead, if it has closed the descriptor that shows that it lives. */
 static inline bool forkq__ledger_owns(struct forkq__ledger *ledger, uint32_t cell,
                                       uint32_t owner) {
-  return FORKQ__LOAD(ledger->cells[cell].owners) == owner &&
-         atomic_load(&ledger->cells[cell].state) == FORKQ__CELL_USED;
+  /* In this order: a USED of the next owner comes with its number. */
+  return atomic_load(&ledger->cells[cell].state) == FORKQ__CELL_USED &&
+         FORKQ__LOAD(ledger->cells[cell].owners) == owner;
 }
 
 /* What an heir must know of its parent's account: the parent, process `pid`, was owner number

@@ -110,11 +110,11 @@ struct forkq__borrow *forkq__borrow_new(void) {
 }
 
 /* The queue may be destroyed by now. In a child of a fork the hold is the parent's. */
-static void end_borrow(struct forkq__borrow *borrow) {
+static bool end_borrow(struct forkq__borrow *borrow) {
   struct forkq__piece_borrow *self = (struct forkq__piece_borrow *)borrow;
-  if (self->forks == forkq__life_forks())
-    (void)forkq__hold_end(&self->hold);
+  bool held = self->forks != forkq__life_forks() || forkq__hold_end(&self->hold);
   forkq__pieces_leave(self->pieces);
+  return held;
 }
 
 bool forkq__piece_borrow(struct forkq__pieces *pieces, struct forkq__account *account,

@@ -462,6 +462,23 @@ START_TEST(holds_that_are_nonsense_are_cleared) {
 }
 END_TEST
 
+/* Two bits of a hold have no meaning. What is held stays held with them. */
+START_TEST(bits_without_a_meaning_lead_nowhere) {
+  static const uint64_t bits = UINT64_C(3) << 30;
+  struct forkq__account *account = &queue->channel.account;
+  forkq_item_t borrowed = FORKQ_ITEM_INIT;
+  ck_assert(goes_beside(SIZE));
+  struct forkq__cell *cell = &queue->segment->ledger.cells[account->cell];
+  ck_assert_int_eq(forkq_queue_get_borrowed(queue, &borrowed, 0), 0);
+  ck_assert(forkq_item_is_borrowed(&borrowed));
+  atomic_fetch_or(&cell->holds[0], bits);
+  ck_assert(forkq__holds_living(account, account->cell));
+  atomic_fetch_and(&cell->holds[0], ~bits);
+  forkq_item_destroy(&borrowed);
+  assert_none_is_held();
+}
+END_TEST
+
 /* ---- copies without the lock --------------------------------------------------------------- */
 
 static int ends, locked_ends;
@@ -576,6 +593,7 @@ int main(void) {
   tcase_add_test(others, the_next_owner_of_the_arena_waits);
   tcase_add_test(others, memory_of_one_who_left_goes_back_when_it_is_not_held_any_more);
   tcase_add_test(others, holds_that_are_nonsense_are_cleared);
+  tcase_add_test(others, bits_without_a_meaning_lead_nowhere);
   TCase *late = add_case(suite, "late");
   tcase_add_test(late, large_ones_are_copied_without_the_read_lock);
   tcase_add_test(late, where_there_are_few_cpus_all_are_copied_at_once);

@@ -155,6 +155,14 @@ START_TEST(a_number_that_does_not_fit_is_of_the_wrong_type) {
   THROWS(FORKQ_EWRONGTYPE, (void)queue.try_get<std::string>(LONG));
   queue.put(nullptr);
   THROWS(FORKQ_EWRONGTYPE, (void)queue.try_get<double>(LONG));
+  THROWS(FORKQ_ENULL, queue.put(static_cast<const char *>(nullptr)));
+  THROWS(FORKQ_ENULL, queue.put(forkq::bytes{ nullptr, 5 }));
+  queue.put((std::uint64_t(1) << 53) + 1); // not exact
+  THROWS(FORKQ_EWRONGTYPE, (void)queue.try_get<double>(LONG));
+  queue.put(-(std::int64_t(1) << 24) - 1);
+  THROWS(FORKQ_EWRONGTYPE, (void)queue.try_get<float>(LONG));
+  queue.put(1e300);
+  THROWS(FORKQ_EWRONGTYPE, (void)queue.try_get<float>(LONG));
   queue.put(-3); // a double takes integers, too
   ck_assert(*queue.try_get<double>(LONG) == -3.0);
   ck_assert_int_eq(queue.qsize(), 0);
@@ -652,6 +660,9 @@ START_TEST(simple_queues) {
   ck_assert_int_eq(item.as<int>(), 5);
   ck_assert_int_eq(queue.get()->as<int>(), 6);
   assert_ends_well(child);
+  queue.put_struct(sample_of(7));
+  THROWS(FORKQ_ETOOSHORT, (void)queue.get_struct<char>());
+  ck_assert_int_eq(queue.get_struct<sample>()->number, 7);
   queue.close();
   IS_NOT(FORKQ_ECLOSED, queue.get<int>());
   IS_NOT(FORKQ_ECLOSED, queue.get_struct<int>());

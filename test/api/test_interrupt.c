@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <forkq.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -668,6 +669,34 @@ START_TEST(no_thread_misses_the_end) {
 }
 END_TEST
 
+/* An interrupt that comes when a thread has stopped polling and is about to lower the event. */
+static bool interrupt_late;
+
+void __real_forkq__os_event_lower(int fd);
+void __wrap_forkq__os_event_lower(int fd);
+void __wrap_forkq__os_event_lower(int fd) {
+  if (interrupt_late) {
+    interrupt_late = false;
+    ck_assert_int_eq(forkq_queue_interrupt(queue), 0);
+  }
+  __real_forkq__os_event_lower(fd);
+}
+
+START_TEST(the_event_is_raised_again_for_an_interrupt_that_it_would_hide) {
+  be_empty();
+  struct forkq__interrupts *interrupts = &queue->channel.interrupts;
+  forkq__queue_equip(queue);
+  struct pollfd event = { .fd = forkq__interrupts_fd(interrupts), .events = POLLIN };
+  for (int late = 0; late < 2; late++) {
+    interrupt_late = late;
+    forkq__interrupts_begin_poll(interrupts);
+    forkq__os_event_raise(event.fd);
+    forkq__interrupts_end_poll(interrupts, true);
+    ck_assert_int_eq(poll(&event, 1, 0), late);
+  }
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("interrupt");
   TCase *blocked = tcase_create("blocked");
@@ -685,6 +714,7 @@ int main(void) {
   tcase_add_checked_fixture(others, set_up, end);
   tcase_add_test(others, each_thread_is_told_once);
   tcase_add_test(others, after_it_nobody_polls_in_vain);
+  tcase_add_test(others, the_event_is_raised_again_for_an_interrupt_that_it_would_hide);
   tcase_add_test(others, a_call_that_need_not_wait_goes_on);
   tcase_add_test(others, a_close_and_a_shutdown_come_first);
   tcase_add_test(others, of_two_queues_one_is_interrupted);

@@ -5,6 +5,7 @@
 #include "queue_helpers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -186,6 +187,8 @@ END_TEST
 
 static void fill_and_wait(void *arg) {
   _Atomic int *filled = arg;
+  (void)forkq__life_forks(); /* puts the child right */
+  CHILD_MUST(fcntl(room, F_GETFD) < 0 && errno == EBADF);
   int fd = forkq_queue_room_fileno(queue); /* its own */
   CHILD_MUST(fd >= 0 && is_ready(fd, 0));
   CHILD_MUST(put(1, 0) == FORKQ_FULL);

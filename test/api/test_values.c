@@ -4,9 +4,11 @@
 #include "queue_helpers.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define PATIENCE_MS 10000
 
@@ -267,6 +269,43 @@ START_TEST(what_cannot_be_looked_at_stays_the_next) {
 }
 END_TEST
 
+#define COPIED (256 * 1024)
+
+/* The buffer can be written to from the first fault on. */
+static char *guarded;
+static int getters_in_copy;
+static bool lose_hold;
+
+static void open_buffer(int signo) {
+  (void)signo;
+  struct forkq__account *account = &queue->channel.account;
+  getters_in_copy = (int)atomic_load(&queue->getters);
+  if (lose_hold) /* as a producer does to which this process is dead */
+    for (uint32_t i = 0; i < FORKQ__HOLDS; i++)
+      atomic_store(&account->ledger->cells[account->cell].holds[i], 0);
+  if (mprotect(guarded, COPIED, PROT_READ | PROT_WRITE) != 0)
+    abort();
+}
+
+/* A close waits for the copy, and who lost the hold does not take the bytes for the message. */
+START_TEST(bytes_are_copied_within_the_get_and_the_hold) {
+  struct sigaction action = { .sa_handler = open_buffer }, before;
+  size_t size = 0;
+  lose_hold = _i == 1;
+  guarded = mmap(NULL, COPIED, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ck_assert(guarded != MAP_FAILED);
+  char *data = calloc(1, COPIED);
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, data, COPIED, 0), 0);
+  ck_assert_int_eq(sigaction(SIGSEGV, &action, &before), 0);
+  int r = forkq_queue_get_bytes_into(queue, guarded, COPIED, 1000, &size);
+  ck_assert_int_eq(sigaction(SIGSEGV, &before, NULL), 0);
+  ck_assert_int_eq(r, lose_hold ? -EBADF : 0);
+  ck_assert_int_eq(getters_in_copy, 1);
+  free(data);
+  munmap(guarded, COPIED);
+}
+END_TEST
+
 START_TEST(getting_nothing) {
   char buffer[4];
   size_t size = 7;
@@ -358,6 +397,7 @@ int main(void) {
   tcase_add_test(into, it_stays_for_other_processes);
   tcase_add_test(into, of_what_a_reader_has_left_a_part);
   tcase_add_test(into, what_cannot_be_looked_at_stays_the_next);
+  tcase_add_loop_test(into, bytes_are_copied_within_the_get_and_the_hold, 0, 2);
   tcase_add_test(into, getting_nothing);
   suite_add_tcase(suite, into);
   TCase *where = tcase_create("where");

@@ -35,6 +35,8 @@ static void handle(int signo) {
 
 static void is_not_interrupted(void *arg) {
   (void)arg;
+  (void)forkq__life_forks(); /* puts the child right */
+  CHILD_MUST(forkq__interrupts_fd(&queue->channel.interrupts) == -1);
   CHILD_MUST(get(5) == FORKQ_TIMEDOUT);
   CHILD_MUST(forkq_queue_interrupt(queue) == 0);
   CHILD_MUST(get(-1) == FORKQ_EINTERRUPTED);
@@ -257,6 +259,59 @@ START_TEST(a_storm_loses_nothing) {
 }
 END_TEST
 
+/* A signal that comes to a child while it is put right, after this queue was. */
+static bool interrupt_late;
+
+void __real_forkq__interrupts_forked(struct forkq__interrupts *interrupts,
+                                     uint64_t identity);
+void __wrap_forkq__interrupts_forked(struct forkq__interrupts *interrupts,
+                                     uint64_t identity);
+void __wrap_forkq__interrupts_forked(struct forkq__interrupts *interrupts,
+                                     uint64_t identity) {
+  __real_forkq__interrupts_forked(interrupts, identity);
+  if (interrupt_late && forkq_queue_interrupt(queue) != 0)
+    abort();
+  interrupt_late = false;
+}
+
+static void is_interrupted_once(void *arg) {
+  (void)arg;
+  CHILD_MUST(get(5) == FORKQ_EINTERRUPTED);
+  CHILD_MUST(get(5) == FORKQ_TIMEDOUT);
+  CHILD_MUST(support_wait(support_fork(is_not_interrupted, NULL)) == 0);
+  forkq_queue_destroy(queue);
+}
+
+START_TEST(an_interrupt_of_a_child_is_not_its_child_s) {
+  interrupt_late = true;
+  pid_t child = support_fork(is_interrupted_once, NULL);
+  interrupt_late = false;
+  ck_assert_int_eq(support_wait(child), 0);
+}
+END_TEST
+
+static void stop_with_the_read_lock(void *has) {
+  CHILD_MUST(forkq__channel_lock_read(&queue->channel, FORKQ__FOREVER) == 0);
+  atomic_store((_Atomic int *)has, 1);
+  raise(SIGSTOP);
+}
+
+/* A call that waits for an internal lock returns within half a second. */
+START_TEST(a_get_that_waits_for_the_read_lock_is_told) {
+  _Atomic int *has = support_shared(sizeof *has);
+  ck_assert_int_eq(put(1, 0), 0);
+  until_sent(queue);
+  pid_t child = support_fork(stop_with_the_read_lock, (void *)has);
+  support_until(has);
+  int64_t begin = support_now_ms();
+  ck_assert_int_eq(forkq_queue_interrupt(queue), 0);
+  ck_assert_int_eq(get(-1), FORKQ_EINTERRUPTED);
+  ck_assert_int_lt(support_now_ms() - begin, 900); /* 1000 without a look */
+  support_kill_and_wait(child);
+  ck_assert_int_eq(get(PATIENCE_MS), 1);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("interrupt_processes");
   TCase *all = tcase_create("all");
@@ -264,6 +319,8 @@ int main(void) {
   tcase_add_checked_fixture(all, set_up, queue_tear_down);
   tcase_add_test(all, a_child_begins_without);
   tcase_add_test(all, an_interrupt_before_the_first_call_of_a_child_counts);
+  tcase_add_test(all, an_interrupt_of_a_child_is_not_its_child_s);
+  tcase_add_test(all, a_get_that_waits_for_the_read_lock_is_told);
   tcase_add_loop_test(all, an_interrupted_getter_passes_the_turn_on, 0, 2);
   tcase_add_test(all, a_getter_behind_those_of_others_is_told_at_once);
   tcase_add_test(all, putters_and_joiners_of_others_go_on);

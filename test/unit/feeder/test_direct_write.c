@@ -100,6 +100,20 @@ START_TEST(a_message_in_fragments_is_the_feeder_s) {
 }
 END_TEST
 
+/* A process finds its own items with any timeout, though its feeder has to send them. */
+START_TEST(a_message_in_fragments_is_found_by_its_own_get) {
+  static const size_t sizes[] = { 5000, 60000, 400000 };
+  support_keep_to_pipe(queue);
+  for (int i = 0; i < 300; i++) {
+    ck_assert_int_eq(put_bin(sizes[i % 3], 0), 0);
+    forkq_item_t item = FORKQ_ITEM_INIT;
+    ck_assert_int_eq(forkq_queue_get_packed(queue, &item, 0), 0);
+    support_assert(is_bin(&item, sizes[i % 3]));
+    forkq_item_destroy(&item);
+  }
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("direct_write");
   TCase *tcase = tcase_create("large messages");
@@ -107,6 +121,7 @@ int main(void) {
   tcase_add_checked_fixture(tcase, set_up, stop_counting);
   tcase_add_test(tcase, a_large_message_is_in_the_pipe_when_its_put_returns);
   tcase_add_test(tcase, a_message_in_fragments_is_the_feeder_s);
+  tcase_add_test(tcase, a_message_in_fragments_is_found_by_its_own_get);
   suite_add_tcase(suite, tcase);
   return support_main(suite);
 }

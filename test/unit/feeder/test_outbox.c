@@ -233,7 +233,7 @@ START_TEST(packets_pop_in_order) {
   for (uint32_t i = 0; i < 100; i++)
     put(i, wanted[i] = 1 + i * 100);
   while (outbox.head != NULL) {
-    struct forkq__buffer *buffer = forkq__outbox_pop(&outbox, outbox.head);
+    struct forkq__buffer *buffer = forkq__outbox_pop(&outbox);
     ck_assert_ptr_null(buffer->next);
     receive_packet(&buffer->packet);
     forkq__outbox_recycle(&outbox, buffer);
@@ -373,7 +373,7 @@ START_TEST(a_burst_does_not_stay_in_memory) {
   long before = SPARES_MAX;
   for (int i = 0; i < 14 * SPARES_PERIOD; i++) {
     put(0, LARGE_PACKET);
-    forkq__outbox_recycle(&outbox, forkq__outbox_pop(&outbox, outbox.head));
+    forkq__outbox_recycle(&outbox, forkq__outbox_pop(&outbox));
     long live = support_heap_live();
     support_assert(live >= before / 2 && live <= before);
     before = live;
@@ -386,8 +386,8 @@ END_TEST
 START_TEST(the_packet_used_last_is_used_first) {
   put(0, 4000);
   put(1, 4000);
-  struct forkq__buffer *first = forkq__outbox_pop(&outbox, outbox.head);
-  forkq__outbox_recycle(&outbox, forkq__outbox_pop(&outbox, outbox.head));
+  struct forkq__buffer *first = forkq__outbox_pop(&outbox);
+  forkq__outbox_recycle(&outbox, forkq__outbox_pop(&outbox));
   forkq__outbox_recycle(&outbox, first);
   put(2, 10);
   ck_assert_ptr_eq(outbox.head, first);

@@ -160,6 +160,17 @@ START_TEST(pieces_do_not_overlap) {
 }
 END_TEST
 
+/* The round is full, and all before the lowest place is used: the search need not begin there. */
+START_TEST(the_lowest_place_is_known_though_the_round_filled_it) {
+  open_with(2 * FORKQ__ARENA_ROUND);
+  forkq__arena_release(&arena, reserve(FORKQ__ARENA_ROUND / 2));
+  for (uint32_t i = 0; i < FORKQ__ARENA_ROUND / CHUNK + 1; i++)
+    (void)reserve(CHUNK);
+  ck_assert_uint_eq(arena.lowest * LEAF, FORKQ__ARENA_ROUND + CHUNK);
+  forkq__arena_close(&arena);
+}
+END_TEST
+
 /* ---- memory -------------------------------------------------------------------------------- */
 
 START_TEST(memory_comes_and_goes_in_chunks) {
@@ -314,6 +325,8 @@ START_TEST(a_loan_that_was_dropped_is_swept) {
   ck_assert(is_used(piece));
   forkq__arena_sweep(&arena);
   ck_assert(!is_used(piece));
+  forkq__arena_trim(&arena); /* the lowest free memory comes next */
+  ck_assert_uint_eq(reserve(CHUNK).at, piece.at);
   ck_assert(is_used(still));
   forkq__loan_drop(other);
   forkq__arena_close(&arena);
@@ -380,6 +393,7 @@ int main(void) {
   TCase *pieces = channel_case(suite, "pieces");
   tcase_add_test(pieces, after_a_pause_the_lowest_free_memory_is_used_first);
   tcase_add_test(pieces, pieces_go_round);
+  tcase_add_test(pieces, the_lowest_place_is_known_though_the_round_filled_it);
   tcase_add_test(pieces, pieces_that_do_not_fit_into_the_round_lie_above_it);
   tcase_add_test(pieces, all_of_it_can_be_used_and_no_more);
   tcase_add_test(pieces, room_comes_back);
