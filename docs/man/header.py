@@ -126,8 +126,7 @@ class Header:
             if is_title(lines, i):
                 part = self.chapters.setdefault(content, [])
             elif part is not self.introduction and content and not content.startswith("  "):
-                part = self.introduction
-                part += ["", content]
+                raise Unreadable(self.path, comment.line, f"not indented in a chapter: {content}")
             else:
                 part.append(content if part is self.introduction else content[2:])
 

@@ -21,7 +21,11 @@
  *   status (the lower 8 bits), as a return from main is. exit() in the child runs the
  *   atexit handlers that the child has registered, and none of the parent's. Then it sends
  *   what the child has put (forkq/queue.h, "exit"), writes the child's stdio buffers, and
- *   ends the process. _exit() does nothing of this.
+ *   ends the process. It waits while another thread of the child is blocked in a call on a
+ *   stream other than stdin. _exit() does nothing of this.
+ *
+ *   `run` begins with cancellation disabled, because a cancellation of the thread that called
+ *   start may be pending, which the child then has, too.
  *
  *   `run` must return, or call exit or _exit. If a C++ exception leaves it, the thread is
  *   cancelled, or it calls pthread_exit, the child ends with abort(): the exit code is
@@ -58,7 +62,8 @@
  *   start writes all stdio buffers before it forks. So it waits while another thread is
  *   blocked in a call on a stream. If another thread is in a call on stdin, start does not
  *   wait, and writes only stdout and stderr; what other streams have buffered comes twice.
- *   What another thread prints to stdout during the start comes once.
+ *   What another thread prints to stdout or stderr during the start comes once; what it prints to another
+ *   stream may come twice.
  *
  *   Parent and child share stdin, as after fork. Only one of them should read it.
  *
@@ -109,7 +114,7 @@ typedef struct forkq_process_options {
    * its own end (fcntl(2), F_SETSIG). So the signal also comes if the parent closes all
    * descriptors that it does not know, and not any more after the child has done so or has
    * called execve. A child made with the raw clone(2) system call keeps the parent's end
-   * open. */
+   * open, and one made with _Fork(3) does so until its first call of forkq. */
   int daemon;
   /* Nonzero: the child ignores SIGINT, from the start on. */
   int ignore_sigint;
@@ -218,6 +223,7 @@ FORKQ_API int forkq_process_pid(const forkq_process_t *process);
  *   FORKQ_ENULL    `process` is NULL
  *   FORKQ_EFORKED  another process started it
  *   -ENOSYS        the kernel has no pidfds (before Linux 5.3)
+ *   -EBADF         the program has closed the descriptor
  *   other          the negative errno with which a filter of system calls refused
  *                  pidfd_open: -EPERM, -EACCES, -EINVAL or -EOPNOTSUPP
  *   All other functions of this header work without the descriptor, too.
@@ -244,7 +250,8 @@ FORKQ_API int forkq_process_kill(forkq_process_t *process);
  *
  * If the process still runs, it goes on, and a daemon stays one. forkq then frees its memory
  * and descriptors, and reaps it, in the first start or destroy after its end. In a handler
- * that interrupted another call, nothing happens.
+ * that interrupted a start or a destroy of its thread, nothing happens: call it again later. A handler that
+ * interrupted another call on this handle must not call it.
  *
  * Blocks: while another thread of the process forks, or creates or destroys a queue.
  * Errors: none.

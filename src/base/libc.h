@@ -61,20 +61,15 @@ static inline int forkq__libc_clocklock(pthread_mutex_t *mutex,
 #ifdef FORKQ__HAS_PTHREAD_MUTEX_CLOCKLOCK
   return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, at);
 #else
-  const int64_t ns_per_s = 1000000000, longest = ns_per_s / 10;
-  int r;
-  int64_t left;
-  do {
-    struct timespec now, end;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    left = (at->tv_sec - now.tv_sec) * ns_per_s + at->tv_nsec - now.tv_nsec;
-    clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_nsec += (long)(left <= 0 ? 0 : left < longest ? left : longest);
-    end.tv_sec += end.tv_nsec / ns_per_s;
-    end.tv_nsec %= ns_per_s;
-    r = pthread_mutex_timedlock(mutex, &end);
-  } while (r == ETIMEDOUT && left > longest);
-  return r;
+  const int64_t ns_per_s = 1000000000;
+  struct timespec now, end;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  int64_t left = (at->tv_sec - now.tv_sec) * ns_per_s + at->tv_nsec - now.tv_nsec;
+  clock_gettime(CLOCK_REALTIME, &end);
+  int64_t ns = end.tv_nsec + (left > 0 ? left : 0);
+  end.tv_sec += (time_t)(ns / ns_per_s);
+  end.tv_nsec = (long)(ns % ns_per_s);
+  return pthread_mutex_timedlock(mutex, &end);
 #endif
 }
 

@@ -218,7 +218,7 @@ bool forkq__os_refuses_pidfd(int error);
  * there is none, so the caller makes sure that the child was not reaped. */
 int forkq__os_reap(pid_t pid, int pidfd, int *ret_exitcode);
 int forkq__os_send_signal(pid_t pid, int pidfd, int signo);
-void forkq__os_kill_and_reap(pid_t pid);
+void forkq__os_kill_and_reap(pid_t pid, int pidfd);
 
 /* A SIGTERM when the writing end of a pipe is closed in all processes. prepare takes the reading
  * end, of which there must be no other user. own says that the signal is for this process. If the
@@ -226,10 +226,13 @@ void forkq__os_kill_and_reap(pid_t pid);
 int forkq__os_hangup_prepare(int fd);
 int forkq__os_hangup_own(int fd);
 
-/* flush writes what stdio has buffered; it never waits for a thread that reads stdin. forget drops
- * what a child has of its parent's output. */
+/* flush writes what stdio has buffered; it never waits for a thread that reads stdin, and then writes only
+ * stdout and stderr. finish, before the process ends, writes all streams also then. forget drops what a child has of its parent's output. */
 void forkq__os_stdio_flush(void);
+void forkq__os_stdio_finish(void);
 void forkq__os_stdio_forget(void);
+
+void forkq__os_cancellation_disable(void);
 
 /* Create blocking byte streams: a pipe (fds[0] reads, fds[1] writes), and a pair of stream
  * sockets. */

@@ -59,8 +59,8 @@ int forkq__os_send_signal(pid_t pid, int pidfd, int signo) {
   return r == -ESRCH ? 0 : r;
 }
 
-void forkq__os_kill_and_reap(pid_t pid) {
-  kill(pid, SIGKILL);
+void forkq__os_kill_and_reap(pid_t pid, int pidfd) {
+  (void)forkq__os_send_signal(pid, pidfd, SIGKILL);
   (void)UNCANCELLED(waitpid(pid, NULL, 0));
 }
 
@@ -141,6 +141,18 @@ void forkq__os_stdio_flush(void) {
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   flush_streams();
   pthread_setcancelstate(state, NULL);
+}
+
+/* fflush does not ask for the lock of stdin, which a thread that reads may have for ever. That thread would
+ * not give the lock back afterwards, but the process ends. */
+void forkq__os_stdio_finish(void) {
+  __fsetlocking(stdin, FSETLOCKING_BYCALLER);
+  fflush(NULL);
+}
+
+void forkq__os_cancellation_disable(void) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 }
 
 void forkq__os_stdio_forget(void) {

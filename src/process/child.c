@@ -17,14 +17,15 @@
 static void fence(int status, void *arg) {
   (void)arg;
   forkq__life_exit();
-  forkq__os_stdio_flush();
+  forkq__os_stdio_finish();
   forkq__os_exit(status);
 }
 
-static void wait_for_parent(int tether) {
+static void wait_for_parent(int gate) {
   char byte;
-  if (forkq__os_read(tether, &byte, 1) != 1)
+  if (forkq__os_read(gate, &byte, 1) != 1)
     forkq__os_exit(EXIT_FAILURE);
+  forkq__os_close(gate);
 }
 
 /* A SIGTERM that comes now is blocked. It ends the child when nothing is blocked any more. */
@@ -63,12 +64,11 @@ static int run(const struct forkq__child *child) {
 }
 
 void forkq__child_main(const struct forkq__child *child) {
+  forkq__os_cancellation_disable(); /* one may be pending for the parent's thread */
   forkq__os_stdio_forget();
-  wait_for_parent(child->tether);
-  if (child->options->daemon)
+  wait_for_parent(child->gate);
+  if (child->tether >= 0)
     end_with_parent(child->tether);
-  else
-    forkq__os_close(child->tether);
   set_up_signals(child);
   if (on_exit(fence, NULL) != 0)
     forkq__os_exit(EXIT_FAILURE);

@@ -6,13 +6,16 @@
 
 #include "base/os.h"
 
-/* `tether` is the reading end of a pipe. Its writing end is the parent's alone. A byte in it says
- * that the child may run. The end of the pipe says that the parent has given up, or died. */
+/* The reading ends of two pipes, whose writing ends are the parent's alone. A byte in the gate says that the
+ * child may run, and its end, that the parent has given up, or died. The end of the tether says to a daemon
+ * that its parent has ended. Nothing is written into it: the kernel sends the signal for a byte after the
+ * reader has woken, which may be after the daemon has asked for signals. */
 struct forkq__child {
   forkq_process_fn run;
   void *arg;
   const forkq_process_options_t *options;
-  int tether;
+  int gate;
+  int tether; /* -1: no daemon */
   /* What the parent's thread had blocked. The child begins with all signals blocked. */
   unsigned char old_mask[FORKQ__SIGNAL_MASK_SIZE];
 };

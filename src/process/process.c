@@ -32,10 +32,11 @@ struct forkq_process {
   unsigned forks; /* of the process that started it */
   pid_t pid;
   struct descriptor pidfd;
-  struct descriptor tether[2]; /* the pipe of child.h; the parent keeps the writing end */
-  struct forkq__mutex mutex;   /* guards what follows, and that nothing else reaps */
-  bool ended, known;           /* it was reaped, by us */
-  bool left;                   /* nobody has its handle any more */
+  struct descriptor gate[2],
+      tether[2];             /* the pipes of child.h; the tether is a daemon's */
+  struct forkq__mutex mutex; /* guards what follows, and that nothing else reaps */
+  bool ended, known;         /* it was reaped, by us */
+  bool left;                 /* nobody has its handle any more */
   int exitcode;
 };
 
@@ -64,10 +65,23 @@ static void close_descriptor(struct descriptor *descriptor) {
   descriptor->fd = -1;
 }
 
+static void close_both(struct descriptor ends[2]) {
+  close_descriptor(&ends[0]);
+  close_descriptor(&ends[1]);
+}
+
 static void close_all(forkq_process_t *process) {
   close_descriptor(&process->pidfd);
-  close_descriptor(&process->tether[0]);
-  close_descriptor(&process->tether[1]);
+  close_both(process->gate);
+  close_both(process->tether);
+}
+
+/* The pidfd, or the negative errno that says why there is none. The program may have closed it, and opened
+ * another file with its number. */
+static int own_pidfd(const forkq_process_t *process) {
+  const struct descriptor *pidfd = &process->pidfd;
+  return pidfd->fd < 0 || forkq__os_is_file(pidfd->fd, pidfd->identity) ? pidfd->fd
+                                                                        : -EBADF;
 }
 
 /* ---- fork ------------------------------------------------------------------------------------ */
@@ -81,13 +95,16 @@ static void after_fork_parent(struct forkq__life *life) {
   (void)life;
 }
 
-/* In a child of this process. If it is the one that is being started, it needs the reading end. */
+/* In a child of this process. If it is the one that is being started, it needs the reading ends. */
 static void after_fork_child(struct forkq__life *life) {
   forkq_process_t *process = process_of(life);
   close_descriptor(&process->pidfd);
+  close_descriptor(&process->gate[1]);
   close_descriptor(&process->tether[1]);
-  if (process != starting)
+  if (process != starting) {
+    close_descriptor(&process->gate[0]);
     close_descriptor(&process->tether[0]);
+  }
   forkq__mutex_init(&process->mutex); /* a thread of the parent may have had it */
 }
 
@@ -109,7 +126,7 @@ static int look_and_hold(forkq_process_t *process) {
   int r = forkq__mutex_lock(&process->mutex, FORKQ__FOREVER);
   if (r < 0 || process->ended)
     return r < 0 ? r : 1;
-  r = forkq__os_reap(process->pid, process->pidfd.fd, &process->exitcode);
+  r = forkq__os_reap(process->pid, own_pidfd(process), &process->exitcode);
   process->known = r > 0;
   process->ended = r > 0 || r == -ECHILD;
   if (process->ended)
@@ -131,9 +148,10 @@ static bool is_mine(const forkq_process_t *process) {
   return process->forks == forkq__life_forks();
 }
 
+/* No child inherits a descriptor of what is not registered any more. */
 static void free_process(forkq_process_t *process) {
-  forkq__life_end(&process->life);
   close_all(process);
+  forkq__life_end(&process->life);
   forkq__mutex_fini(&process->mutex);
   forkq__free(process);
 }
@@ -179,42 +197,44 @@ static int read_options(forkq_process_options_t *all,
   return all->unused == 0 ? 0 : FORKQ_ERANGE;
 }
 
-static int open_tether(forkq_process_t *process) {
+static int open_pipe(struct descriptor ends[2]) {
   int fds[2];
   int r = forkq__os_pipe(fds);
   if (r < 0)
     return r;
-  r = take_descriptor(&process->tether[0], fds[0]);
-  int other = take_descriptor(&process->tether[1], fds[1]);
-  if (r == 0)
-    r = other;
-  if (r < 0)
-    close_all(process);
-  return r;
+  r = take_descriptor(&ends[0], fds[0]);
+  int other = take_descriptor(&ends[1], fds[1]);
+  return r < 0 ? r : other;
 }
 
-/* No child can inherit the pipe before the process is registered. */
-static int begin(forkq_process_t *process) {
+/* No child can inherit the pipes before the process is registered. */
+static int begin(forkq_process_t *process, bool daemon) {
   int r = forkq__life_hold();
   if (r < 0)
     return r;
-  r = open_tether(process);
+  r = open_pipe(process->gate);
+  if (r == 0 && daemon)
+    r = open_pipe(process->tether);
   process->forks = forkq__life_forks();
   if (r == 0)
     forkq__life_begin(&process->life, &process_ops);
+  else
+    close_all(process);
   forkq__life_let_go();
   return r;
 }
 
-static int create(forkq_process_t **ret_process) {
+static int create(forkq_process_t **ret_process, bool daemon) {
   forkq_process_t *process = forkq__calloc(sizeof *process);
   if (process == NULL)
     return -ENOMEM;
-  process->pidfd.fd = process->tether[0].fd = process->tether[1].fd = -1;
+  process->pidfd.fd = -1;
+  process->gate[0].fd = process->gate[1].fd = -1;
+  process->tether[0].fd = process->tether[1].fd = -1;
   int r = forkq__mutex_init(&process->mutex);
   if (r < 0)
     goto err_free;
-  r = begin(process);
+  r = begin(process, daemon);
   if (r < 0)
     goto err_fini;
   *ret_process = process;
@@ -235,23 +255,23 @@ static int open_pidfd(forkq_process_t *process, pid_t pid) {
   return forkq__os_refuses_pidfd(fd) ? 0 : fd;
 }
 
-static int let_run(forkq_process_t *process, bool daemon) {
+static int let_run(forkq_process_t *process) {
   static const char byte;
   const struct iovec part = { (void *)(uintptr_t)&byte, 1 };
-  ssize_t n = forkq__os_stream_write(process->tether[1].fd, &part, 1);
-  if (!daemon)
-    close_descriptor(&process->tether[1]);
+  ssize_t n = forkq__os_stream_write(process->gate[1].fd, &part, 1);
+  close_descriptor(&process->gate[1]);
   return n < 0 ? (int)n : 0;
 }
 
 /* The child waits for the byte. So the number is surely still the child's when the descriptor is
  * opened, and a start that fails here has not called `run`. The caller has the registry: other threads
  * see the process with all that belongs to it, and other children get a descriptor that they close. */
-static int attend(forkq_process_t *process, pid_t pid, bool daemon) {
+static int attend(forkq_process_t *process, pid_t pid) {
+  close_descriptor(&process->gate[0]);
   close_descriptor(&process->tether[0]);
   int r = open_pidfd(process, pid);
   if (r == 0)
-    r = let_run(process, daemon);
+    r = let_run(process);
   if (r == 0)
     process->pid = pid;
   return r;
@@ -267,15 +287,16 @@ static int fork_child(forkq_process_t *process, struct forkq__child *child) {
     return pid;
   int r = forkq__life_hold();
   if (r == 0) {
-    r = attend(process, pid, child->options->daemon != 0);
+    r = attend(process, pid);
     forkq__life_let_go();
   }
   if (r < 0)
-    forkq__os_kill_and_reap(pid);
+    forkq__os_kill_and_reap(pid, own_pidfd(process));
   return r;
 }
 
 static int start(forkq_process_t *process, struct forkq__child *child) {
+  child->gate = process->gate[0].fd;
   child->tether = process->tether[0].fd;
   if (child->options->daemon) {
     int r = forkq__os_hangup_prepare(child->tether);
@@ -302,7 +323,7 @@ int forkq_process_start(forkq_process_t **ret_process, forkq_process_fn run, voi
   r = reap_ended();
   if (r < 0)
     return r;
-  r = create(&process);
+  r = create(&process, all.daemon != 0);
   if (r < 0)
     return r;
   r = start(process, &child);
@@ -325,8 +346,8 @@ static int check(const forkq_process_t *process) {
 /* Waits until the process may have ended. *ms is the last nap. A descriptor that says that it has
  * ended, though it could not be reaped, is not asked again at once. */
 static int wait_for_end(const forkq_process_t *process, int64_t deadline, int *ms) {
-  struct pollfd end = { .fd = process->pidfd.fd, .events = POLLIN };
-  if (process->pidfd.fd >= 0 && *ms == 0) {
+  struct pollfd end = { .fd = own_pidfd(process), .events = POLLIN };
+  if (end.fd >= 0 && *ms == 0) {
     int r = forkq__os_poll_cancellable(&end, 1, deadline, NULL, NULL);
     if (r > 0)
       *ms = FIRST_LOOK_MS;
@@ -381,7 +402,7 @@ int forkq_process_pid(const forkq_process_t *process) {
 
 int forkq_process_fileno(const forkq_process_t *process) {
   int r = check(process);
-  return r < 0 ? r : process->pidfd.fd;
+  return r < 0 ? r : own_pidfd(process);
 }
 
 /* With the mutex, so that no other thread reaps the process, and its number stays its own. */
@@ -391,7 +412,7 @@ static int send_signal(forkq_process_t *process, int signo) {
     r = look_and_hold(process);
   if (r < 0)
     return r;
-  r = r > 0 ? 0 : forkq__os_send_signal(process->pid, process->pidfd.fd, signo);
+  r = r > 0 ? 0 : forkq__os_send_signal(process->pid, own_pidfd(process), signo);
   forkq__mutex_unlock(&process->mutex);
   return r;
 }

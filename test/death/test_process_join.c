@@ -7,6 +7,7 @@
 #include <forkq/wait.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +45,31 @@ static void assert_runs(forkq_process_t *process) {
   ck_assert_int_eq(code, 1000);
   ck_assert_int_eq(forkq_process_join(process, 0), FORKQ_TIMEDOUT);
 }
+
+static ino_t inode_of(int fd) {
+  struct stat status;
+  ck_assert_int_eq(fstat(fd, &status), 0);
+  return status.st_ino;
+}
+
+/* The program has closed it, and another process has its number. Before Linux 6.9 they all look alike. */
+START_TEST(a_descriptor_that_is_another_s_is_left_alone) {
+  forkq_process_t *one = start(sleep_on, NULL), *other = start(run_until_go, NULL);
+  int fd = forkq_process_fileno(one);
+  bool alike = inode_of(fd) == inode_of(forkq_process_fileno(other));
+  if (!alike) {
+    ck_assert_int_eq(dup2(forkq_process_fileno(other), fd), fd);
+    ck_assert_int_eq(forkq_process_fileno(one), -EBADF);
+  }
+  ck_assert_int_eq(forkq_process_terminate(one), 0);
+  ck_assert_int_eq(end(one), -SIGTERM);
+  assert_runs(other);
+  atomic_store(go, 1);
+  ck_assert_int_eq(end(other), 4);
+  if (!alike)
+    ck_assert_int_eq(close(fd), 0);
+}
+END_TEST
 
 START_TEST(a_join_waits_as_long_as_it_may) {
   forkq_process_t *process = start(run_until_go, NULL);
@@ -294,6 +320,7 @@ int main(void) {
   tcase_add_test(waits, a_join_waits_as_long_as_it_may);
   tcase_add_test(waits, the_descriptor_tells_of_the_end);
   tcase_add_test(waits, several_threads_join);
+  tcase_add_test(waits, a_descriptor_that_is_another_s_is_left_alone);
   tcase_add_test(waits, a_thread_can_be_cancelled_in_a_join);
   suite_add_tcase(suite, waits);
   TCase *zombies = tcase_create("zombies");

@@ -131,7 +131,9 @@ static int call_pthread_exit(void *nothing) {
 }
 
 static int be_cancelled(void *nothing) {
+  int state;
   (void)nothing;
+  pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
   pthread_cancel(pthread_self());
   pthread_testcancel();
   return 0;
@@ -166,6 +168,30 @@ static void *leave_by_the_thread(void *ret_code) {
   }
   return NULL;
 }
+
+static int pass_a_cancellation_point(void *nothing) {
+  (void)nothing;
+  usleep(1);
+  return 3;
+}
+
+static void *start_with_a_pending_cancellation(void *ret_code) {
+  int state;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  pthread_cancel(pthread_self());
+  *(int *)ret_code = end_of(pass_a_cancellation_point);
+  return NULL;
+}
+
+START_TEST(a_cancellation_of_the_parents_thread_is_not_the_childs) {
+  pthread_t thread;
+  int code = 1000;
+  ck_assert_int_eq(
+      pthread_create(&thread, NULL, start_with_a_pending_cancellation, &code), 0);
+  support_join(thread);
+  ck_assert_int_eq(code, 3);
+}
+END_TEST
 
 static void assert_aborted(const int codes[2]) {
   ck_assert_int_eq(codes[0], -SIGABRT);
@@ -255,6 +281,33 @@ START_TEST(a_thread_that_reads_stdin_does_not_keep_it) {
   ck_assert_int_eq((intptr_t)support_join(thread), 'x');
   close(fds[0]);
   close(fds[1]);
+}
+END_TEST
+
+static int print_beside_a_reader(void *fd) {
+  _Atomic int reader = 0;
+  pthread_t thread;
+  CHILD_MUST(pthread_create(&thread, NULL, read_stdin, &reader) == 0);
+  support_until(&reader);
+  support_until_thread_asleep(reader);
+  FILE *file = fdopen(*(int *)fd, "w");
+  CHILD_MUST(file != NULL && fputs("result", file) >= 0);
+  return 5;
+}
+
+START_TEST(a_thread_of_the_child_that_reads_stdin_loses_no_output) {
+  int in[2], out[2];
+  char text[16] = "";
+  ck_assert(pipe(in) == 0 && pipe(out) == 0);
+  ck_assert_int_ge(dup2(in[0], STDIN_FILENO), 0);
+  clearerr(stdin);
+  ck_assert_int_eq(end(start(print_beside_a_reader, &out[1])), 5);
+  close(out[1]);
+  ck_assert_int_eq(read(out[0], text, sizeof text - 1), 6);
+  ck_assert_str_eq(text, "result");
+  close(in[0]);
+  close(in[1]);
+  close(out[0]);
 }
 END_TEST
 
@@ -404,6 +457,7 @@ int main(void) {
   tcase_add_test(leaves, what_it_has_put_is_sent);
   tcase_add_test(leaves, a_queue_of_its_own_does_not_keep_it);
   tcase_add_test(leaves, handlers_of_the_parent_do_not_run_in_it);
+  tcase_add_test(leaves, a_cancellation_of_the_parents_thread_is_not_the_childs);
   tcase_add_test(leaves, the_end_of_its_thread_does_not_unwind_the_parents_frames);
   suite_add_tcase(suite, leaves);
   TCase *stdio = tcase_create("stdio");
@@ -411,6 +465,7 @@ int main(void) {
   tcase_add_test(stdio, output_comes_once_and_in_order);
   tcase_add_test(stdio, what_is_printed_during_the_start_comes_once);
   tcase_add_test(stdio, a_thread_that_reads_stdin_does_not_keep_it);
+  tcase_add_test(stdio, a_thread_of_the_child_that_reads_stdin_loses_no_output);
   tcase_add_test(stdio, its_end_does_not_set_back_what_the_parent_reads);
   suite_add_tcase(suite, stdio);
   TCase *rest = tcase_create("descriptors and errors");

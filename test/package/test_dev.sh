@@ -34,9 +34,6 @@ END
 exec "$@"
 END
   stand_in ldconfig </dev/null
-  stand_in dpkg-architecture <<'END'
-exit 1
-END
 }
 
 make_checkout() {
@@ -61,7 +58,7 @@ called() { grep -e "$1" "$calls" || { cat "$calls"; return 1; }; }
 
 installs_for_itself() {
   dev install "--prefix=$scratch/own" && called '^meson install' && ! called '^sudo' &&
-    ! called '^ldconfig' && called "^meson configure.*--libdir=lib --prefix=$scratch/own\$" &&
+    ! called '^ldconfig' && called "^meson setup.*--libdir=lib --prefix=$scratch/own " &&
     grep "PKG_CONFIG_PATH=$scratch/own/lib/pkgconfig LD_LIBRARY_PATH=$scratch/own/lib\$" \
       "$scratch/said_by_dev"
 }
@@ -73,19 +70,18 @@ installs_into_destdir() {
 
 # The prefix of the install before is not this one's.
 installs_for_all() {
-  dev install && called '^meson configure.*--prefix=/usr/local' && called '^sudo meson install' &&
+  dev install && called '^meson setup.*--prefix=/usr/local' && called '^sudo meson install' &&
     called '^sudo ldconfig'
 }
 
 takes_other_forms() {
   dev install "-Dprefix=$scratch/own" -Dlibdir=lib32 &&
-    called "^meson configure $scratch/build/release -Dprefix=$scratch/own -Dlibdir=lib32\$" &&
+    called "^meson setup.* -Dprefix=$scratch/own -Dlibdir=lib32 .*$scratch/build/install " &&
     ! called '^sudo'
 }
 
-# Where dpkg-dev is missing, as it is here.
 finds_the_libdir_of_debian() {
-  dev install && called "^meson configure.*--libdir=lib/$(cc -print-multiarch) "
+  dev install && called "^meson setup.*--libdir=lib/$(cc -print-multiarch) "
 }
 
 uninstalls() {

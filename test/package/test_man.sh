@@ -25,7 +25,7 @@ every_function_has_a_page() {
     show "man3/$function.3" >"$scratch/shown"
     {
       grep -q "NAME .*$function.* SYNOPSIS .*$function(.* DESCRIPTION" "$scratch/shown" &&
-        grep -q 'RETURN VALUES [^.]* returns \|void ' "$scratch/shown" &&
+        grep -q 'RETURN VALUES [^.]* returns \|SYNOPSIS [^(]* void forkq_' "$scratch/shown" &&
         grep -q 'ERRORS \([^.:]* fails with\|A failed call\|After these\|[^.]* cannot fail\)' \
           "$scratch/shown"
     } || { echo "$function"; absent=1; }

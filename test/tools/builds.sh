@@ -19,10 +19,13 @@ configure_debug() {
   configure debug $tested
 }
 
-configure_release() {
+# configure_release_in NAME OPTION...
+configure_release_in() {
   need $to_build
-  configure release --buildtype=release -Db_lto=true -Dtests=disabled -Dbench=disabled
+  configure "$@" --buildtype=release -Db_lto=true -Dtests=disabled -Dbench=disabled
 }
+
+configure_release() { configure_release_in release; }
 
 configure_benchmark() {
   need $to_build

@@ -1,4 +1,4 @@
-# Sourced by dev: installs what build/release has, which is then $dir, and removes it again.
+# Sourced by dev: installs what build/install has, which is then $dir, and removes it again.
 # shellcheck shell=sh
 # shellcheck disable=SC2086 # where a variable is a list of words
 # shellcheck disable=SC2154 # dir is builds.sh's
@@ -35,17 +35,17 @@ libdir_of() {
   fi
 }
 
-# configure_install OPTION...: a prefix that is not given is /usr/local, whatever it was the last time.
+# configure_install OPTION...: a build directory of its own, made anew, so that no option of the last
+# install counts. A prefix that is not given is /usr/local.
 configure_install() {
-  configure_release
   prefix=$(value_of prefix ${MESONFLAGS-} "$@")
   prefix=${prefix:-/usr/local}
   libdir=$(value_of libdir ${MESONFLAGS-} "$@")
   libdir=${libdir:-$(libdir_of "$prefix")}
+  rm -rf "$build/install"
   [ -n "$(value_of prefix "$@")" ] || set -- "--prefix=$prefix" "$@"
   [ -n "$(value_of libdir "$@")" ] || set -- "--libdir=$libdir" "$@"
-  quietly meson configure "$dir" "$@"
-  quietly ninja -C "$dir" build.ninja # takes the options over
+  configure_release_in install "$@"
 }
 
 # Whether this user may write to the directory, or make it.
