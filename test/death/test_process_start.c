@@ -175,21 +175,28 @@ static int pass_a_cancellation_point(void *nothing) {
   return 3;
 }
 
-static void *start_with_a_pending_cancellation(void *ret_code) {
+/* A start is no cancellation point. The child inherits the state: enabled, with one pending. */
+static void *start_with_a_pending_cancellation(void *ret_process) {
+  forkq_process_options_t options = FORKQ_PROCESS_OPTIONS_INIT;
   int state;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   pthread_cancel(pthread_self());
-  *(int *)ret_code = end_of(pass_a_cancellation_point);
+  CHILD_MUST(
+      forkq_process_start(ret_process, pass_a_cancellation_point, NULL, &options) == 0);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   return NULL;
 }
 
 START_TEST(a_cancellation_of_the_parents_thread_is_not_the_childs) {
   pthread_t thread;
+  forkq_process_t *process = NULL;
   int code = 1000;
   ck_assert_int_eq(
-      pthread_create(&thread, NULL, start_with_a_pending_cancellation, &code), 0);
+      pthread_create(&thread, NULL, start_with_a_pending_cancellation, &process), 0);
   support_join(thread);
+  ck_assert_int_eq(forkq_process_join(process, PATIENCE_MS), 0);
+  ck_assert_int_eq(forkq_process_exitcode(process, &code), 1);
   ck_assert_int_eq(code, 3);
+  forkq_process_destroy(process);
 }
 END_TEST
 
