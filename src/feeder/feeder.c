@@ -21,6 +21,9 @@
 /* Puts are rare if they come less often than this. */
 #define RARE_NS INT64_C(2000)
 
+/* References are gathered for so long: docs/performance.md has the figures. */
+#define GATHER_NS INT64_C(50000)
+
 /* ---- the states ---------------------------------------------------------------------------- */
 
 #define TO(state) (1u << FORKQ__FEEDER_##state)
@@ -29,7 +32,8 @@
 static const unsigned follows[] = {
   [FORKQ__FEEDER_NONE] = TO(AWAKE) | TO(FINISHED),
   [FORKQ__FEEDER_AWAKE] = TO(ASLEEP) | TO(RETIRED) | TO(ENDED),
-  [FORKQ__FEEDER_ASLEEP] = TO(AWAKE),
+  [FORKQ__FEEDER_ASLEEP] = TO(AWAKE) | TO(GATHERING),
+  [FORKQ__FEEDER_GATHERING] = TO(AWAKE),
   [FORKQ__FEEDER_RETIRED] = TO(NONE),
   [FORKQ__FEEDER_ENDED] = TO(FINISHED),
   [FORKQ__FEEDER_FINISHED] = 0,
@@ -82,11 +86,22 @@ static bool has_work(struct forkq__feeder *feeder) {
          atomic_load(&sender->abandoned);
 }
 
+/* A packet has room for hundreds of references, and to write it costs as much with one of them. A
+ * getter that is awake meanwhile has something to do. Once it sleeps, the next put sends. */
+static void gather(struct forkq__feeder *feeder) {
+  int64_t deadline = forkq__os_now() + GATHER_NS;
+  while (feeder->state == FORKQ__FEEDER_GATHERING && forkq__os_now() < deadline)
+    forkq__mutex_wait(&feeder->sender.mutex, &feeder->work, deadline);
+  if (feeder->state == FORKQ__FEEDER_GATHERING)
+    become(feeder, FORKQ__FEEDER_AWAKE);
+}
+
 static void sleep_until(struct forkq__feeder *feeder, int64_t deadline) {
   become(feeder, FORKQ__FEEDER_ASLEEP);
   forkq__mutex_wait(&feeder->sender.mutex, &feeder->work, deadline);
   if (feeder->state == FORKQ__FEEDER_ASLEEP)
     become(feeder, FORKQ__FEEDER_AWAKE);
+  gather(feeder);
 }
 
 void forkq__feeder_plan_look(struct forkq__feeder *feeder, int64_t at) {
@@ -201,17 +216,35 @@ static bool puts_are_rare(struct forkq__feeder *feeder) {
   return rare;
 }
 
+/* Whether the thread leaves it to the putting threads to send. */
+static bool is_idle(const struct forkq__feeder *feeder) {
+  return feeder->state == FORKQ__FEEDER_ASLEEP ||
+         feeder->state == FORKQ__FEEDER_GATHERING;
+}
+
 /* Full packets are sent here while they are in this processor's cache, and the thread sleeps on.
  * It starts to work when the pipe is full, and then sends all that come. */
 static void send_here(struct forkq__feeder *feeder) {
   struct forkq__sender *sender = &feeder->sender;
   if (forkq__channel_hasten(sender->channel))
     forkq__sender_send_now(sender);
-  else if (feeder->state == FORKQ__FEEDER_ASLEEP)
+  else if (is_idle(feeder))
     forkq__sender_send_full(sender);
-  if (sender->outbox.head != NULL && feeder->state == FORKQ__FEEDER_ASLEEP &&
-      puts_are_rare(feeder))
+  if (sender->outbox.head != NULL && is_idle(feeder) && puts_are_rare(feeder))
     forkq__sender_send_now(sender);
+}
+
+/* Whether all that is left is one packet, which has room for more references. */
+static bool may_gather(const struct forkq__outbox *outbox) {
+  return outbox->head == outbox->tail &&
+         (outbox->head->packet.flags & FORKQ__REFERENCES) != 0;
+}
+
+static void wake_to(struct forkq__feeder *feeder, enum forkq__feeder_state state) {
+  if (!is_idle(feeder) || feeder->state == state)
+    return;
+  become(feeder, state);
+  forkq__mutex_wake(&feeder->work);
 }
 
 void forkq__feeder_push(struct forkq__feeder *feeder, bool direct) {
@@ -220,10 +253,18 @@ void forkq__feeder_push(struct forkq__feeder *feeder, bool direct) {
   feeder->pushes++;
   if (direct && sender->in_flight == NULL)
     send_here(feeder);
-  if (sender->outbox.head != NULL && feeder->state == FORKQ__FEEDER_ASLEEP) {
-    become(feeder, FORKQ__FEEDER_AWAKE);
-    forkq__mutex_wake(&feeder->work);
-  }
+  if (sender->outbox.head != NULL)
+    wake_to(feeder, direct && may_gather(&sender->outbox) ? FORKQ__FEEDER_GATHERING
+                                                          : FORKQ__FEEDER_AWAKE);
+}
+
+void forkq__feeder_hurry(struct forkq__feeder *feeder) {
+  FORKQ__HELD(&feeder->sender.mutex);
+  if (feeder->state != FORKQ__FEEDER_GATHERING)
+    return;
+  forkq__sender_send_now(&feeder->sender);
+  if (feeder->sender.outbox.head != NULL)
+    wake_to(feeder, FORKQ__FEEDER_AWAKE);
 }
 
 /* ---- ending it ----------------------------------------------------------------------------- */

@@ -12,9 +12,10 @@
 
 /* feeder.c has the table of what may follow what. */
 enum forkq__feeder_state {
-  FORKQ__FEEDER_NONE,    /* there is no thread */
-  FORKQ__FEEDER_AWAKE,   /* the thread sends, or is about to look for work */
-  FORKQ__FEEDER_ASLEEP,  /* the thread waits for work */
+  FORKQ__FEEDER_NONE,      /* there is no thread */
+  FORKQ__FEEDER_AWAKE,     /* the thread sends, or is about to look for work */
+  FORKQ__FEEDER_ASLEEP,    /* the thread waits for work */
+  FORKQ__FEEDER_GATHERING, /* the thread lets a moment pass before it sends */
   FORKQ__FEEDER_RETIRED, /* the thread has ended, for want of work, and is to be joined */
   FORKQ__FEEDER_ENDED,   /* the thread has ended, after a close, and is to be joined */
   FORKQ__FEEDER_FINISHED /* closed, and the thread is joined */
@@ -45,7 +46,8 @@ void forkq__feeder_fini(struct forkq__feeder *feeder);
 
 /* Whether there is a thread that has not ended. */
 static inline bool forkq__feeder_has_thread(const struct forkq__feeder *feeder) {
-  return feeder->state == FORKQ__FEEDER_AWAKE || feeder->state == FORKQ__FEEDER_ASLEEP;
+  return feeder->state == FORKQ__FEEDER_AWAKE || feeder->state == FORKQ__FEEDER_ASLEEP ||
+         feeder->state == FORKQ__FEEDER_GATHERING;
 }
 
 /* Whether the feeder runs and can send already. */
@@ -67,8 +69,12 @@ void forkq__feeder_plan_look(struct forkq__feeder *feeder, int64_t at);
 
 /* Called after a commit. If `direct`, it sends packets on this thread, but no fragments, without waiting,
  * when a getter sleeps, a packet is full, or puts are rare. If packets are left, it wakes the
- * thread, unless the thread is awake. */
+ * thread, unless the thread is awake. If that is one packet of references, the thread gathers: it
+ * sends the packet after a moment, with the references that came meanwhile. */
 void forkq__feeder_push(struct forkq__feeder *feeder, bool direct);
+
+/* What the thread is gathering is sent at once. */
+void forkq__feeder_hurry(struct forkq__feeder *feeder);
 
 /* Waits until the thread is gone, if it has ended by itself. At the end of a thread a runtime,
  * such as a sanitizer's, may hold locks of its own, which are not safe to fork. */

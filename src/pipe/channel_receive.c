@@ -22,6 +22,9 @@
 #define REST_MS 20
 #define REST_LOOK_MS 2
 
+/* The same for a message of its own process, whose thread may have to wait for a CPU. */
+#define OWN_REST_MS 1000
+
 /* Fragments of a message between two looks at the clock. */
 #define FRAGMENTS_PER_LOOK 64
 
@@ -331,13 +334,25 @@ static int poll_for_rest(struct forkq__channel *channel,
   }
 }
 
-/* Until when to wait for the rest. A process's own message is found with any timeout: its feeder is writing
- * the message, and needs nothing that this thread has. */
+/* Whether the message of which a part is here, or is kept, is this process's own. Its feeder needs nothing
+ * but a CPU to write the rest. */
+static bool is_own(const struct forkq__channel *channel,
+                   const struct forkq__assembly *assembly) {
+  uint32_t cell =
+      assembly->active ? assembly->cell + 1 : FORKQ__LOAD(channel->shared->spill.cell);
+  return cell == FORKQ__LOAD(channel->account.cell) + 1;
+}
+
+/* Until when to wait for the rest. A process's own message is found with any timeout. */
 static int64_t rest_deadline(const struct forkq__channel *channel,
                              const struct forkq__assembly *assembly, int64_t deadline) {
-  bool own = assembly->cell == FORKQ__LOAD(channel->account.cell);
-  bool must = assembly->unkeepable != 0 || (own && deadline == FORKQ__NOWAIT);
-  return must ? FORKQ__FOREVER : deadline;
+  if (assembly->unkeepable != 0)
+    return forkq__os_deadline_within(FORKQ__FOREVER, REST_MS);
+  if (deadline != FORKQ__NOWAIT)
+    return forkq__os_deadline_within(deadline, REST_MS);
+  return is_own(channel, assembly)
+             ? forkq__os_deadline_within(FORKQ__FOREVER, OWN_REST_MS)
+             : FORKQ__NOWAIT;
 }
 
 /* Waits for more of a message that has begun. Returns 0 to continue, FORKQ__NOTHING if it left
@@ -345,10 +360,8 @@ static int64_t rest_deadline(const struct forkq__channel *channel,
  * so it waits for a moment only: the rest of a message comes at once, or something is wrong. */
 static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly *assembly,
                          forkq_item_t *item, int64_t deadline) {
-  deadline = rest_deadline(channel, assembly, deadline);
-  if (deadline != FORKQ__NOWAIT)
-    deadline = forkq__os_deadline_within(deadline, REST_MS);
-  int ready = poll_for_rest(channel, assembly, deadline);
+  int ready =
+      poll_for_rest(channel, assembly, rest_deadline(channel, assembly, deadline));
   if (ready > 0)
     return 0;
   if (ready < 0 || sender_lives(channel, assembly)) {
@@ -361,6 +374,19 @@ static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly 
     return 0;
   drop_torn(channel, assembly);
   return FORKQ__NOTHING;
+}
+
+/* The same if a part is kept. Only a get that does not wait, and so does not come back, waits here. If the
+ * process has sent all, the rest has come by now, or an earlier owner of the cell has left it torn. */
+static int wait_for_kept(struct forkq__channel *channel,
+                         const struct forkq__assembly *none, int64_t deadline) {
+  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
+  if (deadline != FORKQ__NOWAIT || FORKQ__LOAD(channel->shared->spill.cell) == 0 ||
+      !is_own(channel, none))
+    return FORKQ__NOTHING;
+  if (forkq__account_held(&channel->account) > 0)
+    deadline = rest_deadline(channel, none, deadline);
+  return forkq__os_poll(&pipe, 1, deadline) > 0 ? 0 : FORKQ__NOTHING;
 }
 
 bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline) {
@@ -377,8 +403,9 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
     int r;
     if (!forkq__channel_unread(shared)) {
       r = forkq__channel_load(channel);
-      if (r == FORKQ__NOTHING && assembly.active)
-        r = wait_for_rest(channel, &assembly, item, deadline);
+      if (r == FORKQ__NOTHING)
+        r = assembly.active ? wait_for_rest(channel, &assembly, item, deadline)
+                            : wait_for_kept(channel, &assembly, deadline);
       else if (r < 0 && assembly.active && keep(channel, &assembly, item) < 0)
         (void)lose(channel, &assembly);
       if (r < 0)

@@ -93,10 +93,14 @@ static __attribute__((noinline)) int take_slot_of_dead(forkq_queue_t *queue) {
              : FORKQ__NOTHING;
 }
 
-/* The same, but looks for slots of dead processes if none is free. */
+/* The same, but if none is free, it lets getters have what this process has put, and looks for slots
+ * of dead processes. */
 static int try_next_slot_or_reap(forkq_queue_t *queue) {
   int r = try_next_slot(queue);
-  return r == FORKQ__NOTHING ? take_slot_of_dead(queue) : r;
+  if (r != FORKQ__NOTHING)
+    return r;
+  forkq__feeder_hurry(&queue->feeder);
+  return take_slot_of_dead(queue);
 }
 
 /* Whether the process can put: 0, FORKQ__NOTHING to try again, or why not. */

@@ -5,6 +5,7 @@
 #include "queue_helpers.h"
 
 #include <forkq.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #define HALF_A_PIPE 200000u
 #define MORE_THAN_A_PIPE 600000u
+#define PATIENCE_MS 10000
 
 static _Atomic int warnings;
 
@@ -114,6 +116,85 @@ START_TEST(a_message_in_fragments_is_found_by_its_own_get) {
 }
 END_TEST
 
+/* ---- gathering --------------------------------------------------------------------------------- */
+
+#define TRIES 1000
+#define REFERRED 1000u
+
+/* As if a put had just found the feeder idle, so the next one is not rare. */
+static void be_in_a_stream(void) {
+  queue->feeder.found_idle = forkq__os_now() + INT64_C(3600000000000);
+}
+
+/* Whether the put has left its message to the thread, which has not sent it yet. */
+static bool put_and_gather(size_t size) {
+  until_the_feeder_is_idle();
+  ck_assert_int_eq(forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER), 0);
+  be_in_a_stream();
+  forkq__sender_unlock(&queue->feeder.sender);
+  ck_assert_int_eq(put_bin(size, 0), 0);
+  ck_assert_int_eq(forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER), 0);
+  bool gathers = queue->feeder.state == FORKQ__FEEDER_GATHERING &&
+                 forkq__sender_has_packets(&queue->feeder.sender);
+  forkq__sender_unlock(&queue->feeder.sender);
+  return gathers;
+}
+
+/* The time may be over before this thread runs again. */
+static bool is_gathered_at_times(size_t size) {
+  bool gathered = false;
+  for (int i = 0; i < TRIES && !gathered; i++) {
+    gathered = put_and_gather(size);
+    assert_get_bin(size);
+  }
+  return gathered;
+}
+
+START_TEST(references_in_a_stream_are_gathered) {
+  use_once();
+  assert_get_bin(10);
+  support_assert(is_gathered_at_times(REFERRED));
+}
+END_TEST
+
+START_TEST(small_messages_are_not_gathered) {
+  use_once();
+  assert_get_bin(10);
+  for (int i = 0; i < TRIES; i++) {
+    support_assert(!put_and_gather(10));
+    assert_get_bin(10);
+  }
+}
+END_TEST
+
+START_TEST(what_is_gathered_is_sent_without_another_put) {
+  struct pollfd pipe = { .fd = queue->channel.read_fd, .events = POLLIN };
+  use_once();
+  assert_get_bin(10);
+  for (int i = 0; i < 10; i++) {
+    (void)put_and_gather(REFERRED);
+    ck_assert_int_eq(poll(&pipe, 1, PATIENCE_MS), 1);
+    assert_get_bin(REFERRED);
+  }
+}
+END_TEST
+
+/* Getters must have what it holds, to make room. */
+START_TEST(a_put_that_finds_no_room_sends_what_is_gathered) {
+  use_once();
+  ck_assert_int_eq(put_bin(20, 0), 0);
+  int gathered = 0;
+  for (int i = 0; i < TRIES; i++) {
+    gathered += put_and_gather(REFERRED);
+    ck_assert_int_eq(put_bin(REFERRED, 0), FORKQ_FULL);
+    support_assert(queue->feeder.state != FORKQ__FEEDER_GATHERING ||
+                   !forkq__sender_has_packets(&queue->feeder.sender));
+    assert_get_bin(i == 0 ? 10 : i == 1 ? 20 : REFERRED);
+  }
+  ck_assert_int_gt(gathered, 0);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("direct_write");
   TCase *tcase = tcase_create("large messages");
@@ -122,6 +203,14 @@ int main(void) {
   tcase_add_test(tcase, a_large_message_is_in_the_pipe_when_its_put_returns);
   tcase_add_test(tcase, a_message_in_fragments_is_the_feeder_s);
   tcase_add_test(tcase, a_message_in_fragments_is_found_by_its_own_get);
+  suite_add_tcase(suite, tcase);
+  tcase = tcase_create("gathering");
+  tcase_set_timeout(tcase, 60);
+  tcase_add_checked_fixture(tcase, set_up, stop_counting);
+  tcase_add_test(tcase, references_in_a_stream_are_gathered);
+  tcase_add_test(tcase, small_messages_are_not_gathered);
+  tcase_add_test(tcase, what_is_gathered_is_sent_without_another_put);
+  tcase_add_test(tcase, a_put_that_finds_no_room_sends_what_is_gathered);
   suite_add_tcase(suite, tcase);
   return support_main(suite);
 }
