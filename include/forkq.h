@@ -9,6 +9,7 @@
  *   forkq/queue.h         the queue between processes, and what holds when one dies
  *   forkq/simple_queue.h  a queue without bound, feeder thread or timeouts
  *   forkq/handover.h      passing a queue to another program
+ *   forkq/serve.h         serving a queue under a name, for programs that do not know each other
  *   forkq/connection.h    pipes; the other end may belong to CPython
  *   forkq/wait.h          waiting for several objects at once
  *   forkq/process.h       a child process that runs a function */
@@ -22,6 +23,7 @@
 #include <forkq/item.h>
 #include <forkq/process.h>
 #include <forkq/queue.h>
+#include <forkq/serve.h>
 #include <forkq/simple_queue.h>
 #include <forkq/wait.h>
 
