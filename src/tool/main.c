@@ -1,5 +1,5 @@
 /* The program forkq: the table of its subcommands. */
-#include "tool/tool.h"
+#include "tool/commands.h"
 
 #include <forkq.h>
 #include <stdio.h>
@@ -7,6 +7,8 @@
 
 /* In the order of the help. */
 static const struct forkq__tool_command *const commands[] = {
+  &forkq__tool_ls,
+  &forkq__tool_show,
   NULL,
 };
 

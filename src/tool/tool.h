@@ -32,6 +32,10 @@ struct forkq__tool_option {
   int *timeout_ms;   /* set to the argument, which is in seconds */
 };
 
+/* The option that most subcommands have, for the variable at `flag_`. */
+#define FORKQ__TOOL_JSON(flag_)                                                          \
+  { .name = "json", .help = "as JSON, on one line", .flag = (flag_) }
+
 struct forkq__tool_command {
   const char *name;
   const char *arguments; /* as in the first line of the help */
