@@ -6,5 +6,6 @@
 
 extern const struct forkq__tool_command forkq__tool_ls;
 extern const struct forkq__tool_command forkq__tool_show;
+extern const struct forkq__tool_command forkq__tool_why;
 
 #endif

@@ -9,6 +9,7 @@
 static const struct forkq__tool_command *const commands[] = {
   &forkq__tool_ls,
   &forkq__tool_show,
+  &forkq__tool_why,
   NULL,
 };
 
