@@ -165,7 +165,7 @@ FORKQ_API void forkq_inspect_destroy(forkq_inspect_t *inspect);
  * Blocks: never.
  * Errors: none.
  * Python: none. */
-FORKQ_API const forkq_inspect_queue_t *forkq_inspect_queue(const forkq_inspect_t *inspect,
+FORKQ_API const forkq_inspect_queue_t *forkq_inspect_queue_at(const forkq_inspect_t *inspect,
                                                            size_t index);
 
 /* Get a process of a queue, or a thread that waits for it, with that index, from 0 on, in the
@@ -176,9 +176,9 @@ FORKQ_API const forkq_inspect_queue_t *forkq_inspect_queue(const forkq_inspect_t
  * Errors: none.
  * Python: none. */
 FORKQ_API const forkq_inspect_process_t *
-forkq_inspect_process(const forkq_inspect_queue_t *queue, size_t index);
+forkq_inspect_process_at(const forkq_inspect_queue_t *queue, size_t index);
 FORKQ_API const forkq_inspect_wait_t *
-forkq_inspect_wait(const forkq_inspect_queue_t *queue, size_t index);
+forkq_inspect_wait_at(const forkq_inspect_queue_t *queue, size_t index);
 
 /* Gets who has a lock of a queue.
  *
@@ -187,7 +187,32 @@ forkq_inspect_wait(const forkq_inspect_queue_t *queue, size_t index);
  * Errors: none.
  * Python: none. */
 FORKQ_API const forkq_inspect_lock_t *
-forkq_inspect_lock(const forkq_inspect_queue_t *queue, forkq_inspect_lock_kind_t kind);
+forkq_inspect_lock_of(const forkq_inspect_queue_t *queue, forkq_inspect_lock_kind_t kind);
+
+/* Receives an item that forkq_inspect_peek found: its msgpack bytes, which are exactly one
+ * object, borrowed until the function returns.
+ *
+ * Returns: 0, or anything else to stop. */
+typedef int (*forkq_inspect_item_fn)(const char *data, size_t size, void *arg);
+
+/* Looks at the items in the pipe, and takes none. It copies the pipe (tee(2)), and calls
+ * `item` for each item, in the order in which they will be got.
+ *
+ * Items that are got meanwhile may be shown or not. An item that is not sent yet, or of which
+ * only a part is in the pipe, is not shown.
+ *
+ * Returns: the number of items shown.
+ * Blocks: never.
+ * Errors:
+ *   FORKQ_ENULL      `queue` or `item` is NULL
+ *   FORKQ_EHANDOVER  the memory of the queue is damaged, or not known (its `error`)
+ *   -ESRCH           no process has the queue any more
+ *   -EACCES          the pipe may not be opened
+ *   -ENOMEM          there is no memory
+ *   other            a negative errno of pipe2(2) or tee(2), such as -EMFILE
+ * Python: none. */
+FORKQ_API int forkq_inspect_peek(const forkq_inspect_queue_t *queue,
+                                 forkq_inspect_item_fn item, void *arg);
 
 #ifdef __cplusplus
 }

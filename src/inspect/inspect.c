@@ -129,28 +129,28 @@ void forkq_inspect_destroy(forkq_inspect_t *inspect) {
   forkq__free(inspect);
 }
 
-const forkq_inspect_queue_t *forkq_inspect_queue(const forkq_inspect_t *inspect,
+const forkq_inspect_queue_t *forkq_inspect_queue_at(const forkq_inspect_t *inspect,
                                                  size_t index) {
   return inspect != NULL && index < inspect->queues.count
              ? &forkq__inspected_at(inspect, index)->queue
              : NULL;
 }
 
-const forkq_inspect_process_t *forkq_inspect_process(const forkq_inspect_queue_t *queue,
+const forkq_inspect_process_t *forkq_inspect_process_at(const forkq_inspect_queue_t *queue,
                                                      size_t index) {
   if (queue == NULL || index >= queue->self_->processes.count)
     return NULL;
   return (const forkq_inspect_process_t *)queue->self_->processes.entries + index;
 }
 
-const forkq_inspect_wait_t *forkq_inspect_wait(const forkq_inspect_queue_t *queue,
+const forkq_inspect_wait_t *forkq_inspect_wait_at(const forkq_inspect_queue_t *queue,
                                                size_t index) {
   if (queue == NULL || index >= queue->self_->waits.count)
     return NULL;
   return (const forkq_inspect_wait_t *)queue->self_->waits.entries + index;
 }
 
-const forkq_inspect_lock_t *forkq_inspect_lock(const forkq_inspect_queue_t *queue,
+const forkq_inspect_lock_t *forkq_inspect_lock_of(const forkq_inspect_queue_t *queue,
                                                forkq_inspect_lock_kind_t kind) {
   bool known = queue != NULL && queue->error == 0 && (unsigned)kind < FORKQ_INSPECT_LOCKS;
   return known ? &queue->self_->locks[kind] : NULL;

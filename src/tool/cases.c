@@ -26,7 +26,7 @@ static bool could_put(const forkq_inspect_process_t *process) {
 static bool is_waiting(cause_t *cause, const forkq_inspect_process_t *process,
                        forkq_inspect_wait_kind_t kind) {
   const forkq_inspect_wait_t *wait;
-  for (size_t i = 0; (wait = forkq_inspect_wait(cause->queue, i)) != NULL; i++)
+  for (size_t i = 0; (wait = forkq_inspect_wait_at(cause->queue, i)) != NULL; i++)
     if (wait->pid == process->pid && wait->kind == kind)
       return true;
   return false;
@@ -34,7 +34,7 @@ static bool is_waiting(cause_t *cause, const forkq_inspect_process_t *process,
 
 static bool has_lock(cause_t *cause, const forkq_inspect_process_t *process,
                      forkq_inspect_lock_kind_t kind) {
-  const forkq_inspect_lock_t *lock = forkq_inspect_lock(cause->queue, kind);
+  const forkq_inspect_lock_t *lock = forkq_inspect_lock_of(cause->queue, kind);
   return lock != NULL && lock->tid != 0 && lock->pid == process->pid;
 }
 
@@ -50,7 +50,7 @@ typedef bool (*is_fn)(cause_t *cause, const forkq_inspect_process_t *process);
 static size_t count(cause_t *cause, is_fn is) {
   const forkq_inspect_process_t *process;
   size_t found = 0;
-  for (size_t i = 0; (process = forkq_inspect_process(cause->queue, i)) != NULL; i++)
+  for (size_t i = 0; (process = forkq_inspect_process_at(cause->queue, i)) != NULL; i++)
     found += is_other(cause, process) && is(cause, process) ? 1 : 0;
   return found;
 }
@@ -66,7 +66,7 @@ static void name_process(cause_t *cause, const forkq_inspect_process_t *process)
 static void name_all(cause_t *cause, is_fn is) {
   const forkq_inspect_process_t *process;
   const char *before = "";
-  for (size_t i = 0; (process = forkq_inspect_process(cause->queue, i)) != NULL; i++) {
+  for (size_t i = 0; (process = forkq_inspect_process_at(cause->queue, i)) != NULL; i++) {
     if (!is_other(cause, process) || !is(cause, process))
       continue;
     fputs(before, cause->text);
@@ -281,7 +281,7 @@ static void say_empty(cause_t *cause) {
 static void say_whose(cause_t *cause) {
   const forkq_inspect_process_t *process;
   const char *before = "";
-  for (size_t i = 0; (process = forkq_inspect_process(cause->queue, i)) != NULL; i++) {
+  for (size_t i = 0; (process = forkq_inspect_process_at(cause->queue, i)) != NULL; i++) {
     if (process->tasks == 0)
       continue;
     fprintf(cause->text, "%s%" PRIu64 " of ", before, process->tasks);
@@ -311,7 +311,7 @@ static bool worker_is_stopped(cause_t *cause) {
 
 static bool has_tasks(cause_t *cause) {
   const forkq_inspect_process_t *process;
-  for (size_t i = 0; (process = forkq_inspect_process(cause->queue, i)) != NULL; i++)
+  for (size_t i = 0; (process = forkq_inspect_process_at(cause->queue, i)) != NULL; i++)
     if (process->tasks > 0)
       return true;
   return false;
@@ -331,7 +331,7 @@ static void say_nobody_got_them(cause_t *cause) {
 /* ---- locks -------------------------------------------------------------------------------- */
 
 static const forkq_inspect_lock_t *lock_of(cause_t *cause) {
-  return forkq_inspect_lock(cause->queue, cause->wait->lock);
+  return forkq_inspect_lock_of(cause->queue, cause->wait->lock);
 }
 
 static bool lock_owner_is_gone(cause_t *cause) {
@@ -345,7 +345,7 @@ static void say_lock_owner_is_gone(cause_t *cause) {
 
 static const forkq_inspect_process_t *owner_of(cause_t *cause) {
   const forkq_inspect_process_t *process;
-  for (size_t i = 0; (process = forkq_inspect_process(cause->queue, i)) != NULL; i++)
+  for (size_t i = 0; (process = forkq_inspect_process_at(cause->queue, i)) != NULL; i++)
     if (has_lock(cause, process, cause->wait->lock))
       return process;
   return NULL;

@@ -41,7 +41,7 @@ bool forkq__tool_is_pid(const char *text, pid_t *ret_pid) {
 
 static bool has_process(const forkq_inspect_queue_t *queue, uint64_t pid) {
   const forkq_inspect_process_t *process;
-  for (size_t i = 0; (process = forkq_inspect_process(queue, i)) != NULL; i++)
+  for (size_t i = 0; (process = forkq_inspect_process_at(queue, i)) != NULL; i++)
     if (process->open && (uint64_t)process->pid == pid)
       return true;
   return false;
@@ -68,7 +68,7 @@ static size_t count_meant(const forkq_inspect_t *inspect, const char *text,
                           enum meaning meaning, const forkq_inspect_queue_t **ret_queue) {
   const forkq_inspect_queue_t *queue;
   size_t count = 0;
-  for (size_t i = 0; (queue = forkq_inspect_queue(inspect, i)) != NULL; i++)
+  for (size_t i = 0; (queue = forkq_inspect_queue_at(inspect, i)) != NULL; i++)
     if (is_meant(queue, text, meaning)) {
       *ret_queue = queue;
       count++;
@@ -79,7 +79,7 @@ static size_t count_meant(const forkq_inspect_t *inspect, const char *text,
 static void list_meant(const forkq_inspect_t *inspect, const char *text,
                        enum meaning meaning) {
   const forkq_inspect_queue_t *queue;
-  for (size_t i = 0; (queue = forkq_inspect_queue(inspect, i)) != NULL; i++)
+  for (size_t i = 0; (queue = forkq_inspect_queue_at(inspect, i)) != NULL; i++)
     if (is_meant(queue, text, meaning))
       fprintf(stderr, "  %" PRIu64 " %s\n", queue->inode, queue->name);
 }
@@ -169,7 +169,7 @@ static json_t *process_json(const forkq_inspect_process_t *process) {
 static json_t *processes_json(const forkq_inspect_queue_t *queue) {
   json_t *array = json_array();
   const forkq_inspect_process_t *process;
-  for (size_t i = 0; (process = forkq_inspect_process(queue, i)) != NULL; i++)
+  for (size_t i = 0; (process = forkq_inspect_process_at(queue, i)) != NULL; i++)
     json_array_append_new(array, process_json(process));
   return array;
 }
@@ -177,7 +177,7 @@ static json_t *processes_json(const forkq_inspect_queue_t *queue) {
 static json_t *waits_json(const forkq_inspect_queue_t *queue) {
   json_t *array = json_array();
   const forkq_inspect_wait_t *wait;
-  for (size_t i = 0; (wait = forkq_inspect_wait(queue, i)) != NULL; i++) {
+  for (size_t i = 0; (wait = forkq_inspect_wait_at(queue, i)) != NULL; i++) {
     json_t *object = json_object();
     set_number(object, "pid", (uint64_t)wait->pid);
     set_number(object, "tid", (uint64_t)wait->tid);
@@ -192,7 +192,7 @@ static json_t *waits_json(const forkq_inspect_queue_t *queue) {
 static json_t *locks_json(const forkq_inspect_queue_t *queue) {
   json_t *array = json_array();
   for (unsigned kind = 0; kind < FORKQ_INSPECT_LOCKS; kind++) {
-    const forkq_inspect_lock_t *lock = forkq_inspect_lock(queue, kind);
+    const forkq_inspect_lock_t *lock = forkq_inspect_lock_of(queue, kind);
     if (lock == NULL || (lock->tid == 0 && !lock->owner_died))
       continue;
     json_t *object = json_object();
@@ -208,7 +208,7 @@ static json_t *locks_json(const forkq_inspect_queue_t *queue) {
 
 static size_t count_processes(const forkq_inspect_queue_t *queue) {
   size_t count = 0;
-  while (forkq_inspect_process(queue, count) != NULL)
+  while (forkq_inspect_process_at(queue, count) != NULL)
     count++;
   return count;
 }

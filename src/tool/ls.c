@@ -15,7 +15,7 @@ static void print_head(void) {
 static size_t count_open(const forkq_inspect_queue_t *queue) {
   const forkq_inspect_process_t *process;
   size_t count = 0;
-  for (size_t i = 0; (process = forkq_inspect_process(queue, i)) != NULL; i++)
+  for (size_t i = 0; (process = forkq_inspect_process_at(queue, i)) != NULL; i++)
     count += process->open ? 1 : 0;
   return count;
 }
@@ -44,7 +44,7 @@ static bool is_listed(const forkq_inspect_queue_t *queue, const char *name) {
 static void print_all(const forkq_inspect_t *inspect, const char *name) {
   const forkq_inspect_queue_t *queue;
   print_head();
-  for (size_t i = 0; (queue = forkq_inspect_queue(inspect, i)) != NULL; i++)
+  for (size_t i = 0; (queue = forkq_inspect_queue_at(inspect, i)) != NULL; i++)
     if (is_listed(queue, name))
       print_queue(queue);
 }
@@ -52,7 +52,7 @@ static void print_all(const forkq_inspect_t *inspect, const char *name) {
 static int print_all_json(const forkq_inspect_t *inspect, const char *name) {
   json_t *array = json_array();
   const forkq_inspect_queue_t *queue;
-  for (size_t i = 0; (queue = forkq_inspect_queue(inspect, i)) != NULL; i++)
+  for (size_t i = 0; (queue = forkq_inspect_queue_at(inspect, i)) != NULL; i++)
     if (is_listed(queue, name))
       json_array_append_new(array, forkq__tool_queue_json(queue, false));
   return forkq__tool_print_json(array);

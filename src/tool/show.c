@@ -30,7 +30,7 @@ static void print_numbers(const forkq_inspect_queue_t *queue) {
 
 static void print_waits(const forkq_inspect_queue_t *queue, pid_t pid) {
   const forkq_inspect_wait_t *wait;
-  for (size_t i = 0; (wait = forkq_inspect_wait(queue, i)) != NULL; i++) {
+  for (size_t i = 0; (wait = forkq_inspect_wait_at(queue, i)) != NULL; i++) {
     if (wait->pid != pid)
       continue;
     if (wait->kind == FORKQ_INSPECT_WAITS_FOR_LOCK)
@@ -46,7 +46,7 @@ static void print_processes(const forkq_inspect_queue_t *queue) {
   const forkq_inspect_process_t *process;
   printf("%9s %-15s %-8s %12s %9s", "PID", "COMMAND", "STATE", "PUT", "UNSENT");
   printf(queue->joinable ? " %12s %9s\n" : "\n", "GOT", "TASKS");
-  for (size_t i = 0; (process = forkq_inspect_process(queue, i)) != NULL; i++) {
+  for (size_t i = 0; (process = forkq_inspect_process_at(queue, i)) != NULL; i++) {
     printf("%9d %-15s %-8s %12" PRIu64 " %9" PRIu64, (int)process->pid,
            process->command[0] != '\0' ? process->command : "-",
            forkq__tool_life(process), process->put_items, process->unsent_items);
@@ -68,7 +68,7 @@ static void print_owner(const forkq_inspect_lock_t *lock) {
 
 static void print_locks(const forkq_inspect_queue_t *queue) {
   for (unsigned kind = 0; kind < FORKQ_INSPECT_LOCKS; kind++) {
-    const forkq_inspect_lock_t *lock = forkq_inspect_lock(queue, kind);
+    const forkq_inspect_lock_t *lock = forkq_inspect_lock_of(queue, kind);
     if (lock == NULL || (lock->tid == 0 && !lock->owner_died))
       continue;
     printf("lock %s: ", forkq__tool_lock(kind));

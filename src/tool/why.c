@@ -48,7 +48,7 @@ static int explain(struct answer *answer, struct forkq__tool_cause *cause) {
 static const forkq_inspect_process_t *process_of(const forkq_inspect_queue_t *queue,
                                                  pid_t pid) {
   const forkq_inspect_process_t *process;
-  for (size_t i = 0; (process = forkq_inspect_process(queue, i)) != NULL; i++)
+  for (size_t i = 0; (process = forkq_inspect_process_at(queue, i)) != NULL; i++)
     if (process->pid == pid)
       return process;
   return NULL;
@@ -79,8 +79,8 @@ static int explain_queue(struct answer *answer, const forkq_inspect_queue_t *que
   if (!cause.process->waits_known)
     explain_unknown(answer, &cause);
   int code = FORKQ__TOOL_GOES_ON;
-  for (size_t i = 0;
-       code == FORKQ__TOOL_GOES_ON && (cause.wait = forkq_inspect_wait(queue, i)) != NULL;
+  for (size_t i = 0; code == FORKQ__TOOL_GOES_ON &&
+                     (cause.wait = forkq_inspect_wait_at(queue, i)) != NULL;
        i++)
     if (cause.wait->pid == pid)
       code = explain(answer, &cause);
@@ -91,7 +91,7 @@ static int explain_queue(struct answer *answer, const forkq_inspect_queue_t *que
 
 static bool is_stopped(const forkq_inspect_t *inspect, pid_t pid) {
   const forkq_inspect_process_t *process =
-      process_of(forkq_inspect_queue(inspect, 0), pid);
+      process_of(forkq_inspect_queue_at(inspect, 0), pid);
   return process != NULL && process->life == FORKQ_INSPECT_STOPPED;
 }
 
@@ -99,14 +99,14 @@ static int explain_process(struct answer *answer, const forkq_inspect_t *inspect
                            pid_t pid) {
   const forkq_inspect_queue_t *queue;
   int code = FORKQ__TOOL_GOES_ON;
-  if (forkq_inspect_queue(inspect, 0) == NULL) {
+  if (forkq_inspect_queue_at(inspect, 0) == NULL) {
     add(answer, "no-queue", "it has no queue open", NULL);
     return code;
   }
   if (is_stopped(inspect, pid))
     add(answer, "stopped", "it is stopped itself", NULL);
-  for (size_t i = 0;
-       code == FORKQ__TOOL_GOES_ON && (queue = forkq_inspect_queue(inspect, i)) != NULL;
+  for (size_t i = 0; code == FORKQ__TOOL_GOES_ON &&
+                     (queue = forkq_inspect_queue_at(inspect, i)) != NULL;
        i++)
     code = explain_queue(answer, queue, pid);
   if (json_array_size(answer->array) == 0)
