@@ -12,7 +12,8 @@
  *   forkq/serve.h         serving a queue under a name, for programs that do not know each other
  *   forkq/connection.h    pipes; the other end may belong to CPython
  *   forkq/wait.h          waiting for several objects at once
- *   forkq/process.h       a child process that runs a function */
+ *   forkq/process.h       a child process that runs a function
+ *   forkq/inspect.h       looking at the queues of other processes */
 #ifndef FORKQ_H
 #define FORKQ_H
 
@@ -20,6 +21,7 @@
 #include <forkq/connection.h>
 #include <forkq/format.h>
 #include <forkq/handover.h>
+#include <forkq/inspect.h>
 #include <forkq/item.h>
 #include <forkq/process.h>
 #include <forkq/queue.h>

@@ -64,6 +64,11 @@ int forkq__os_packet_pipe(int fds[2]);
 /* Returns the bytes that are in a pipe. */
 int forkq__os_pipe_level(int fd);
 
+/* tee copies what is in a pipe into another, as far as that has room, and leaves it there (tee(2)); packets
+ * stay packets. pipe_as_large gives a pipe as much room as another has. Both return 0 or a negative errno. */
+int forkq__os_tee(int from, int to);
+int forkq__os_pipe_as_large(int fd, int other);
+
 ssize_t forkq__os_read(int fd, void *data, size_t size);
 ssize_t forkq__os_write(int fd, const void *data, size_t size);
 
