@@ -3,6 +3,7 @@
 #include "tool/attach.h"
 
 #include "shared/layout.h"
+#include "tool/connect.h"
 #include "tool/look.h"
 
 #include <errno.h>
@@ -97,6 +98,8 @@ static int attach_through_any(forkq_queue_t **ret_queue,
 }
 
 int forkq__tool_attach(forkq_queue_t **ret_queue, const char *text) {
+  if (forkq__tool_is_served(text))
+    return forkq__tool_connect(ret_queue, text);
   forkq_inspect_t *inspect;
   const forkq_inspect_queue_t *seen;
   int code = forkq__tool_find(&inspect, &seen, text);

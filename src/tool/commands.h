@@ -12,5 +12,6 @@ extern const struct forkq__tool_command forkq__tool_get;
 extern const struct forkq__tool_command forkq__tool_peek;
 extern const struct forkq__tool_command forkq__tool_drain;
 extern const struct forkq__tool_command forkq__tool_shutdown;
+extern const struct forkq__tool_command forkq__tool_serve;
 
 #endif

@@ -7,9 +7,11 @@
 
 /* In the order of the help. */
 static const struct forkq__tool_command *const commands[] = {
-  &forkq__tool_ls,    &forkq__tool_show,     &forkq__tool_why,
-  &forkq__tool_put,   &forkq__tool_get,      &forkq__tool_peek,
-  &forkq__tool_drain, &forkq__tool_shutdown, NULL,
+  &forkq__tool_ls,    &forkq__tool_show,
+  &forkq__tool_why,   &forkq__tool_put,
+  &forkq__tool_get,   &forkq__tool_peek,
+  &forkq__tool_drain, &forkq__tool_shutdown,
+  &forkq__tool_serve, NULL,
 };
 
 static int print_help(FILE *stream) {
