@@ -141,7 +141,7 @@ typedef struct forkq_connect_options {
 
 /* Serves the queue under a name. The caller owns *ret_server and destroys it with
  * forkq_server_destroy, before it destroys the queue. `options` may be NULL: the defaults. It
- * uses five descriptors, with `no_thread` four.
+ * uses four descriptors, and one for each client that has not asked yet.
  *
  * Returns: 0. Clients that connect from now on get the queue. After a failure nothing is left
  *   behind.

@@ -40,7 +40,6 @@ static void close_all(forkq_server_t *server) {
   for (int i = 0; i < FORKQ__SERVER_WAITING; i++)
     close_fd(&server->waiting[i].fd);
   close_fd(&server->timer);
-  close_fd(&server->stop);
   close_fd(&server->name.directory);
 }
 
@@ -58,7 +57,6 @@ static void after_fork_parent(struct forkq__life *life) {
 /* With a copy of the socket in a child, the name would look as if it were in use after the server's end. */
 static void after_fork_child(struct forkq__life *life) {
   forkq_server_t *server = server_of(life);
-  server->name.taken = false;
   server->has_thread = false;
   close_all(server);
 }
@@ -82,11 +80,10 @@ static void run(void *arg) {
   forkq_server_t *server = arg;
   uv_sem_post(&server->started);
   struct pollfd set = { .fd = server->set, .events = POLLIN };
-  while (!FORKQ__LOAD(server->stopping)) {
+  while (!atomic_load(&server->stopping)) {
     if (forkq__os_poll(&set, 1, FORKQ__FOREVER) < 0)
       forkq__os_poll(NULL, 0, forkq__os_deadline_within(FORKQ__FOREVER, WITHOUT_POLL_MS));
-    if (!FORKQ__LOAD(server->stopping))
-      forkq__server_attend(server);
+    forkq__server_attend(server);
   }
 }
 
@@ -108,12 +105,14 @@ static int start_thread(forkq_server_t *server) {
   return 0;
 }
 
+/* The thread sets the timer before it looks at `stopping`. So if it has not seen that, this time is the last
+ * that the timer is set to. */
 static void end_thread(forkq_server_t *server) {
   int state;
   if (!server->has_thread)
     return;
-  FORKQ__STORE(server->stopping, true);
-  forkq__os_event_raise(server->stop);
+  atomic_store(&server->stopping, true);
+  forkq__os_timer_set(server->timer, FORKQ__NOWAIT);
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   uv_thread_join(&server->thread);
   pthread_setcancelstate(state, NULL);
@@ -144,12 +143,8 @@ static int open_all(forkq_server_t *server, const char *path, bool is_abstract) 
   }
   if (r >= 0)
     server->timer = r = forkq__os_timer_create();
-  if (r >= 0 && !server->options.no_thread)
-    server->stop = r = forkq__os_event_create();
   if (r >= 0)
     server->set = r = forkq__os_poll_set_create(&server->timer, 1);
-  if (r >= 0 && server->stop >= 0)
-    r = forkq__os_poll_set_add(server->set, server->stop);
   return r < 0 ? r : 0;
 }
 
@@ -191,7 +186,7 @@ static int create(forkq_server_t **ret_server, forkq_queue_t *queue,
     return -ENOMEM;
   server->queue = queue;
   server->options = *options;
-  server->listener = server->set = server->timer = server->stop = -1;
+  server->listener = server->set = server->timer = -1;
   server->name.directory = -1;
   for (int i = 0; i < FORKQ__SERVER_WAITING; i++)
     server->waiting[i].fd = -1;

@@ -52,8 +52,7 @@ struct forkq_server {
   struct forkq__server_name name;
   int listener;
   int set;           /* an epoll over all that follows, and the listener */
-  int timer;         /* when to look again */
-  int stop;          /* tells the thread to end */
+  int timer;         /* when to look again; also tells the thread to end */
   int64_t resume_at; /* when to accept again; 0: now */
   struct forkq__client waiting[FORKQ__SERVER_WAITING];
   uv_thread_t thread;
