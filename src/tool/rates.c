@@ -137,7 +137,7 @@ const char *forkq__tool_order_name(enum forkq__tool_order order) {
 
 /* ---- lines -------------------------------------------------------------------------------- */
 
-#define BAR 10
+enum { BAR = 10 };
 
 /* A number in at most 6 columns: "12345", "1234k", "12.3M". */
 static void shorten(double number, char text[12]) {

@@ -38,7 +38,7 @@ void forkq__tool_rates_sort(struct forkq__tool_rates *rates,
 void forkq__tool_rates_end(struct forkq__tool_rates *rates);
 
 /* A line of at most 79 columns, and the line above all. */
-#define FORKQ__TOOL_LINE 80
+enum { FORKQ__TOOL_LINE = 80 };
 const char *forkq__tool_rates_head(void);
 void forkq__tool_rates_line(const struct forkq__tool_row *row,
                             char line[FORKQ__TOOL_LINE]);

@@ -201,6 +201,7 @@ static void unread(void) {
 static void stopped(void) {
   create("stopped", 0, 0);
   pid_t reader = start("reader", get_one);
+  until_getter_sleeps();
   stop(reader);
   start("worker", put_and_exit);
   must(forkq_queue_close(queue));

@@ -10,7 +10,7 @@ import time
 import traceback
 
 PATIENCE = 30
-tool, actor = sys.argv[1:3]
+tool, actor, root = sys.argv[1:4]
 
 
 class Scene:

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 
-from stage import Scene, main, output, output_json, refused, run, tool, until
+from stage import Scene, main, output, output_json, refused, root, run, tool, until
 
 
 def only_queue(pid):
@@ -196,9 +196,51 @@ def metrics_are_open_metrics():
                                 r'forkq_\w+\{queue="\d+",name="[\w.-]*"\} \d+', line), line
 
 
+def commands():
+    return re.findall(r"^  ([a-z]+) +\S", output("help"), re.MULTILINE)
+
+
+def options_of(command):
+    if command in ("help", "version"):
+        return set()
+    return set(re.findall(r"^  (--[a-z]+)", output(command, "--help"), re.MULTILINE)) - {"--help"}
+
+
+def the_manual_and_the_completion_have_every_option():
+    with open(f"{root}/docs/man/forkq.1", encoding="ascii") as file:
+        manual = file.read()
+    with open(f"{root}/src/tool/forkq.bash", encoding="ascii") as file:
+        completion = file.read()
+    assert f"words='{' '.join(commands())}'" in completion
+    for command in commands():
+        entry = re.search(rf"^\.It Cm {command}( .*)?$", manual, re.MULTILINE)
+        assert entry, command
+        options = options_of(command)
+        assert {"-" + found for found in re.findall(r"Fl (-[a-z]+)", entry[0])} == options, command
+        completed = re.search(rf"^ +(?:[a-z]+ \| )*{command}(?: \| [a-z]+)*\) words='(.*)' ;;$",
+                              completion, re.MULTILINE)
+        assert set(completed[1].split() if completed else []) == options, command
+
+
+def the_completion_completes():
+    script = f'. "$0"; COMP_WORDS=(forkq "$@"); COMP_CWORD=$#; _forkq; printf "%s\\n" "${{COMPREPLY[@]}}"'
+
+    def complete(*words):
+        path = {"PATH": f"{os.path.dirname(tool)}:{os.environ['PATH']}"}
+        out = subprocess.run(["bash", "-c", script, f"{root}/src/tool/forkq.bash", *words],
+                             capture_output=True, text=True, env={**os.environ, **path}, check=True)
+        assert out.stderr == "", out
+        return out.stdout.split()
+    assert complete("sh") == ["show", "shutdown"]
+    assert complete("why", "--c") == ["--cases"]
+    with Scene("quiet"):
+        assert complete("get", "qui") == ["quiet"]
+
+
 main([ls_has_the_numbers, a_queue_has_three_names, show_has_the_processes,
       show_has_the_owner_of_a_lock, the_dead_are_seen_with_what_they_left, the_stopped_are_seen,
       shutdown_is_seen, looking_changes_nothing, a_busy_queue_adds_up, five_hundred_queues,
       bad_arguments_are_refused, a_process_of_another_user_is_refused,
       memory_that_is_none_is_told, another_layout_is_told, processes_may_end_while_they_are_read,
-      doctor_finds_what_hurts, metrics_are_open_metrics])
+      doctor_finds_what_hurts, metrics_are_open_metrics,
+      the_manual_and_the_completion_have_every_option, the_completion_completes])

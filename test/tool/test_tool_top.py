@@ -65,12 +65,12 @@ class Terminal:
     def __init__(self, *arguments, term="vt100"):
         self.cells = [[" "] * 80 for _ in range(24)]
         self.row = self.column = 0
+        self.top, self.bottom = 0, 23  # of the region that scrolls
         pid, self.fd = pty.fork()
         if pid == 0:
             os.environ["TERM"] = term
             for variable in ("LINES", "COLUMNS"):
                 os.environ.pop(variable, None)
-            time.sleep(0)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
             os.execv(tool, [tool, "top", *map(str, arguments)])
         self.pid = pid
@@ -101,14 +101,30 @@ class Terminal:
             self.left = self.left[match.end():]
             if match[2]:
                 self.control(match[1], match[2])
+            elif match[0] == "\x1bM":
+                self.up()
             elif match[0][0] != "\x1b":
                 self.put(match[0])
+
+    def up(self):
+        if self.row == self.top:
+            del self.cells[self.bottom]
+            self.cells.insert(self.top, [" "] * 80)
+        else:
+            self.row = max(self.row - 1, 0)
+
+    def down(self):
+        if self.row == self.bottom:
+            del self.cells[self.top]
+            self.cells.insert(self.bottom, [" "] * 80)
+        else:
+            self.row = min(self.row + 1, 23)
 
     def put(self, char):
         if char == "\r":
             self.column = 0
         elif char == "\n":
-            self.row = min(self.row + 1, 23)
+            self.down()
         elif char == "\b":
             self.column = max(self.column - 1, 0)
         elif char >= " ":
@@ -133,8 +149,12 @@ class Terminal:
             step = max(first, 1)
             self.row += {"A": -step, "B": step}.get(letter, 0)
             self.column += {"C": step, "D": -step}.get(letter, 0)
+        elif letter == "r":
+            self.top = max(first, 1) - 1
+            self.bottom = (numbers[1] if len(numbers) > 1 else 24) - 1
+            self.row = self.column = 0
         else:
-            assert letter in "mrhl", (given, letter)
+            assert letter in "mhl", (given, letter)
 
     def wait(self):
         end = time.monotonic() + PATIENCE
