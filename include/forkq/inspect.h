@@ -159,24 +159,31 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_inspect_open(forkq_inspect_t **ret_inspect,
  * Python: none. */
 FORKQ_API void forkq_inspect_destroy(forkq_inspect_t *inspect);
 
-/* Gets the queue with that index, from 0 on, in the order of their inodes.
+/* Gets a queue. `index` counts from 0, in the order of their inodes.
  *
  * Returns: the queue, which `inspect` owns; NULL after the last.
  * Blocks: never.
  * Errors: none.
  * Python: none. */
-FORKQ_API const forkq_inspect_queue_t *forkq_inspect_queue_at(const forkq_inspect_t *inspect,
-                                                           size_t index);
+FORKQ_API const forkq_inspect_queue_t *
+forkq_inspect_queue_at(const forkq_inspect_t *inspect, size_t index);
 
-/* Get a process of a queue, or a thread that waits for it, with that index, from 0 on, in the
- * order of their numbers.
+/* Gets a process of a queue. `index` counts from 0, in the order of their numbers.
  *
- * Returns: the process or wait, which the forkq_inspect_t owns; NULL after the last.
+ * Returns: the process, which the forkq_inspect_t owns; NULL after the last.
  * Blocks: never.
  * Errors: none.
  * Python: none. */
 FORKQ_API const forkq_inspect_process_t *
 forkq_inspect_process_at(const forkq_inspect_queue_t *queue, size_t index);
+
+/* Gets a wait of a queue: a thread and what it waits for. `index` counts from 0, in the order of
+ * the threads' numbers.
+ *
+ * Returns: the wait, which the forkq_inspect_t owns; NULL after the last.
+ * Blocks: never.
+ * Errors: none.
+ * Python: none. */
 FORKQ_API const forkq_inspect_wait_t *
 forkq_inspect_wait_at(const forkq_inspect_queue_t *queue, size_t index);
 
@@ -195,7 +202,7 @@ forkq_inspect_lock_of(const forkq_inspect_queue_t *queue, forkq_inspect_lock_kin
  * Returns: 0, or anything else to stop. */
 typedef int (*forkq_inspect_item_fn)(const char *data, size_t size, void *arg);
 
-/* Looks at the items in the pipe, and takes none. It copies the pipe (tee(2)), and calls
+/* Shows the items in the pipe without taking them. It copies the pipe (tee(2)), and calls
  * `item` for each item, in the order in which they will be got.
  *
  * Items that are got meanwhile may be shown or not. An item that is not sent yet, or of which

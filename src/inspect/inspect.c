@@ -40,6 +40,12 @@ forkq_inspect_process_t *forkq__inspect_process_of(struct forkq__inspected *queu
   return process;
 }
 
+static void free_queue(struct forkq__inspected *queue) {
+  forkq__free(queue->processes.entries);
+  forkq__free(queue->waits.entries);
+  forkq__free(queue);
+}
+
 static int read_all(forkq_inspect_t *inspect) {
   struct forkq__segment *copy = forkq__calloc(sizeof *copy);
   int r = copy != NULL ? 0 : -ENOMEM;
@@ -47,6 +53,19 @@ static int read_all(forkq_inspect_t *inspect) {
     r = forkq__inspect_read(forkq__inspected_at(inspect, i), copy);
   forkq__free(copy);
   return r;
+}
+
+/* A queue that nobody has any more was none a moment later. */
+static void drop_gone(forkq_inspect_t *inspect) {
+  struct forkq__inspected **queues = inspect->queues.entries;
+  size_t left = 0;
+  for (size_t i = 0; i < inspect->queues.count; i++) {
+    if (queues[i]->queue.error == -ESRCH)
+      free_queue(queues[i]);
+    else
+      queues[left++] = queues[i];
+  }
+  inspect->queues.count = left;
 }
 
 /* ---- order -------------------------------------------------------------------------------- */
@@ -90,6 +109,7 @@ static int look(forkq_inspect_t *inspect, pid_t pid) {
   int r = forkq__inspect_find(inspect, pid);
   if (r == 0)
     r = read_all(inspect);
+  drop_gone(inspect);
   if (r == 0)
     r = forkq__inspect_fds(inspect);
   if (r == 0)
@@ -119,39 +139,35 @@ int forkq_inspect_open(forkq_inspect_t **ret_inspect, pid_t pid) {
 void forkq_inspect_destroy(forkq_inspect_t *inspect) {
   if (inspect == NULL)
     return;
-  for (size_t i = 0; i < inspect->queues.count; i++) {
-    struct forkq__inspected *queue = forkq__inspected_at(inspect, i);
-    forkq__free(queue->processes.entries);
-    forkq__free(queue->waits.entries);
-    forkq__free(queue);
-  }
+  for (size_t i = 0; i < inspect->queues.count; i++)
+    free_queue(forkq__inspected_at(inspect, i));
   forkq__free(inspect->queues.entries);
   forkq__free(inspect);
 }
 
 const forkq_inspect_queue_t *forkq_inspect_queue_at(const forkq_inspect_t *inspect,
-                                                 size_t index) {
+                                                    size_t index) {
   return inspect != NULL && index < inspect->queues.count
              ? &forkq__inspected_at(inspect, index)->queue
              : NULL;
 }
 
-const forkq_inspect_process_t *forkq_inspect_process_at(const forkq_inspect_queue_t *queue,
-                                                     size_t index) {
+const forkq_inspect_process_t *
+forkq_inspect_process_at(const forkq_inspect_queue_t *queue, size_t index) {
   if (queue == NULL || index >= queue->self_->processes.count)
     return NULL;
   return (const forkq_inspect_process_t *)queue->self_->processes.entries + index;
 }
 
 const forkq_inspect_wait_t *forkq_inspect_wait_at(const forkq_inspect_queue_t *queue,
-                                               size_t index) {
+                                                  size_t index) {
   if (queue == NULL || index >= queue->self_->waits.count)
     return NULL;
   return (const forkq_inspect_wait_t *)queue->self_->waits.entries + index;
 }
 
 const forkq_inspect_lock_t *forkq_inspect_lock_of(const forkq_inspect_queue_t *queue,
-                                               forkq_inspect_lock_kind_t kind) {
+                                                  forkq_inspect_lock_kind_t kind) {
   bool known = queue != NULL && queue->error == 0 && (unsigned)kind < FORKQ_INSPECT_LOCKS;
   return known ? &queue->self_->locks[kind] : NULL;
 }

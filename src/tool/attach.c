@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define MEMORY (FORKQ_HANDOVER_FDS - 1)
+enum { MEMORY = FORKQ_HANDOVER_FDS - 1 };
 
 static bool has_all(const forkq_inspect_process_t *process) {
   for (int i = 0; i < FORKQ_HANDOVER_FDS; i++)

@@ -6,7 +6,10 @@
 
 extern const struct forkq__tool_command forkq__tool_ls;
 extern const struct forkq__tool_command forkq__tool_show;
+extern const struct forkq__tool_command forkq__tool_top;
 extern const struct forkq__tool_command forkq__tool_why;
+extern const struct forkq__tool_command forkq__tool_doctor;
+extern const struct forkq__tool_command forkq__tool_metrics;
 extern const struct forkq__tool_command forkq__tool_put;
 extern const struct forkq__tool_command forkq__tool_get;
 extern const struct forkq__tool_command forkq__tool_peek;

@@ -6,13 +6,23 @@
 #include <string.h>
 
 /* In the order of the help. */
+/* clang-format off */
 static const struct forkq__tool_command *const commands[] = {
-  &forkq__tool_ls,    &forkq__tool_show,
-  &forkq__tool_why,   &forkq__tool_put,
-  &forkq__tool_get,   &forkq__tool_peek,
-  &forkq__tool_drain, &forkq__tool_shutdown,
-  &forkq__tool_serve, NULL,
+  &forkq__tool_ls,
+  &forkq__tool_show,
+  &forkq__tool_top,
+  &forkq__tool_why,
+  &forkq__tool_doctor,
+  &forkq__tool_metrics,
+  &forkq__tool_put,
+  &forkq__tool_get,
+  &forkq__tool_peek,
+  &forkq__tool_drain,
+  &forkq__tool_shutdown,
+  &forkq__tool_serve,
+  NULL,
 };
+/* clang-format on */
 
 static int print_help(FILE *stream) {
   fputs("usage: forkq COMMAND [OPTION...] [ARGUMENT...]\n\n", stream);

@@ -4,8 +4,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { LOOKS = 5, LOOK_MS = 5 };
 
 /* What was found out: lines of text, and the same for programs. */
 struct answer {
@@ -136,13 +139,37 @@ static int print_cases(void) {
   return FORKQ__TOOL_OK;
 }
 
-static int answer_for(pid_t pid, bool json) {
+static int look_once(struct answer *answer, pid_t pid) {
   forkq_inspect_t *inspect;
   int code = forkq__tool_look(&inspect, pid);
   if (code != FORKQ__TOOL_GOES_ON)
     return code;
+  json_array_clear(answer->array);
+  code = explain_process(answer, inspect, pid);
+  forkq_inspect_destroy(inspect);
+  return code;
+}
+
+static bool waits(const struct answer *answer) {
+  const json_t *first = json_array_get(answer->array, 0);
+  return strcmp(json_string_value(json_object_get(first, "case")), "none") != 0;
+}
+
+/* Who waits looks from time to time whether all is well, and does not sleep meanwhile. So one look is not
+ * enough to say that nobody waits. */
+static int look_for_waits(struct answer *answer, pid_t pid) {
+  int code = look_once(answer, pid);
+  for (int looks = 1; code == FORKQ__TOOL_GOES_ON && !waits(answer) && looks < LOOKS;
+       looks++) {
+    (void)poll(NULL, 0, LOOK_MS);
+    code = look_once(answer, pid);
+  }
+  return code;
+}
+
+static int answer_for(pid_t pid, bool json) {
   struct answer answer = { json_array() };
-  code = explain_process(&answer, inspect, pid);
+  int code = look_for_waits(&answer, pid);
   if (code == FORKQ__TOOL_GOES_ON && json) {
     code = forkq__tool_print_json(json_incref(answer.array));
   } else if (code == FORKQ__TOOL_GOES_ON) {
@@ -150,7 +177,6 @@ static int answer_for(pid_t pid, bool json) {
     code = FORKQ__TOOL_OK;
   }
   json_decref(answer.array);
-  forkq_inspect_destroy(inspect);
   return code;
 }
 

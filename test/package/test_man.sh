@@ -51,6 +51,11 @@ mandoc_says_nothing() {
   xargs mandoc -T lint -W warning <"$scratch/pages"
 }
 
+program_has_a_page() {
+  mandoc -T lint -W warning "$root/docs/man/forkq.1" &&
+    groff -mdoc -T utf8 -ww "$root/docs/man/forkq.1" 2>&1 >"$scratch/formatted" | diff /dev/null -
+}
+
 groff_says_nothing() {
   while read -r page; do
     groff -mdoc -T utf8 -ww "$page" 2>&1 >"$scratch/formatted" | sed "s#^#$page: #"
@@ -150,6 +155,7 @@ expect 'every header has a page' every_header_has_a_page
 expect 'every reference leads to a page' references_lead_to_pages
 expect 'mandoc finds no mistake' mandoc_says_nothing
 expect 'groff finds no mistake' groff_says_nothing
+expect 'forkq(1) has no mistake' program_has_a_page
 expect 'forkq_queue_get(3) says what it must' get_says_what_it_must
 expect 'errors of another function are listed' errors_of_others_are_listed
 expect 'forkq_queue_create(3) has the options' options_are_with_create

@@ -4,6 +4,8 @@
  * and then kills its children. Who looks waits until what it expects is there: a child says that it is in
  * its call right before the call. */
 #define _GNU_SOURCE
+#include "queue/queue_impl.h"
+
 #include <forkq.h>
 #include <signal.h>
 #include <stdio.h>
@@ -143,6 +145,39 @@ static void work(void) {
   idle();
 }
 
+/* In the middle of a get, for whoever looks. */
+static void keep_read_lock(void) {
+  if (pthread_mutex_lock(&queue->segment->channel.read_lock.mutex) != 0)
+    _exit(EXIT_FAILURE);
+  idle();
+}
+
+static void get_all(void) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  tell();
+  for (;;)
+    must(forkq_queue_get(queue, &item, -1));
+}
+
+/* ---- when they have come so far ------------------------------------------------------------ */
+
+static void until(_Atomic uint32_t *word, uint32_t value) {
+  while (atomic_load(word) != value)
+    poll(NULL, 0, 1);
+}
+
+static void until_putter_waits(void) {
+  until(&queue->segment->slots.waiters, 1);
+}
+
+static void until_getter_sleeps(void) {
+  until(&queue->segment->channel.asleep, 1);
+}
+
+static void until_another_waits(void) {
+  until(&queue->segment->channel.turn_waiting, 1);
+}
+
 /* ---- scenes -------------------------------------------------------------------------------- */
 
 static void quiet(void) {
@@ -166,9 +201,87 @@ static void unread(void) {
 static void stopped(void) {
   create("stopped", 0, 0);
   pid_t reader = start("reader", get_one);
+  until_getter_sleeps();
   stop(reader);
   start("worker", put_and_exit);
   must(forkq_queue_close(queue));
+}
+
+static void full_stopped(void) {
+  create("fullstopped", 3, 0);
+  pid_t reader = start("reader", get_one);
+  until_getter_sleeps();
+  stop(reader);
+  put_numbers(3);
+  start("putter", put_one);
+}
+
+/* The putter is stopped, so it does not notice. */
+static void full_dead(void) {
+  create("fulldead", 900, 0);
+  pid_t victim = start("victim", put_and_stay);
+  pid_t putter = start("putter", put_one);
+  until_putter_waits();
+  stop(putter);
+  end(victim);
+}
+
+static void slow(void) {
+  create("slow", 3, 0);
+  put_numbers(3);
+  start("getter", keep_read_lock);
+  start("putter", put_one);
+}
+
+static void unheard(void) {
+  create("unheard", 0, 0);
+  start("putter", put_and_stay);
+  must(forkq_queue_close(queue));
+}
+
+static void unsent_slow(void) {
+  create("unsentslow", 0, 0);
+  start("getter", keep_read_lock);
+  start("putter", put_and_stay);
+}
+
+static void unnoticed(void) {
+  create("unnoticed", 0, 0);
+  end(start("victim", put_and_stay));
+  start("getter", get_all);
+}
+
+static void sender_stopped(void) {
+  create("senderstopped", 0, 0);
+  stop(start("putter", put_and_stay));
+  start("getter", get_all);
+}
+
+/* Who waits for the turn looks beside it. So both are stopped. */
+static void reader_stopped(void) {
+  create("readerstopped", 0, 0);
+  pid_t reader = start("reader", get_one);
+  until_getter_sleeps();
+  stop(reader);
+  pid_t getter = start("getter", get_one);
+  until_another_waits();
+  stop(getter);
+  put_numbers(3);
+}
+
+static void shut_stopped(void) {
+  create("shutstopped", 0, 0);
+  pid_t getter = start("getter", get_one);
+  until_getter_sleeps();
+  stop(getter);
+  must(forkq_queue_shutdown(queue, 0));
+}
+
+static void locked(void) {
+  create("locked", 0, 0);
+  put_numbers(3);
+  start("owner", keep_read_lock);
+  start("waiter", get_one);
 }
 
 static void empty(void) {
@@ -206,10 +319,29 @@ static void tasks(void) {
   start("joiner", join);
 }
 
+/* Two messages that lie in the pipe in fragments. */
+static void fragments(void) {
+  static char text[20000];
+  create("fragments", 0, 0);
+  memset(text, 'x', sizeof text);
+  for (int i = 0; i < 2; i++)
+    must(forkq_queue_putf(queue, -1, "s#", text, sizeof text));
+  must(forkq_queue_flush(queue, -1, NULL));
+}
+
 static void down(void) {
   create("down", 0, 0);
   put_numbers(3);
   must(forkq_queue_shutdown(queue, 0));
+}
+
+/* Three queues, of which the first in the order of names is not the fullest. */
+static void named(void) {
+  create("a", 10, 0);
+  put_numbers(5);
+  create("b", 10, 0);
+  create("c", 10, 0);
+  put_numbers(9);
 }
 
 /* As many queues as the argument says. */
@@ -225,27 +357,40 @@ static void busy_put(void) {
     must(forkq_queue_put_int(queue, i, -1));
 }
 
-static void busy_get(void) {
-  forkq_item_t item = FORKQ_ITEM_INIT;
-  tell();
-  for (;;)
-    must(forkq_queue_get(queue, &item, -1));
-}
-
 static void busy(void) {
   create("busy", 100, 0);
   start("producer", busy_put);
-  start("consumer", busy_get);
+  start("consumer", get_all);
 }
 
 static const struct {
   const char *name;
   void (*begin)(void);
 } scenes[] = {
-  { "quiet", quiet },     { "full", full },   { "unread", unread },
-  { "stopped", stopped }, { "empty", empty }, { "alone", alone },
-  { "tasks", tasks },     { "down", down },   { "nogetters", no_getters },
-  { "dead", dead_owner }, { "many", many },   { "busy", busy },
+  { "quiet", quiet },
+  { "full", full },
+  { "fullstopped", full_stopped },
+  { "fulldead", full_dead },
+  { "slow", slow },
+  { "unread", unread },
+  { "stopped", stopped },
+  { "unheard", unheard },
+  { "unsentslow", unsent_slow },
+  { "empty", empty },
+  { "alone", alone },
+  { "unnoticed", unnoticed },
+  { "senderstopped", sender_stopped },
+  { "readerstopped", reader_stopped },
+  { "shutstopped", shut_stopped },
+  { "tasks", tasks },
+  { "locked", locked },
+  { "down", down },
+  { "fragments", fragments },
+  { "nogetters", no_getters },
+  { "dead", dead_owner },
+  { "many", many },
+  { "named", named },
+  { "busy", busy },
 };
 
 int main(int argc, char **argv) {
