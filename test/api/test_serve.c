@@ -466,12 +466,16 @@ static Suite *make_suite(void) {
   tcase_add_test(free,
                  of_servers_that_replace_a_dead_one_at_the_same_time_one_gets_the_name);
   tcase_add_test(free, a_server_waits_for_one_that_is_taking_a_name);
-  tcase_add_test(free, a_server_does_not_wait_for_ever_for_the_lock_of_a_directory);
   tcase_add_test(free, exit_removes_the_path);
   tcase_add_test(free, a_socket_that_listens_already_is_served_and_stays);
   tcase_add_test(free, a_socket_that_does_not_listen_is_refused);
   tcase_add_test(free, errors);
   suite_add_tcase(suite, free);
+  TCase *slow = tcase_create("slow"); /* it waits for 5 s */
+  tcase_add_checked_fixture(slow, serve_set_up, serve_tear_down);
+  tcase_set_timeout(slow, 120);
+  tcase_add_test(slow, a_server_does_not_wait_for_ever_for_the_lock_of_a_directory);
+  suite_add_tcase(suite, slow);
   return suite;
 }
 

@@ -575,21 +575,24 @@ int main(void) {
   tcase_set_timeout(served, 120);
   tcase_add_test(served,
                  silent_clients_block_nobody_and_cost_a_bounded_number_of_descriptors);
-  tcase_add_test(served, a_silent_client_is_dropped_after_five_seconds);
   tcase_add_test(served, a_client_may_say_late_that_it_wants_the_queue);
-  tcase_add_test(served,
-                 clients_that_do_not_read_block_nobody_and_cost_the_server_nothing);
   tcase_add_test(served, a_client_waits_while_too_many_descriptors_are_on_their_way);
-  tcase_add_test(served, a_client_does_not_wait_for_ever_for_others_to_receive);
   tcase_add_test(served, a_server_without_descriptors_accepts_again_when_it_has_some);
   tcase_add_test(served, who_looks_whether_there_is_a_server_gets_nothing);
   tcase_add_test(served, a_client_that_is_gone_when_it_is_answered_harms_nobody);
-  tcase_add_test(served, a_thousand_clients_have_the_queue_at_a_time);
   tcase_add_test(served, a_process_has_the_queue_once);
   tcase_add_test(served, a_queue_that_the_server_has_closed_is_not_to_be_had);
   tcase_add_test(served, clients_of_another_layout_are_told);
   tcase_add_test(served, clients_that_say_something_else_are_dropped);
   suite_add_tcase(suite, served);
+  TCase *slow = tcase_create("slow");
+  tcase_add_checked_fixture(slow, served_set_up, serve_tear_down);
+  tcase_set_timeout(slow, 120);
+  tcase_add_test(slow, a_silent_client_is_dropped_after_five_seconds);
+  tcase_add_test(slow, clients_that_do_not_read_block_nobody_and_cost_the_server_nothing);
+  tcase_add_test(slow, a_client_does_not_wait_for_ever_for_others_to_receive);
+  tcase_add_test(slow, a_thousand_clients_have_the_queue_at_a_time);
+  suite_add_tcase(suite, slow);
   TCase *own = tcase_create("own");
   tcase_add_checked_fixture(own, serve_set_up, serve_tear_down);
   tcase_set_timeout(own, 120);

@@ -152,11 +152,15 @@ int main(void) {
   tcase_add_checked_fixture(tcase, set_up, tear_down);
   tcase_set_timeout(tcase, 60);
   tcase_add_test(tcase, clients_get_the_queue_in_turns_of_the_loop);
-  tcase_add_test(tcase, a_silent_client_does_not_keep_the_loop_busy);
   tcase_add_test(tcase, a_server_that_is_closed_at_once_leaves_nothing);
   tcase_add_test(tcase, a_child_that_goes_on_with_the_loop_does_not_serve);
   tcase_add_test(tcase, errors_of_a_server_on_a_loop);
   tcase_add_test(tcase, on_a_loop_of_the_program_its_descriptor_tells_of_clients);
   suite_add_tcase(suite, tcase);
+  TCase *slow = tcase_create("slow"); /* it waits for 6 s */
+  tcase_add_checked_fixture(slow, set_up, tear_down);
+  tcase_set_timeout(slow, 60);
+  tcase_add_test(slow, a_silent_client_does_not_keep_the_loop_busy);
+  suite_add_tcase(suite, slow);
   return support_main(suite);
 }
