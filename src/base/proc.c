@@ -99,7 +99,7 @@ char forkq__proc_state(pid_t pid) {
   if (forkq__proc_read(path, text, sizeof text) < 0)
     return 0;
   const char *end = strrchr(text, ')');
-  return end != NULL && end[1] == ' ' ? end[2] : 0;
+  return (char)(end != NULL && end[1] == ' ' ? end[2] : 0);
 }
 
 pid_t forkq__proc_of_thread(pid_t tid) {

@@ -153,7 +153,7 @@ static void empty_copy(struct peek *peek) {
 
 /* Reads the packet read ahead, then copies the pipe. 1: a getter has read another packet meanwhile. */
 static int copy_both(struct peek *peek, struct place *place) {
-  struct place after;
+  struct place after = { 0 };
   int r = read_place(peek, place);
   if (r == 0)
     r = READ_CHANNEL(peek, packet, &peek->packet);

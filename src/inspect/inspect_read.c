@@ -139,7 +139,7 @@ static forkq_inspect_state_t state_of(uint32_t shutdown) {
 /* The name becomes a part of lines of text. */
 static void read_name(char name[FORKQ_NAME_MAX + 1], const char *given) {
   for (size_t i = 0; i < FORKQ_NAME_MAX && given[i] != '\0'; i++)
-    name[i] = given[i] > ' ' && given[i] < 127 ? given[i] : '?';
+    name[i] = (char)(given[i] > ' ' && given[i] < 127 ? given[i] : '?');
 }
 
 static void read_channel(forkq_inspect_queue_t *seen, const struct forkq__segment *copy) {

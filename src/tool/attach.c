@@ -70,7 +70,8 @@ static int say_refusal(int error, const char *text) {
     return forkq__tool_say_error(
         error,
         "queue %s: the system does not give us its descriptors, which pidfd_getfd(2) "
-        "allows to who may trace its processes; see kernel.yama.ptrace_scope, or run "
+        "gives to those who may trace its processes; see kernel.yama.ptrace_scope, or "
+        "run "
         "as root",
         text);
   if (error == -ENOSYS)

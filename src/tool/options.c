@@ -104,6 +104,8 @@ static bool read_timeout(const char *text, int *ret_ms) {
 static bool set(const struct forkq__tool_option *option, const char *value) {
   if (option->flag != NULL)
     *option->flag = true;
+  if (value == NULL)
+    return true;
   if (option->text != NULL)
     *option->text = value;
   return (option->number == NULL || read_number(value, option->number)) &&
