@@ -7,8 +7,8 @@ _forkq_queues() {
 _forkq() {
   local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words=
   if [ "$COMP_CWORD" -eq 1 ]; then
-    words='ls show top why doctor metrics put get peek drain shutdown help version'
-  elif [ "$before" = --csv ]; then
+    words='ls show top why doctor metrics put get peek drain shutdown serve help version'
+  elif [ "$before" = --csv ] || { [ "${COMP_WORDS[1]}" = serve ] && [ "${word:0:1}" != - ]; }; then
     mapfile -t COMPREPLY < <(compgen -f -- "$word")
     return
   elif [ "${word:0:1}" = - ]; then
@@ -21,6 +21,7 @@ _forkq() {
       peek) words='--count --text --msgpack' ;;
       drain) words='--discard --text --msgpack' ;;
       shutdown) words='--immediate' ;;
+      serve) words='--maxsize --joinable --name --group --drain --json' ;;
     esac
     words="$words --help"
   else
