@@ -105,13 +105,21 @@ options_are_with_create() {
 overview_has_all_errors_and_variables() {
   {
     sed -n 's/^  XX(\([A-Z]*\), -.*/FORKQ_\1/p' "$root/include/forkq/base.h"
-    grep -rho 'getenv("[A-Z_]*")' "$root/src" | sed 's/.*"\(.*\)".*/\1/'
+    grep -rho --exclude-dir=tool 'getenv("[A-Z_]*")' "$root/src" | sed 's/.*"\(.*\)".*/\1/'
   } >"$scratch/names"
   show man7/forkq.7 >"$scratch/shown"
   while read -r word; do
     grep -q " $word " "$scratch/shown" || { echo "$word"; return 1; }
   done <"$scratch/names"
   [ "$(wc -l <"$scratch/names")" -gt 37 ]
+}
+
+program_has_all_variables() {
+  grep -rho 'getenv("[A-Z_]*")' "$root/src/tool" | sed 's/.*"\(.*\)".*/\1/' >"$scratch/names"
+  while read -r word; do
+    grep -qx "\.It Ev $word" "$root/docs/man/forkq.1" || { echo "$word"; return 1; }
+  done <"$scratch/names"
+  [ -s "$scratch/names" ]
 }
 
 example_is_whole() {
@@ -160,6 +168,7 @@ expect 'forkq_queue_get(3) says what it must' get_says_what_it_must
 expect 'errors of another function are listed' errors_of_others_are_listed
 expect 'forkq_queue_create(3) has the options' options_are_with_create
 expect 'forkq(7) has all errors and variables' overview_has_all_errors_and_variables
+expect 'forkq(1) has all variables of the program' program_has_all_variables
 expect 'forkq(7) has the example' example_is_whole
 expect 'the pages are made from the headers' headers_are_enough
 expect 'a function without a comment is refused' refused queue.h 'forkq_queue_full(' \
