@@ -251,10 +251,20 @@ static int note(const char *data, size_t size, void *arg) {
   return arg != NULL && peeked_count == *(const int *)arg;
 }
 
-START_TEST(peek_shows_what_will_be_got) {
+/* The numbers from 0 to 4, all of which the first get reads ahead. */
+static void put_in_one_packet(void) {
+  static const char numbers[] = { 0, 1, 2, 3, 4 };
+  forkq_bytes_t messages[5];
+  size_t count;
   for (int i = 0; i < 5; i++)
-    ck_assert_int_eq(put(i, 0), 0);
+    messages[i] = (forkq_bytes_t){ &numbers[i], 1 };
+  ck_assert_int_eq(forkq_queue_put_many_packed(queue, messages, 5, 0, &count), 0);
+  ck_assert_uint_eq(count, 5);
   until_sent(queue);
+}
+
+START_TEST(peek_shows_what_will_be_got) {
+  put_in_one_packet();
   for (int gone = 0; gone <= 5; gone++) {
     peeked_count = 0;
     ck_assert_int_eq(forkq_inspect_peek(look(), note, NULL), 5 - gone);
