@@ -201,12 +201,13 @@ START_TEST(damage_is_an_error) {
 END_TEST
 
 START_TEST(memory_that_is_too_short_is_an_error) {
-  static const size_t sizes[] = { 0,
-                                  1,
-                                  sizeof(struct forkq__segment_head) - 1,
-                                  sizeof(struct forkq__segment_head),
+  /* From long to short: what was cut off does not come back. */
+  static const size_t sizes[] = { offsetof(struct forkq__segment, ledger.cells[1]) - 1,
                                   offsetof(struct forkq__segment, ledger.cells),
-                                  offsetof(struct forkq__segment, ledger.cells[1]) - 1 };
+                                  sizeof(struct forkq__segment_head),
+                                  sizeof(struct forkq__segment_head) - 1,
+                                  1,
+                                  0 };
   make_copy();
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
     ck_assert_int_eq(ftruncate(copy_fd, (off_t)sizes[i]), 0);
