@@ -168,7 +168,10 @@ static void end_copy(void) {
 
 /* What a look makes of the copy. */
 static int error_of_copy(void) {
-  struct forkq__segment *room = calloc(1, sizeof *room);
+  struct forkq__segment *room =
+      aligned_alloc(alignof(struct forkq__segment), sizeof *room);
+  ck_assert_ptr_nonnull(room);
+  memset((void *)room, 0, sizeof *room);
   struct forkq__inspected seen = { .queue = { .inode = 0 } };
   seen.queue.self_ = &seen;
   ck_assert_int_eq(forkq__inspect_memory(&seen, room, copy_fd), 0);
