@@ -46,12 +46,20 @@ static void free_queue(struct forkq__inspected *queue) {
   forkq__free(queue);
 }
 
+/* Room for a segment lies as a segment does, at a multiple of its alignment. */
+static struct forkq__segment *aligned(void *memory) {
+  const uintptr_t alignment = alignof(struct forkq__segment);
+  return (struct forkq__segment *)(((uintptr_t)memory + alignment - 1) &
+                                   ~(alignment - 1));
+}
+
 static int read_all(forkq_inspect_t *inspect) {
-  struct forkq__segment *copy = forkq__calloc(sizeof *copy);
-  int r = copy != NULL ? 0 : -ENOMEM;
+  void *memory =
+      forkq__calloc(sizeof(struct forkq__segment) + alignof(struct forkq__segment));
+  int r = memory != NULL ? 0 : -ENOMEM;
   for (size_t i = 0; i < inspect->queues.count && r == 0; i++)
-    r = forkq__inspect_read(forkq__inspected_at(inspect, i), copy);
-  forkq__free(copy);
+    r = forkq__inspect_read(forkq__inspected_at(inspect, i), aligned(memory));
+  forkq__free(memory);
   return r;
 }
 

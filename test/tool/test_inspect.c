@@ -168,7 +168,10 @@ static void end_copy(void) {
 
 /* What a look makes of the copy. */
 static int error_of_copy(void) {
-  struct forkq__segment *room = calloc(1, sizeof *room);
+  struct forkq__segment *room =
+      aligned_alloc(alignof(struct forkq__segment), sizeof *room);
+  ck_assert_ptr_nonnull(room);
+  memset((void *)room, 0, sizeof *room);
   struct forkq__inspected seen = { .queue = { .inode = 0 } };
   seen.queue.self_ = &seen;
   ck_assert_int_eq(forkq__inspect_memory(&seen, room, copy_fd), 0);
@@ -201,12 +204,13 @@ START_TEST(damage_is_an_error) {
 END_TEST
 
 START_TEST(memory_that_is_too_short_is_an_error) {
-  static const size_t sizes[] = { 0,
-                                  1,
-                                  sizeof(struct forkq__segment_head) - 1,
-                                  sizeof(struct forkq__segment_head),
+  /* From long to short: what was cut off does not come back. */
+  static const size_t sizes[] = { offsetof(struct forkq__segment, ledger.cells[1]) - 1,
                                   offsetof(struct forkq__segment, ledger.cells),
-                                  offsetof(struct forkq__segment, ledger.cells[1]) - 1 };
+                                  sizeof(struct forkq__segment_head),
+                                  sizeof(struct forkq__segment_head) - 1,
+                                  1,
+                                  0 };
   make_copy();
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
     ck_assert_int_eq(ftruncate(copy_fd, (off_t)sizes[i]), 0);
@@ -251,10 +255,20 @@ static int note(const char *data, size_t size, void *arg) {
   return arg != NULL && peeked_count == *(const int *)arg;
 }
 
-START_TEST(peek_shows_what_will_be_got) {
+/* The numbers from 0 to 4, all of which the first get reads ahead. */
+static void put_in_one_packet(void) {
+  static const char numbers[] = { 0, 1, 2, 3, 4 };
+  forkq_bytes_t messages[5];
+  size_t count;
   for (int i = 0; i < 5; i++)
-    ck_assert_int_eq(put(i, 0), 0);
+    messages[i] = (forkq_bytes_t){ &numbers[i], 1 };
+  ck_assert_int_eq(forkq_queue_put_many_packed(queue, messages, 5, 0, &count), 0);
+  ck_assert_uint_eq(count, 5);
   until_sent(queue);
+}
+
+START_TEST(peek_shows_what_will_be_got) {
+  put_in_one_packet();
   for (int gone = 0; gone <= 5; gone++) {
     peeked_count = 0;
     ck_assert_int_eq(forkq_inspect_peek(look(), note, NULL), 5 - gone);

@@ -152,8 +152,7 @@ def tasks_are_done_when_they_are_written():
         assert (queue["tasks"], queue["abandoned"]) == (2, 0), queue
 
 
-def who_gets_does_not_keep_others_alive():
-    """The descriptors of the other process are not those that show that it lives."""
+def a_put_notices_the_dead():
     with Scene("unnoticed") as scene:
         assert scene.pids["victim"]
         output("put", "unnoticed", "1")
@@ -170,5 +169,5 @@ main([items_come_back_as_they_were, what_is_no_item_is_refused, items_from_the_i
       msgpack_as_it_is, peek_takes_nothing, peek_shows_large_items,
       peek_joins_fragments_and_says_what_it_does_not_see, peek_of_a_busy_queue,
       timeouts_and_exit_codes, a_get_waits, drain_counts, shutdown_ends_puts_and_then_gets,
-      tasks_are_done_when_they_are_written, who_gets_does_not_keep_others_alive,
+      tasks_are_done_when_they_are_written, a_put_notices_the_dead,
       what_cannot_be_sent_is_not_put])
