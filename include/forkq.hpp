@@ -707,6 +707,16 @@ public:
     return adopt(made);
   }
 
+  /* forkq_queue_connect, to a queue that a server of another program serves. Every failure throws, also
+   * that of the time. */
+  static queue connect(const char *path, timeout limit,
+                       const forkq_connect_options_t *options = nullptr) {
+    forkq_queue_t *made = nullptr;
+    detail::check("forkq_queue_connect",
+                  forkq_queue_connect(&made, path, limit.ms(), options));
+    return adopt(made);
+  }
+
   /* Makes a queue of C its own. */
   static queue adopt(forkq_queue_t *handle) noexcept {
     return queue(owner(handle));
@@ -912,6 +922,34 @@ private:
   }
 
   owner handle_;
+};
+
+/* A queue that this process serves under a name: forkq/serve.h. It ends before the queue does. */
+class server {
+public:
+  /* forkq_queue_serve. The options begin as FORKQ_SERVER_OPTIONS_INIT. */
+  server(queue &served, const char *path,
+         const forkq_server_options_t *options = nullptr) {
+    forkq_server_t *made = nullptr;
+    detail::check("forkq_queue_serve",
+                  forkq_queue_serve(&made, served.native_handle(), path, options));
+    handle_.reset(made);
+  }
+
+  forkq_server_t *native_handle() const noexcept {
+    return handle_.get();
+  }
+
+  /* forkq_server_fileno and forkq_server_turn, of a server without a thread. */
+  int fileno() const {
+    return detail::check("forkq_server_fileno", forkq_server_fileno(native_handle()));
+  }
+  void turn() {
+    detail::check("forkq_server_turn", forkq_server_turn(native_handle()));
+  }
+
+private:
+  detail::owner<forkq_server_t, forkq_server_destroy> handle_;
 };
 
 /* A queue without bound, feeder thread or timeouts: forkq/simple_queue.h. */

@@ -148,7 +148,7 @@ FORKQ_API const char *forkq_version(void);
   XX(EHANDOVER, -20028, "not a valid handover of a queue")                               \
   XX(EVERSION, -20029, "queue has another version or layout")                            \
   XX(ENOTHREAD, -20030, "cannot start the feeder thread")                                \
-  XX(EINUSE, -20031, "request is in use")                                                \
+  XX(EINUSE, -20031, "request or name is in use")                                        \
   XX(ENOTPENDING, -20032, "request is not pending")                                      \
   XX(EWRONGTHREAD, -20033, "call is on another thread than the loop")                    \
   XX(EFORKED, -20034, "handle belongs to the parent process")                            \

@@ -64,6 +64,11 @@ int forkq__os_packet_pipe(int fds[2]);
 /* Returns the bytes that are in a pipe. */
 int forkq__os_pipe_level(int fd);
 
+/* tee copies what is in a pipe into another, as far as that has room, and leaves it there (tee(2)); packets
+ * stay packets. pipe_as_large gives a pipe as much room as another has. Both return 0 or a negative errno. */
+int forkq__os_tee(int from, int to);
+int forkq__os_pipe_as_large(int fd, int other);
+
 ssize_t forkq__os_read(int fd, void *data, size_t size);
 ssize_t forkq__os_write(int fd, const void *data, size_t size);
 
@@ -88,8 +93,10 @@ void forkq__os_event_lower(int fd);
 
 /* poll_set_create makes an epoll instance (epoll(7)) that is readable whenever one of `fds` is.
  * It never changes afterwards, so processes may share it. duplicate makes another descriptor
- * for the file. */
+ * for the file. Where it is of one process alone, add and remove change it. */
 int forkq__os_poll_set_create(const int *fds, int count);
+int forkq__os_poll_set_add(int set, int fd);
+void forkq__os_poll_set_remove(int set, int fd);
 int forkq__os_duplicate(int fd);
 
 /* Anonymous shared memory. create makes `size` bytes, followed by up to `more`, as far as the
@@ -309,7 +316,9 @@ int forkq__os_memory_check(int fd, size_t size);
  *   -EMFILE          the process has no room for so many descriptors
  *   FORKQ_EHANDOVER  something else came
  *   other            a negative errno
- * After a failure, no received descriptor is open. */
+ * After a failure, no received descriptor is open. send_soon does not block, and returns -EAGAIN. */
+int forkq__os_fds_send_soon(int socket, const void *data, size_t size, const int *fds,
+                            size_t count);
 int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds,
                        size_t count);
 int forkq__os_fds_receive(int socket, void *data, size_t size, int *fds, size_t count);

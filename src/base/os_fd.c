@@ -66,13 +66,22 @@ void forkq__os_event_lower(int fd) {
     (void)UNCANCELLED(eventfd_read(fd, &count));
 }
 
+int forkq__os_poll_set_add(int set, int fd) {
+  struct epoll_event event = { .events = EPOLLIN };
+  return RETRY(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+}
+
+void forkq__os_poll_set_remove(int set, int fd) {
+  struct epoll_event event = { .events = 0 };
+  (void)RETRY(epoll_ctl(set, EPOLL_CTL_DEL, fd, &event));
+}
+
 int forkq__os_poll_set_create(const int *fds, int count) {
   int set = forkq__os_above_stdio(RETRY(epoll_create1(EPOLL_CLOEXEC)));
   if (set < 0)
     return set;
   for (int i = 0; i < count; i++) {
-    struct epoll_event event = { .events = EPOLLIN };
-    int r = RETRY(epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &event));
+    int r = forkq__os_poll_set_add(set, fds[i]);
     if (r < 0) {
       forkq__os_close(set);
       return r;

@@ -33,7 +33,7 @@ static int check_unix(int socket) {
 }
 
 static ssize_t send_beside(int socket, const void *data, size_t size, const int *fds,
-                           size_t count) {
+                           size_t count, int flags) {
   int r = check_unix(socket);
   if (r < 0)
     return r;
@@ -48,7 +48,7 @@ static ssize_t send_beside(int socket, const void *data, size_t size, const int 
   beside.header.cmsg_type = SCM_RIGHTS;
   beside.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof *fds);
   memcpy(CMSG_DATA(&beside.header), fds, count * sizeof *fds);
-  return UNCANCELLED(sendmsg(socket, &message, MSG_NOSIGNAL));
+  return UNCANCELLED(sendmsg(socket, &message, MSG_NOSIGNAL | flags));
 }
 
 /* Closes the descriptor of the sender's process, which forkq did not ask for. The number may be
@@ -108,7 +108,7 @@ static ssize_t receive_beside(int socket, struct iovec part, int flags,
 }
 
 ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd) {
-  return send_beside(socket, &byte, 1, &fd, 1);
+  return send_beside(socket, &byte, 1, &fd, 1, 0);
 }
 
 ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
@@ -126,12 +126,22 @@ ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
   return r;
 }
 
-int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds,
-                       size_t count) {
-  ssize_t n = send_beside(socket, data, size, fds, count);
+static int send_whole(int socket, const void *data, size_t size, const int *fds,
+                      size_t count, int flags) {
+  ssize_t n = send_beside(socket, data, size, fds, count, flags);
   if (n < 0)
     return (int)n;
   return (size_t)n == size ? 0 : -EMSGSIZE;
+}
+
+int forkq__os_fds_send(int socket, const void *data, size_t size, const int *fds,
+                       size_t count) {
+  return send_whole(socket, data, size, fds, count, 0);
+}
+
+int forkq__os_fds_send_soon(int socket, const void *data, size_t size, const int *fds,
+                            size_t count) {
+  return send_whole(socket, data, size, fds, count, MSG_DONTWAIT);
 }
 
 /* Moves all descriptors above the standard streams. After a failure, none is open. */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -34,6 +35,18 @@ int forkq__os_packet_pipe(int fds[2]) {
   if (r == 0)
     enlarge_pipe(fds[1]);
   return r;
+}
+
+int forkq__os_tee(int from, int to) {
+  ssize_t n = UNCANCELLED(tee(from, to, INT_MAX, SPLICE_F_NONBLOCK));
+  return n >= 0 || n == -EAGAIN ? 0 : (int)n;
+}
+
+int forkq__os_pipe_as_large(int fd, int other) {
+  int size = RETRY(fcntl(other, F_GETPIPE_SZ));
+  if (size >= 0 && size != RETRY(fcntl(fd, F_GETPIPE_SZ)))
+    size = RETRY(fcntl(fd, F_SETPIPE_SZ, size));
+  return size < 0 ? size : 0;
 }
 
 int forkq__os_pipe_level(int fd) {

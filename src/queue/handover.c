@@ -16,25 +16,45 @@ static void write_text(forkq_handover_t *handover) {
            fds[1], fds[2], fds[3], fds[4]);
 }
 
+/* On success the caller has the sender's mutex: no thread closes the queue before it lets go. */
+static int hold_handover(forkq_queue_t *queue, int64_t deadline,
+                         forkq_handover_t *ret_handover) {
+  const struct forkq__channel *channel = &queue->channel;
+  (void)forkq__life_forks(); /* puts a forked child right */
+  int r = forkq__sender_lock(&queue->feeder.sender, deadline);
+  if (r < 0)
+    return r;
+  const int fds[] = { channel->read_fd, channel->write_fd, channel->event_fd,
+                      queue->slots.event_fd, channel->account.liveness.memory_fd };
+  if (fds[0] < 0) {
+    forkq__sender_unlock(&queue->feeder.sender);
+    return FORKQ_ECLOSED;
+  }
+  memcpy(ret_handover->fds, fds, sizeof fds);
+  write_text(ret_handover);
+  return 0;
+}
+
 int forkq_queue_hand_over(forkq_queue_t *queue, forkq_handover_t *ret_handover) {
   if (queue == NULL || ret_handover == NULL)
     return FORKQ_ENULL;
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
-  const struct forkq__channel *channel = &queue->channel;
-  (void)forkq__life_forks(); /* puts a forked child right */
-  int r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
+  int r = hold_handover(queue, FORKQ__FOREVER, ret_handover);
+  if (r == 0)
+    forkq__sender_unlock(&queue->feeder.sender);
+  return r;
+}
+
+int forkq__queue_send_soon(forkq_queue_t *queue, int socket) {
+  forkq_handover_t handover = { .text = "" };
+  int r = hold_handover(queue, FORKQ__NOWAIT, &handover);
   if (r < 0)
     return r;
-  forkq_handover_t handover = { .fds = { channel->read_fd, channel->write_fd,
-                                         channel->event_fd, queue->slots.event_fd,
-                                         channel->account.liveness.memory_fd } };
+  r = forkq__os_fds_send_soon(socket, handover.text, sizeof handover.text, handover.fds,
+                              FORKQ_HANDOVER_FDS);
   forkq__sender_unlock(&queue->feeder.sender);
-  if (handover.fds[0] < 0)
-    return FORKQ_ECLOSED;
-  write_text(&handover);
-  *ret_handover = handover;
-  return 0;
+  return r;
 }
 
 int forkq_handover_keep(const forkq_handover_t *handover) {

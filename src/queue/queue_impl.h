@@ -76,6 +76,11 @@ int forkq__queue_adopt(forkq_queue_t **ret_queue, const int fds[FORKQ_HANDOVER_F
 /* The checks of forkq__queue_adopt that need no descriptors: 0, FORKQ_ERANGE or FORKQ_EPACKING. */
 int forkq__queue_adopt_allowed(const forkq_queue_options_t *options);
 
+/* Sends the queue as forkq_queue_send does, without waiting for the socket. No thread closes the queue
+ * meanwhile. Returns 0; FORKQ_ECLOSED; FORKQ_TIMEDOUT, if another thread has the sender's mutex for long;
+ * or a negative errno. */
+int forkq__queue_send_soon(forkq_queue_t *queue, int socket);
+
 /* Whether the calling thread is in a packing function of the program. `forkq__packing` says that it
  * was; forkq__still_packing says whether it still is. */
 extern _Thread_local bool forkq__packing FORKQ__TLS;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 static void feeder_lost(void *arg, int error, const void *data, size_t size) {
   forkq_queue_t *queue = arg;
@@ -152,6 +153,7 @@ static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
   if (segment->max_message == 0)
     segment->max_message = FORKQ_MESSAGE_MAX;
   segment->joinable = options->joinable != 0;
+  segment->creator = (uint32_t)getpid();
   segment->pid_namespace = forkq__os_pid_namespace();
   r = forkq__lock_check();
   if (r == 0)

@@ -23,7 +23,7 @@
  *                                                 lock
  *                     returned, done, abandoned,  with the ledger's lock      the reaper
  *                     withdrawn, state, owners,
- *                     pid
+ *                     pid, first_*
  *   ledger            returned, done, abandoned   with the ledger's lock      the next owner of the
  *                                                                             lock, from the cells
  *                                                                             (repair)
@@ -113,6 +113,9 @@ struct forkq__cell {
    * it to its own number before it uses the arena, and waits as long as it is being swept. */
   _Atomic uint32_t arena;
   _Atomic uint32_t holds_used; /* words of `holds` that were ever used */
+  /* For those who look on: what former owners of the cell had put and got. */
+  _Atomic uint64_t first_put;
+  _Atomic uint64_t first_got;
   /* The pieces of the arena that readers still use after they were taken: see hold.c. 0: none. */
   alignas(64) _Atomic uint64_t holds[FORKQ__HOLDS];
 };
@@ -218,7 +221,7 @@ struct forkq__channel_shared {
 /* A process must find both numbers in a segment to use it. The second stands for the layout of
  * all shared structs. */
 #define FORKQ__SEGMENT_MAGIC UINT64_C(0x746e656d67736671)
-#define FORKQ__SEGMENT_LAYOUT 8u
+#define FORKQ__SEGMENT_LAYOUT 9u
 
 #define FORKQ__LIBC_TEXT 32
 #define FORKQ__LOCK_IMAGE 64
@@ -250,6 +253,7 @@ struct forkq__segment {
   uint64_t room_id;       /* ... plus 1; 0: not known */
   uint64_t max_message;
   uint32_t joinable;
+  uint32_t creator; /* its process, for those who look on */
   /* Joiners sleep on `joined_event`, which changes when the last task is done. */
   alignas(64) _Atomic uint32_t joined_event;
   _Atomic uint32_t joiners;

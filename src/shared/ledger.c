@@ -248,6 +248,8 @@ void forkq__ledger_begin_ownership(struct forkq__ledger *ledger, uint32_t index)
    * difference. So `confirmed` begins at the present count, and not at 0. */
   FORKQ__STORE(cell->confirmed, FORKQ__LOAD(ledger->word) >> FORKQ__CELL_BITS);
   FORKQ__STORE(cell->pid, (uint32_t)getpid());
+  FORKQ__STORE(cell->first_put, FORKQ__LOAD(cell->accepted) - FORKQ__LOAD(cell->not_put));
+  FORKQ__STORE(cell->first_got, FORKQ__LOAD(cell->got));
   /* model: claim_owners */
   FORKQ__STORE(cell->owners, FORKQ__LOAD(cell->owners) + 1);
   /* model: claim_used */

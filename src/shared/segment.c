@@ -132,6 +132,26 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
   return 0;
 }
 
+/* Reads each byte once, so that nothing changes after it was checked. The cells come last: an item that comes
+ * and goes meanwhile counts as there (ledger.c). */
+int forkq__segment_read(struct forkq__segment *ret_copy, int fd) {
+  if (forkq__os_memory_read(fd, &ret_copy->head, sizeof ret_copy->head, 0) < 0)
+    return FORKQ_EHANDOVER;
+  int r = check(&ret_copy->head);
+  if (r < 0)
+    return r;
+  size_t size = offsetof(struct forkq__segment, ledger.cells);
+  if (forkq__os_memory_read(fd, ret_copy, size, 0) < 0)
+    return FORKQ_EHANDOVER;
+  r = check(&ret_copy->head);
+  if (r < 0 || !in_bounds(ret_copy))
+    return r < 0 ? r : FORKQ_EHANDOVER;
+  uint32_t used = FORKQ__LOAD(ret_copy->ledger.cells_used);
+  r = forkq__os_memory_read(fd, ret_copy->ledger.cells, used * sizeof(struct forkq__cell),
+                            (int64_t)size);
+  return r < 0 ? FORKQ_EHANDOVER : 0;
+}
+
 int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd,
                           const char *name) {
   void *memory;

@@ -642,6 +642,34 @@ START_TEST(a_queue_comes_over_a_socket) {
 }
 END_TEST
 
+START_TEST(a_queue_is_met_under_a_name) {
+  const std::string name = "@forkq-test-cpp-" + std::to_string(getpid());
+  forkq::queue queue;
+  forkq_server_options_t options = FORKQ_SERVER_OPTIONS_INIT;
+  THROWS(std::errc::connection_refused, forkq::queue::connect(name.c_str(), LONG));
+  THROWS(FORKQ_ERANGE, forkq::server(queue, ""));
+  {
+    forkq::server server(queue, name.c_str());
+    THROWS(FORKQ_EINUSE, forkq::server(queue, name.c_str()));
+    THROWS(FORKQ_ETWICE, forkq::queue::connect(name.c_str(), LONG));
+    THROWS(std::errc::invalid_argument, server.turn());
+    pid_t child = start([&queue, &name] {
+      queue = forkq::queue(); // as a program that has not inherited it
+      forkq::queue met = forkq::queue::connect(name.c_str(), LONG);
+      met.put("met");
+      met.flush();
+    });
+    ck_assert(*queue.try_get<std::string>(LONG) == "met");
+    assert_ends_well(child);
+  }
+  options.no_thread = 1;
+  forkq::server server(queue, name.c_str(), &options);
+  ck_assert_int_ge(server.fileno(), 0);
+  THROWS(FORKQ_TIMEDOUT, forkq::queue::connect(name.c_str(), forkq::timeout()));
+  server.turn();
+}
+END_TEST
+
 // ---- the others -------------------------------------------------------------------------------
 
 START_TEST(simple_queues) {
@@ -920,6 +948,7 @@ int main(int argc, char **argv) {
     closing,
     a_program_attaches,
     a_queue_comes_over_a_socket,
+    a_queue_is_met_under_a_name,
     simple_queues,
     connections,
     a_connection_ends,

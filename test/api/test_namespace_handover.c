@@ -4,6 +4,8 @@
 #include "namespace_helpers.h"
 
 #include <forkq/handover.h>
+#include <forkq/serve.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -35,6 +37,26 @@ START_TEST(receive_in_another_namespace_is_refused) {
   }
   close(sockets[0]);
   close(sockets[1]);
+}
+END_TEST
+
+static void connect_refused(void *name) {
+  forkq_queue_t *connected = NULL;
+  forkq_queue_destroy(queue);
+  int open_before = support_open_fds();
+  CHILD_MUST(forkq_queue_connect(&connected, name, PATIENCE_MS, NULL) ==
+             FORKQ_ENAMESPACE);
+  CHILD_MUST(connected == NULL && support_open_fds() == open_before);
+}
+
+START_TEST(connect_in_another_namespace_is_refused) {
+  forkq_server_t *server;
+  char name[64];
+  snprintf(name, sizeof name, "@forkq-namespace-%d", (int)getpid());
+  ck_assert_int_eq(forkq_queue_serve(&server, queue, name, NULL), 0);
+  for (int way = 0; way < WAYS; way++)
+    ck_assert_int_eq(run_apart(way, connect_refused, name), 0);
+  forkq_server_destroy(server);
 }
 END_TEST
 
@@ -70,6 +92,7 @@ static Suite *namespace_handover_suite(void) {
   TCase *tcase = add_case(suite);
   tcase_add_test(tcase, attach_in_another_namespace_is_refused);
   tcase_add_test(tcase, receive_in_another_namespace_is_refused);
+  tcase_add_test(tcase, connect_in_another_namespace_is_refused);
   tcase_add_test(tcase, a_program_has_the_queue_in_its_namespace_only);
   return suite;
 }

@@ -2,10 +2,14 @@
  * several are waited for. */
 #define _GNU_SOURCE
 #include "fault_world.h"
+#include "shared/layout.h"
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* ---- handover ---------------------------------------------------------------------- */
@@ -79,6 +83,86 @@ static void make_sent(struct world *w) {
 static void act_receive_queue(struct world *w) {
   if (met(w, forkq_queue_receive(&w->queue, w->fds[1], NULL)) < 0)
     w->queue = NULL;
+}
+
+/* ---- a queue under a name ------------------------------------------------------------ */
+
+static char path[64];
+
+static void choose_path(void) {
+  snprintf(path, sizeof path, "/tmp/forkq-faults-%d", (int)getpid());
+}
+
+static void make_to_serve(struct world *w) {
+  make_queue(w);
+  choose_path();
+}
+
+/* A client that is none of the library's. Its calls do not fail. */
+static int connect_raw(void) {
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  char greeting[24] = "";
+  memcpy(address.sun_path, path, strlen(path));
+  snprintf(greeting, sizeof greeting, "forkq:%u:", FORKQ__SEGMENT_LAYOUT);
+  int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHILD_MUST(fd >= 0);
+  CHILD_MUST(syscall(SYS_connect, fd, &address, sizeof address) == 0);
+  CHILD_MUST(syscall(SYS_sendto, fd, greeting, sizeof greeting, MSG_NOSIGNAL, NULL, 0) ==
+             sizeof greeting);
+  return fd;
+}
+
+static void act_serve(struct world *w) {
+  forkq_server_options_t options = FORKQ_SERVER_OPTIONS_INIT;
+  forkq_server_t *server = NULL;
+  if (met(w, forkq_queue_serve(&server, w->queue, path, NULL)) == 0)
+    forkq_server_destroy(server);
+  options.no_thread = 1;
+  if (met(w, forkq_queue_serve(&server, w->queue, path, &options)) < 0)
+    return;
+  int fd = connect_raw();
+  met(w, forkq_server_turn(server));
+  met(w, forkq_server_turn(server));
+  forkq_server_destroy(server);
+  close(fd);
+}
+
+static void after_serve(struct world *w) {
+  CHILD_MUST(access(path, F_OK) != 0);
+  use_and_destroy(w);
+}
+
+/* Another process serves. This one has the queue no more. */
+static void serve_for_others(void *arg) {
+  struct world *w = arg;
+  forkq_server_t *server;
+  CHILD_MUST(forkq_queue_serve(&server, w->queue, path, NULL) == 0);
+  CHILD_MUST(write(w->fds[1], "", 1) == 1);
+  pause();
+}
+
+static void make_served(struct world *w) {
+  char byte;
+  make_to_serve(w);
+  CHILD_MUST(pipe2(w->fds, O_CLOEXEC) == 0);
+  w->fds[2] = support_fork(serve_for_others, w);
+  CHILD_MUST(read(w->fds[0], &byte, 1) == 1);
+  destroy_queue(w);
+}
+
+static void act_connect(struct world *w) {
+  w->queue = NULL;
+  if (met(w, forkq_queue_connect(&w->queue, path, 500, NULL)) < 0)
+    w->queue = NULL;
+}
+
+static void after_connect(struct world *w) {
+  if (w->queue == NULL)
+    CHILD_MUST(forkq_queue_connect(&w->queue, path, PATIENCE_MS, NULL) == 0);
+  use_and_destroy(w);
+  support_kill_and_wait(w->fds[2]);
+  CHILD_MUST(unlink(path) == 0);
+  close_sockets(w);
 }
 
 /* ---- connections ------------------------------------------------------------------- */
@@ -273,6 +357,18 @@ const struct scenario scenarios_of_streams[] = {
     after_send_queue,
     false,
     { FORKQ_EHANDOVER } },
+  { "serve a queue",
+    make_to_serve,
+    act_serve,
+    after_serve,
+    false,
+    { FORKQ_EINUSE, FORKQ_ENOTHREAD, FORKQ_TIMEDOUT } },
+  { "connect to a queue",
+    make_served,
+    act_connect,
+    after_connect,
+    false,
+    { FORKQ_EHANDOVER, FORKQ_TIMEDOUT, FORKQ_EEOF } },
   { "pipe", nothing, act_pipe, destroy_pair, true, { 0 } },
   { "open a connection", make_end, act_open, after_open, true, { 0 } },
   { "send", make_pair, act_send, after_send, true, { -ENOMEM } },

@@ -12,12 +12,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -82,6 +85,14 @@ const char *faults_name(enum fault_call call) {
     [FAULT_FUTEX_WAITV] = "futex_waitv",
     [FAULT_SOCKETPAIR] = "socketpair",
     [FAULT_GETSOCKOPT] = "getsockopt",
+    [FAULT_SOCKET] = "socket",
+    [FAULT_BIND] = "bind",
+    [FAULT_LISTEN] = "listen",
+    [FAULT_ACCEPT] = "accept4",
+    [FAULT_CONNECT] = "connect",
+    [FAULT_FLOCK] = "flock",
+    [FAULT_TIMERFD] = "timerfd_create",
+    [FAULT_EPOLL_CTL] = "epoll_ctl",
     [FAULT_SENDMSG] = "sendmsg",
     [FAULT_RECVMSG] = "recvmsg",
     [FAULT_FORK] = "fork",
@@ -201,6 +212,21 @@ WRAP(FAULT_SOCKETPAIR, int, socketpair, (int domain, int type, int protocol, int
 WRAP(FAULT_GETSOCKOPT, int, getsockopt,
      (int fd, int level, int name, void *value, socklen_t *size),
      (fd, level, name, value, size))
+WRAP(FAULT_SOCKET, int, socket, (int domain, int type, int protocol),
+     (domain, type, protocol))
+WRAP(FAULT_BIND, int, bind, (int fd, const struct sockaddr *address, socklen_t size),
+     (fd, address, size))
+WRAP(FAULT_LISTEN, int, listen, (int fd, int backlog), (fd, backlog))
+WRAP(FAULT_ACCEPT, int, accept4,
+     (int fd, struct sockaddr *address, socklen_t *size, int flags),
+     (fd, address, size, flags))
+WRAP(FAULT_CONNECT, int, connect,
+     (int fd, const struct sockaddr *address, socklen_t size), (fd, address, size))
+WRAP(FAULT_FLOCK, int, flock, (int fd, int operation), (fd, operation))
+WRAP(FAULT_TIMERFD, int, timerfd_create, (int clock, int flags), (clock, flags))
+WRAP(FAULT_EPOLL_CTL, int, epoll_ctl,
+     (int set, int operation, int fd, struct epoll_event *event),
+     (set, operation, fd, event))
 WRAP(FAULT_POLL, int, ppoll,
      (struct pollfd * fds, nfds_t count, const struct timespec *timeout,
       const sigset_t *mask),

@@ -33,16 +33,30 @@ program() {
 compile() {
   local name programs=()
   for name in $1; do
-    programs+=("$(program "$name")")
+    case $name in
+      tool_*) programs+=(src/tool/forkq test/tool/actor) ;;
+      *) programs+=("$(program "$name")") ;;
+    esac
   done
   ninja -C "$dir" "${programs[@]}" >"$work/log" 2>&1
+}
+
+# The tests of the program forkq are not C.
+run_test() {
+  case $1 in
+    tool_*)
+      timeout -k 5 100 python3 -B "$tree/test/tool/test_$1.py" "$dir/src/tool/forkq" \
+        "$dir/test/tool/actor" "$tree"
+      ;;
+    *) CK_FORK=yes timeout -k 5 100 "$dir/$(program "$1")" ;;
+  esac
 }
 
 # A test that hangs has seen it, too.
 first_to_fail() {
   local name
   for name in $1; do
-    if ! CK_FORK=yes timeout -k 5 100 "$dir/$(program "$name")" >"$work/log" 2>&1 </dev/null; then
+    if ! run_test "$name" >"$work/log" 2>&1 </dev/null; then
       echo "$name"
       return
     fi

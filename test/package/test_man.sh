@@ -51,6 +51,11 @@ mandoc_says_nothing() {
   xargs mandoc -T lint -W warning <"$scratch/pages"
 }
 
+program_has_a_page() {
+  mandoc -T lint -W warning "$root/docs/man/forkq.1" &&
+    groff -mdoc -T utf8 -ww "$root/docs/man/forkq.1" 2>&1 >"$scratch/formatted" | diff /dev/null -
+}
+
 groff_says_nothing() {
   while read -r page; do
     groff -mdoc -T utf8 -ww "$page" 2>&1 >"$scratch/formatted" | sed "s#^#$page: #"
@@ -100,13 +105,21 @@ options_are_with_create() {
 overview_has_all_errors_and_variables() {
   {
     sed -n 's/^  XX(\([A-Z]*\), -.*/FORKQ_\1/p' "$root/include/forkq/base.h"
-    grep -rho 'getenv("[A-Z_]*")' "$root/src" | sed 's/.*"\(.*\)".*/\1/'
+    grep -rho --exclude-dir=tool 'getenv("[A-Z_]*")' "$root/src" | sed 's/.*"\(.*\)".*/\1/'
   } >"$scratch/names"
   show man7/forkq.7 >"$scratch/shown"
   while read -r word; do
     grep -q " $word " "$scratch/shown" || { echo "$word"; return 1; }
   done <"$scratch/names"
   [ "$(wc -l <"$scratch/names")" -gt 37 ]
+}
+
+program_has_all_variables() {
+  grep -rho 'getenv("[A-Z_]*")' "$root/src/tool" | sed 's/.*"\(.*\)".*/\1/' >"$scratch/names"
+  while read -r word; do
+    grep -qx "\.It Ev $word" "$root/docs/man/forkq.1" || { echo "$word"; return 1; }
+  done <"$scratch/names"
+  [ -s "$scratch/names" ]
 }
 
 example_is_whole() {
@@ -150,10 +163,12 @@ expect 'every header has a page' every_header_has_a_page
 expect 'every reference leads to a page' references_lead_to_pages
 expect 'mandoc finds no mistake' mandoc_says_nothing
 expect 'groff finds no mistake' groff_says_nothing
+expect 'forkq(1) has no mistake' program_has_a_page
 expect 'forkq_queue_get(3) says what it must' get_says_what_it_must
 expect 'errors of another function are listed' errors_of_others_are_listed
 expect 'forkq_queue_create(3) has the options' options_are_with_create
 expect 'forkq(7) has all errors and variables' overview_has_all_errors_and_variables
+expect 'forkq(1) has all variables of the program' program_has_all_variables
 expect 'forkq(7) has the example' example_is_whole
 expect 'the pages are made from the headers' headers_are_enough
 expect 'a function without a comment is refused' refused queue.h 'forkq_queue_full(' \

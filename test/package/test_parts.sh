@@ -49,7 +49,8 @@ programs_run() {
 }
 
 library_alone() {
-  configure alone "$source" -Dtests=disabled -Dbench=disabled -Dexamples=disabled -Ddocs=disabled &&
+  configure alone "$source" -Dtests=disabled -Dbench=disabled -Dexamples=disabled -Ddocs=disabled \
+    -Dtool=disabled &&
     has_targets alone 'shared library' 'static library' && has_no_tests alone &&
     ! meson introspect --installed "$scratch/alone" | grep '/share/'
 }

@@ -1,0 +1,24 @@
+/* Connecting to a queue that is served under a name. */
+#include "tool/connect.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A server answers at once, unless it is stopped. */
+#define CONNECT_MS 10000
+
+bool forkq__tool_is_served(const char *text) {
+  return text[0] == '/' || text[0] == '@' || strncmp(text, "./", 2) == 0 ||
+         strncmp(text, "../", 3) == 0;
+}
+
+int forkq__tool_connect(forkq_queue_t **ret_queue, const char *text) {
+  int r = forkq_queue_connect(ret_queue, text, CONNECT_MS, NULL);
+  if (r == 0)
+    return FORKQ__TOOL_GOES_ON;
+  if (r == -ENOENT || r == -ECONNREFUSED) {
+    forkq__tool_say("nobody serves %s", text);
+    return FORKQ__TOOL_ABSENT;
+  }
+  return forkq__tool_say_error(r, "cannot have the queue that is served at %s", text);
+}
