@@ -148,8 +148,11 @@ END_TEST
 /* A copy of the queue's memory in a file of its own, which is damaged. */
 static struct forkq__segment *copy;
 static int copy_fd;
+static struct forkq__segment *room; /* for what is read of it */
 
 static void make_copy(void) {
+  room = aligned_alloc(alignof(struct forkq__segment), sizeof *room);
+  ck_assert_ptr_nonnull(room);
   copy_fd = memfd_create("copy", MFD_CLOEXEC);
   ck_assert_int_eq(ftruncate(copy_fd, sizeof *copy), 0);
   copy = mmap(NULL, sizeof *copy, PROT_READ | PROT_WRITE, MAP_SHARED, copy_fd, 0);
@@ -162,21 +165,17 @@ static void make_copy(void) {
 }
 
 static void end_copy(void) {
+  free(room);
   munmap(copy, sizeof *copy);
   close(copy_fd);
 }
 
 /* What a look makes of the copy. */
 static int error_of_copy(void) {
-  struct forkq__segment *room =
-      aligned_alloc(alignof(struct forkq__segment), sizeof *room);
-  ck_assert_ptr_nonnull(room);
-  memset((void *)room, 0, sizeof *room);
   struct forkq__inspected seen = { .queue = { .inode = 0 } };
   seen.queue.self_ = &seen;
   ck_assert_int_eq(forkq__inspect_memory(&seen, room, copy_fd), 0);
   free(seen.processes.entries);
-  free(room);
   return seen.queue.error;
 }
 
