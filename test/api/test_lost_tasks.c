@@ -470,6 +470,13 @@ START_TEST(messages_of_each_size_by_the_pipe) {
 }
 END_TEST
 
+/* Their bytes are kept before the read lock is let go. */
+START_TEST(messages_of_each_size_where_others_are_copied_late) {
+  support_copy_late(queue);
+  each_size_comes_again(false);
+}
+END_TEST
+
 START_TEST(into_a_buffer) {
   char buffer[100];
   size_t size = 0;
@@ -878,6 +885,7 @@ int main(void) {
   tcase_add_test(again, a_stopped_process_keeps_its_tasks);
   tcase_add_test(again, messages_of_each_size);
   tcase_add_test(again, messages_of_each_size_by_the_pipe);
+  tcase_add_test(again, messages_of_each_size_where_others_are_copied_late);
   tcase_add_test(again, into_a_buffer);
   tcase_add_test(again, lost_tasks_come_before_all_others);
   tcase_add_test(again, a_batch_has_them_first);
