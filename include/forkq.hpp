@@ -568,6 +568,9 @@ public:
   forkq_item_t *native_handle() noexcept {
     return &item_;
   }
+  const forkq_item_t *native_handle() const noexcept {
+    return &item_;
+  }
   const msgpack_object &object() const noexcept {
     return item_.object;
   }
@@ -576,6 +579,10 @@ public:
   }
   std::size_t size() const noexcept {
     return item_.size;
+  }
+  /* How often it was given before, to a process that died: see FORKQ_LOST_TASKS_REDELIVER. */
+  std::uint32_t redelivered() const noexcept {
+    return item_.redelivered;
   }
 
   /* The value in it. Throws FORKQ_EWRONGTYPE if it is of another type. */
@@ -781,6 +788,18 @@ public:
   /* forkq_queue_task_done */
   void task_done() {
     detail::check("forkq_queue_task_done", forkq_queue_task_done(native_handle()));
+  }
+
+  /* forkq_queue_task_done_item */
+  void task_done(const item &done) {
+    detail::check("forkq_queue_task_done_item",
+                  forkq_queue_task_done_item(native_handle(), done.native_handle()));
+  }
+
+  /* forkq_queue_get_lost */
+  outcome get_lost(item &into) {
+    return detail::settle("forkq_queue_get_lost",
+                          forkq_queue_get_lost(native_handle(), into.native_handle()));
   }
 
   /* forkq_queue_join. The value is the number of items whose process ended before its task_done: 0 if

@@ -3,8 +3,8 @@
  *
  * The parent puts the numbers from 1 to LAST, or without end, on a bounded queue. The workers count the
  * steps that a number takes to 1, where an even one is halved, and an odd one multiplied by 3 and one
- * added. A worker crashes at the number BAD. The parent starts another one; that number stays without an
- * answer, and no other does.
+ * added. A worker crashes at the number BAD. The parent starts another one, and says that this number stays
+ * without an answer; no other does. (With FORKQ_LOST_TASKS_REDELIVER another worker would get it.)
  *
  * After a Ctrl-C, or a SIGTERM, the parent puts no more. The workers ignore the Ctrl-C, finish what is on
  * the queue, and end. If the parent is killed, they end at once. */
@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -61,6 +62,7 @@ static int work(void *arg) {
     must(forkq_queue_put_bytes(pool->answers, &answer, sizeof answer, -1), "put");
     must(forkq_queue_flush(pool->answers, -1, NULL),
          "flush"); /* a crash loses it no more */
+    must(forkq_queue_task_done(pool->tasks), "task_done");
   }
   return r == FORKQ_ESHUTDOWN ? EXIT_SUCCESS : EXIT_FAILURE;
 }
@@ -73,6 +75,19 @@ static void start_worker(struct pool *pool, int i) {
   options.ignore_sigint = 1;
   must(forkq_process_start(&pool->workers[i], work, pool, &options), "start");
   pool->running++;
+}
+
+/* What workers had got and not done when they crashed. */
+static void name_lost(struct pool *pool) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  uint64_t number;
+  int r;
+  while ((r = forkq_queue_get_lost(pool->tasks, &item)) == 0) {
+    memcpy(&number, item.object.via.bin.ptr, sizeof number);
+    warnx("%ju stays without an answer", (uintmax_t)number);
+  }
+  must(r == FORKQ_EMPTY ? 0 : r, "get_lost");
+  forkq_item_destroy(&item);
 }
 
 /* A worker has ended: because there is nothing more to do, or by a crash. */
@@ -90,6 +105,7 @@ static void replace_worker(struct pool *pool, int i) {
   if (++pool->crashes > CRASHES_MAX)
     errx(EXIT_FAILURE, "too many crashes");
   warnx("worker %d: exit code %d; another one starts", pid, code);
+  name_lost(pool);
   start_worker(pool, i);
 }
 
@@ -184,7 +200,11 @@ int main(int argc, char **argv) {
   if (argc > 2)
     pool.bad = number_of(argv[2]);
   pool.signals = open_signals();
-  must(forkq_queue_create(&pool.tasks, 4 * WORKERS), "create");
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  options.maxsize = 4 * WORKERS;
+  options.joinable = 1;
+  options.lost_tasks = FORKQ_LOST_TASKS_TELL;
+  must(forkq_queue_create_with(&pool.tasks, &options), "create");
   must(forkq_queue_create(&pool.answers, 4 * WORKERS), "create");
   for (int i = 0; i < WORKERS; i++)
     start_worker(&pool, i);

@@ -157,7 +157,8 @@ FORKQ_API const char *forkq_version(void);
   XX(EWRONGTYPE, -20037, "item is not of the type that was asked for")                   \
   XX(EFORMAT, -20038, "format is not valid")                                             \
   XX(EMISSING, -20039, "object lacks a key or an element")                               \
-  XX(EINTERRUPTED, -20040, "call was interrupted")
+  XX(EINTERRUPTED, -20040, "call was interrupted")                                       \
+  XX(EUNDONE, -20041, "too many items were got and are not done")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,

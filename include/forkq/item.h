@@ -21,6 +21,8 @@ extern "C" {
  *           the item's next get or its destruction, also after the queue is destroyed.
  *           (Those of forkq_queue_get_borrowed are valid for a shorter time.)
  * `size`    the number of bytes in `data`.
+ * `redelivered`  how often the item was given before to a process that died without finishing it: see
+ *           FORKQ_LOST_TASKS_REDELIVER in forkq/queue.h. Else 0.
  *
  * `data` is aligned for any object, as memory of malloc(3) is. What `object` points to is not, because the
  * bytes of a str, bin or ext come after a head of 1 to 6 bytes: copy a struct out of them with memcpy(3).
@@ -36,7 +38,9 @@ typedef struct forkq_item {
   msgpack_object object;
   const char *data;
   size_t size;
+  uint32_t redelivered;
   /* private */
+  uint64_t task_;
   char *memory_;
   size_t capacity_;
   msgpack_zone *zone_;
@@ -44,7 +48,7 @@ typedef struct forkq_item {
 } forkq_item_t;
 
 #define FORKQ_ITEM_INIT                                                                  \
-  { { MSGPACK_OBJECT_NIL, { 0 } }, NULL, 0, NULL, 0, NULL, NULL }
+  { { MSGPACK_OBJECT_NIL, { 0 } }, NULL, 0, 0, 0, NULL, 0, NULL, NULL }
 
 /* Frees the item's memory and resets the item to FORKQ_ITEM_INIT. It can be used for
  * another get. NULL is allowed.

@@ -193,7 +193,7 @@ forkq_loop_open_connection(forkq_loop_handle_t **ret_handle, uv_loop_t *loop,
  *   FORKQ_TIMEDOUT   no item arrived within the timeout
  *   FORKQ_ESHUTDOWN  the queue is shut down, and nothing is left to get
  *   FORKQ_ECLOSED    this process has closed the queue
- *   other            FORKQ_EBADFRAME, FORKQ_ETOOMANY, FORKQ_EBROKEN, -ENOMEM and others,
+ *   other            FORKQ_EBADFRAME, FORKQ_ETOOMANY, FORKQ_EUNDONE, FORKQ_EBROKEN, -ENOMEM and others,
  *                    as in forkq_queue_get
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_loop_get(forkq_loop_req_t *req,

@@ -14,7 +14,8 @@
  *   - No item is torn, duplicated or misread, and the order of each producer's items is
  *     kept.
  *   - At most two things are lost: items that the dead process had put and its feeder had
- *     not written, and the item, or batch of items, that it was getting.
+ *     not written, and the item, or batch of items, that it was getting. With
+ *     FORKQ_LOST_TASKS_REDELIVER the second is not lost, nor is what it had got and not done.
  *   - The slots of lost items become free again. A put that finds the queue full, qsize
  *     and full recover them at once. A put that already waits gets them within 0.1 s.
  *   - Nothing is left behind: no file, semaphore, shared memory or descriptor. All of
@@ -112,6 +113,19 @@ typedef struct forkq_queue forkq_queue_t;
 typedef void (*forkq_feeder_error_fn)(forkq_queue_t *queue, int error, const char *data,
                                       size_t size, void *arg);
 
+/* What becomes of the tasks of a process that ends without finishing them: see
+ * forkq_queue_task_done, and `lost_tasks` of forkq_queue_options_t. */
+typedef enum forkq_lost_tasks {
+  FORKQ_LOST_TASKS_COUNT,    /* forkq_queue_join says how many they are */
+  FORKQ_LOST_TASKS_TELL,     /* and forkq_queue_get_lost says which */
+  FORKQ_LOST_TASKS_REDELIVER /* they are got again, before all other items */
+} forkq_lost_tasks_t;
+
+/* The most items that a process may have got from a queue that keeps tasks, and not done; and the
+ * most bytes of a message of such a queue. */
+#define FORKQ_KEPT_TASKS_MAX 64u
+#define FORKQ_KEPT_MESSAGE_MAX 0x1000000u
+
 /* How to create a queue. Begin with FORKQ_QUEUE_OPTIONS_INIT, which sets `size` and the
  * defaults, then set the fields you need.
  *
@@ -165,6 +179,22 @@ typedef struct forkq_queue_options {
    * "memfd:forkq" in /proc/PID/maps and /proc/PID/fd of each process, and messages to the log begin with
    * "NAME: ". It does not find the queue, and need not be unique. A queue that is handed over keeps it. */
   const char *name;
+  /* A forkq_lost_tasks_t, for a joinable queue; its creator sets it for all processes. 0, the default:
+   * FORKQ_LOST_TASKS_COUNT. With the others, the bytes of an item stay in shared memory from its get to
+   * its task_done, so that they outlive the process that got it:
+   * - A process may have got FORKQ_KEPT_TASKS_MAX items and not done them. Then a get is
+   *   FORKQ_EUNDONE, and the item stays the next one. A batch gets as many items as it may.
+   * - `max_message` is at most FORKQ_KEPT_MESSAGE_MAX, and 0 stands for that.
+   * - Each process that has the queue maps 32 MiB more of it, a page of which is memory for each item
+   *   that was ever kept at the same time; larger messages take their size until task_done.
+   * - A process says task_done of its own items, or of its parent's: see forkq_queue_task_done.
+   * With FORKQ_LOST_TASKS_REDELIVER a task may be done more than once: its process may have died after
+   * the work and before its task_done. It is got again as soon as another process finds that the
+   * process has died: within 0.1 s if one waits in a get, in join or in forkq_wait, or watches the
+   * queue (forkq_queue_fileno, a loop). It takes no slot. After a shutdown, a get
+   * of a process that has no unfinished task waits for those that others have, and then says
+   * FORKQ_ESHUTDOWN; an immediate shutdown drops what is to be got again. */
+  int lost_tasks;
 } forkq_queue_options_t;
 
 #define FORKQ_SPIN_US_MAX 1000000
@@ -173,7 +203,7 @@ typedef struct forkq_queue_options {
 #define FORKQ_NAME_MAX 31
 
 #define FORKQ_QUEUE_OPTIONS_INIT                                                         \
-  { sizeof(forkq_queue_options_t), 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL }
+  { sizeof(forkq_queue_options_t), 0, 0, 0, 0, 0, NULL, NULL, 0, 0, NULL, 0 }
 
 /* Creates a queue that holds at most `maxsize` items. 0 or less: no limit.
  *
@@ -214,7 +244,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_create(forkq_queue_t **ret_queue,
  *   FORKQ_ERANGE  options->size is 0, too small, larger than this library's, or not the
  *                 size of a struct; or options->max_message is above FORKQ_MESSAGE_MAX,
  *                 spin_us above FORKQ_SPIN_US_MAX, or shared_max_bytes above
- *                 FORKQ_SHARED_MAX; or options->name is too long, or has another character
+ *                 FORKQ_SHARED_MAX; or options->name is too long, or has another character;
+ *                 or options->lost_tasks is no forkq_lost_tasks_t, or not 0 without `joinable`
+ *                 or with a max_message above FORKQ_KEPT_MESSAGE_MAX
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int
 forkq_queue_create_with(forkq_queue_t **ret_queue, const forkq_queue_options_t *options);
@@ -407,6 +439,12 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  *
  *   The first get of a process from a joinable queue can also fail like a first put:
  *   FORKQ_ETOOMANY, -EMFILE, -EDEADLK or -EBADF.
+ *
+ *   A get from a queue that keeps tasks (`lost_tasks` of forkq_queue_options_t) can fail with FORKQ_EUNDONE,
+ *   which says that this process has got too many items that it has not done; and if there is no memory to
+ *   keep the item, with -ENOSPC, -ENOMEM or -EFBIG. The item stays the next one, unless it came in parts and
+ *   there is no memory for these either. Where an item was taken though the call failed, it is a task of this
+ *   process as any other.
  * Python: Queue.get(True, timeout). There the timeout does not cover a message that has
  *   arrived in part, and a killed getter leaves the queue unusable for all others. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item,
@@ -551,7 +589,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many_borrowed(forkq_queue_t *queu
                                                              size_t *ret_got);
 
 /* Marks one item that was got as done. Any process may call it for any item, also after
- * it has closed the queue.
+ * it has closed the queue. (Where tasks are kept, a process can only mark its own: see below.)
  *
  * When a process ends, the items that it got and that are not done are abandoned. A call
  * of this function counts for the process itself if it has such items, or else for the
@@ -560,6 +598,10 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many_borrowed(forkq_queue_t *queu
  * process for which neither is true can mark other processes' items. If the getter of
  * such an item then dies, the item still counts as abandoned, unless no item is left
  * undone.
+ *
+ * In a queue that keeps tasks (`lost_tasks` of forkq_queue_options_t) it marks the item that this process
+ * got first of those that it has not done, or else that its parent got first. FORKQ_ETASKDONE then says
+ * that there is none. A process that does its items in another order calls forkq_queue_task_done_item.
  *
  * Returns: 0.
  * Blocks: while another process holds an internal lock, for microseconds unless that
@@ -570,6 +612,38 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many_borrowed(forkq_queue_t *queu
  *   FORKQ_EBROKEN       the shared memory is damaged
  * Python: JoinableQueue.task_done(). */
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_task_done(forkq_queue_t *queue);
+
+/* Marks this item as done, in a queue that keeps tasks. `item` is the one of the get, which has been used
+ * for no other get since; its bytes are not looked at. A child may mark an item that its parent got before
+ * it forked the child. In other queues this is forkq_queue_task_done.
+ *
+ * Returns: 0.
+ * Blocks: as forkq_queue_task_done.
+ * Errors: those of forkq_queue_task_done, and:
+ *   FORKQ_ETASKDONE  the item is done already; or it is not from a get of this queue; or this process
+ *                    was taken for dead, as it had closed the queue's descriptors, and the item is
+ *                    another's by now
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_task_done_item(forkq_queue_t *queue,
+                                                          const forkq_item_t *item);
+
+/* Gets an item whose process ended without finishing it, in a queue with FORKQ_LOST_TASKS_TELL; also after
+ * forkq_queue_close. Each such item is told once, to one process, and in the order in which they were got. It
+ * is not a task: it counts as abandoned. Where nobody asks, the oldest are forgotten when their
+ * memory is needed for others; that is logged.
+ *
+ * Returns: 0.
+ * Blocks: never for an item; as forkq_queue_qsize while it looks for processes that have ended.
+ * Errors: the common errors, and:
+ *   FORKQ_EMPTY         there is none, or not yet: of processes that ended, as far as is known
+ *   FORKQ_ENOTJOINABLE  the queue was not created with FORKQ_LOST_TASKS_TELL
+ *   FORKQ_EBADFRAME     the bytes are not valid msgpack. `item` then has `data` and a nil `object`.
+ *   FORKQ_EBROKEN       the shared memory is damaged
+ *   -ENOMEM             there is no memory: the item stays, or it has `data` and a nil `object`
+ *   -EBADF              the program has closed the queue's descriptors
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_lost(forkq_queue_t *queue,
+                                                    forkq_item_t *item);
 
 /* Waits until every item that was put is done. Items that never arrived do not count:
  * their producer died, or an immediate shutdown dropped them. It may be called after
@@ -719,10 +793,11 @@ typedef struct forkq_queue_stats_s {
   uint64_t outbox_bytes;
   uint64_t recoveries; /* locks and accounts of dead processes that were repaired */
   uint64_t lost_items; /* put by processes that were killed, and lost with them */
+  uint64_t redelivered_items; /* got again after the death of their process */
 } forkq_queue_stats_t;
 
 #define FORKQ_QUEUE_STATS_INIT                                                           \
-  { sizeof(forkq_queue_stats_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  { sizeof(forkq_queue_stats_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Fills in *stats, counts of all processes. The caller sets stats->size before, as
  * FORKQ_QUEUE_STATS_INIT does. It may be smaller than the library's, as in

@@ -62,6 +62,8 @@ void forkq__item_clear(forkq_item_t *item) {
   item->object.type = MSGPACK_OBJECT_NIL;
   item->data = NULL;
   item->size = 0;
+  item->redelivered = 0;
+  item->task_ = 0;
 }
 
 /* msgpack-c takes one msgpack_object from the zone for each element of an array, two for each

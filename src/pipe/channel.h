@@ -18,6 +18,7 @@
 #include "base/look.h"
 #include "base/spin.h"
 #include "codec/packet.h"
+#include "shared/kept.h"
 #include "shared/piece.h"
 #include "shared/spill.h"
 
@@ -49,8 +50,11 @@ struct forkq__channel {
   int event_fd; /* readable: look at the packet read ahead, or why this thread was called */
   uint32_t process_bit; /* see forkq__lock_await */
   struct forkq__interrupts interrupts;
-  bool joinable;       /* gets are counted in this process's cell, which then exists */
-  _Atomic bool closed; /* threads in a receive give up soon */
+  bool joinable;   /* gets are counted in this process's cell, which then exists */
+  bool keeps;      /* and what is got and not done is kept (kept.h) ... */
+  bool redelivers; /* ... and got again after the death of its process */
+  _Atomic int64_t reap_at;      /* when it looks next for lost tasks */
+  _Atomic bool closed;          /* threads in a receive give up soon */
   struct forkq__spin spin;      /* of the owner of the turn, before it sleeps */
   struct forkq__pieces *pieces; /* guarded by the read lock */
   _Atomic int wish;             /* an enum forkq__wish */
@@ -136,6 +140,21 @@ int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *it
 
 /* Whether a receive must end: its deadline is over, or the channel is closed. */
 bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline);
+
+/* As forkq__channel_receive, of a lost task that is to be got again; FORKQ__NOTHING if there is none. Also
+ * FORKQ_EUNDONE: this process has too many. has_lost: whether there may be any, for one who will sleep.
+ * tell_lost: wakes a getter, or a watcher, if so. look_for_lost: finds dead processes that had tasks, if it is
+ * time for that. */
+int forkq__channel_receive_lost(struct forkq__channel *channel, forkq_item_t *item,
+                                int64_t deadline);
+static inline bool forkq__channel_has_lost(struct forkq__channel *channel) {
+  return channel->redelivers && atomic_load(&channel->account.ledger->kept.look) != 0;
+}
+void forkq__channel_tell_lost(struct forkq__channel *channel);
+void forkq__channel_look_for_lost(struct forkq__channel *channel);
+
+/* Gets the bytes of a lost task that is to be told: 0, FORKQ__NOTHING, or an error. */
+int forkq__channel_get_lost(struct forkq__channel *channel, forkq_item_t *item);
 
 /* Receives up to `count` more small messages that are there without waiting. Returns 0, or the
  * error of the message after those that it received. */

@@ -16,13 +16,18 @@
  *   consume_offset                frames taken, and not counted    sets `taken`, `unread` from
  *                                                                  `base` and `offset`
  *   take_taker                    a noted take, done or not        sets the count of items got
- *                                                                  (repair_take) */
+ *                                                                  (repair_take)
+ *
+ * Where tasks are kept, the entry is prepared before the note, and taken before the note ends. So after a
+ * death it is as the note says: of a take that was done, or begun, or over. A take of a lost task steps
+ * over no frame: the word of its entry says whether it is done. */
 #include "pipe/channel_read.h"
 
 #include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "base/times.h"
+#include "codec/item.h"
 
 #include <errno.h>
 
@@ -79,17 +84,31 @@ static _Atomic uint64_t *got_by(struct forkq__channel *channel, uint32_t taker) 
   return taker == DROPPED ? &ledger->dropped : &ledger->cells[taker - 1].got;
 }
 
+/* Whether the noted take was done. */
+static bool was_taken(struct forkq__channel *channel) {
+  struct forkq__channel_shared *shared = channel->shared;
+  uint32_t kept = FORKQ__LOAD(shared->take_kept);
+  return kept != 0 ? !forkq__kept_is_lost(channel->account.ledger, kept - 1)
+                   : FORKQ__LOAD(shared->offset) != FORKQ__LOAD(shared->take_offset);
+}
+
 static void repair_take(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   uint32_t taker = FORKQ__LOAD(shared->taker);
-  if (taker == 0)
+  bool took = taker != 0 && was_taken(channel);
+  if (channel->keeps)
+    forkq__kept_repair(channel->account.ledger,
+                       took && FORKQ__LOAD(shared->take_kept) == 0);
+  if (taker == 0) {
+    FORKQ__STORE(shared->take_kept, 0);
     return;
-  bool took = FORKQ__LOAD(shared->offset) != FORKQ__LOAD(shared->take_offset);
+  }
   /* model: repair_got */
   FORKQ__STORE(*got_by(channel, taker), FORKQ__LOAD(shared->take_base) +
                                             (took ? FORKQ__LOAD(shared->take_items) : 0));
   /* model: repair_taker */
   FORKQ__STORE(shared->taker, 0);
+  FORKQ__STORE(shared->take_kept, 0);
 }
 
 /* Called after the death of a reader. If its read brought a packet, the magic is back, which
@@ -219,14 +238,10 @@ static void consume(struct forkq__channel *channel, uint32_t next, uint32_t fram
   FORKQ__STORE(shared->unread, FORKQ__LOAD(shared->unread) - frames);
 }
 
-/* As consume, and counts the messages as got by `taker`. */
-static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t next,
-                        uint32_t frames, uint64_t messages) {
+/* Notes that a take of so many items by `taker` has begun. Returns the counter of these. */
+static inline _Atomic uint64_t *note_take(struct forkq__channel *channel, uint32_t taker,
+                                          uint64_t messages) {
   struct forkq__channel_shared *shared = channel->shared;
-  if (!channel->joinable || messages == 0) {
-    consume(channel, next, frames, messages);
-    return;
-  }
   _Atomic uint64_t *got = got_by(channel, taker);
   /* model: take_base */
   FORKQ__STORE(shared->take_base, FORKQ__LOAD(*got));
@@ -236,23 +251,106 @@ static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t
   FORKQ__STORE(shared->take_offset, FORKQ__LOAD(shared->offset));
   /* model: take_taker */
   FORKQ__STORE(shared->taker, taker);
-  consume(channel, next, frames, messages);
+  return got;
+}
+
+static inline void end_take(struct forkq__channel *channel, _Atomic uint64_t *got,
+                            uint64_t messages) {
   /* model: take_got */
   FORKQ__STORE(*got, FORKQ__LOAD(*got) + messages);
   /* model: take_noted */
-  FORKQ__STORE(shared->taker, 0);
+  FORKQ__STORE(channel->shared->taker, 0);
 }
 
-void forkq__channel_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
+/* As consume, and counts the messages as got by `taker`. */
+static void consume_for(struct forkq__channel *channel, uint32_t taker, uint32_t next,
+                        uint32_t frames, uint64_t messages) {
+  _Atomic uint64_t *got = note_take(channel, taker, messages);
+  consume(channel, next, frames, messages);
+  end_take(channel, got, messages);
+}
+
+void forkq__channel_pass(struct forkq__channel *channel, uint32_t next, uint32_t frames,
                          uint64_t messages) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
-  consume_for(channel, FORKQ__LOAD(channel->account.cell) + 1, next, frames, messages);
+  consume(channel, next, frames, messages);
+}
+
+/* This process, as a taker. */
+static uint32_t self(struct forkq__channel *channel) {
+  return FORKQ__LOAD(channel->account.cell) + 1;
+}
+
+static void set_task(struct forkq__channel *channel, forkq_item_t *item, uint32_t task) {
+  struct forkq__ledger *ledger = channel->account.ledger;
+  item->task_ = forkq__kept_handle(ledger, task);
+  item->redelivered = forkq__kept_given(ledger, task) - 1;
+}
+
+static __attribute__((noinline)) int take_and_keep(struct forkq__channel *channel,
+                                                   forkq_item_t *item, uint32_t next) {
+  struct forkq__account *account = &channel->account;
+  uint32_t task = 0;
+  int r = forkq__kept_prepare(account, item->data, (uint32_t)item->size, &task);
+  if (r < 0) {
+    forkq__item_clear(item);
+    return r;
+  }
+  _Atomic uint64_t *got = note_take(channel, self(channel), 1);
+  consume(channel, next, 1, 1);
+  forkq__kept_take(account, task);
+  end_take(channel, got, 1);
+  set_task(channel, item, task);
+  return 0;
+}
+
+int forkq__channel_take_counted(struct forkq__channel *channel, forkq_item_t *item,
+                                uint32_t next, uint32_t frames, uint64_t messages) {
+  FORKQ__HELD_LOCK(&channel->shared->read_lock);
+  if (channel->keeps)
+    return take_and_keep(channel, item, next);
+  consume_for(channel, self(channel), next, frames, messages);
+  return 0;
+}
+
+/* As a take, but the word of the entry decides, and not `offset`. */
+static void take_lost_for(struct forkq__channel *channel, uint32_t taker, uint32_t task,
+                          void (*change)(struct forkq__channel *channel, uint32_t task)) {
+  struct forkq__channel_shared *shared = channel->shared;
+  FORKQ__STORE(shared->take_kept, task + 1);
+  _Atomic uint64_t *got = note_take(channel, taker, 1);
+  change(channel, task);
+  end_take(channel, got, 1);
+  FORKQ__STORE(shared->take_kept, 0);
+}
+
+static void hand_on(struct forkq__channel *channel, uint32_t task) {
+  forkq__kept_hand_on(&channel->account, task);
+}
+
+static void drop_kept(struct forkq__channel *channel, uint32_t task) {
+  forkq__kept_drop(&channel->account, task);
+}
+
+void forkq__channel_take_lost(struct forkq__channel *channel, forkq_item_t *item,
+                              uint32_t task) {
+  FORKQ__HELD_LOCK(&channel->shared->read_lock);
+  take_lost_for(channel, self(channel), task, hand_on);
+  set_task(channel, item, task);
+}
+
+void forkq__channel_drop_lost(struct forkq__channel *channel, uint32_t task) {
+  FORKQ__HELD_LOCK(&channel->shared->read_lock);
+  take_lost_for(channel, DROPPED, task, drop_kept);
 }
 
 void forkq__channel_drop(struct forkq__channel *channel, uint32_t next,
                          uint64_t messages) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
-  consume_for(channel, DROPPED, next, 1, messages);
+  if (channel->joinable && messages > 0)
+    consume_for(channel, DROPPED, next, 1, messages);
+  else
+    consume(channel, next, 1, messages);
 }
 
 /* A reader stores 0 in `offset`, then reads the next packet, and stores its `offset` before its number.

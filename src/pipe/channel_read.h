@@ -5,6 +5,7 @@
 #ifndef FORKQ_CHANNEL_READ_H
 #define FORKQ_CHANNEL_READ_H
 
+#include "codec/borrow.h"
 #include "pipe/channel.h"
 
 /* Whether a frame of the packet is left. */
@@ -18,13 +19,33 @@ static inline bool forkq__channel_unread(const struct forkq__channel_shared *sha
  * the pipe, FORKQ_EBROKEN at the end of the file, or another negative errno of the read. */
 int forkq__channel_load(struct forkq__channel *channel);
 
-/* Steps over `frames` frames, the last of which ends at `next`; `messages` end in them. take:
- * this process has got these messages. drop: it is one frame, and no process has got the
- * message. */
-void forkq__channel_take(struct forkq__channel *channel, uint32_t next, uint32_t frames,
+/* Steps over `frames` frames, the last of which ends at `next`; `messages` end in them. pass: they
+ * are not counted as got. take: this process has got these messages, at least one, the first of which is
+ * in `item`; where tasks are kept, it is one. Returns 0, or the error of forkq__kept_prepare, and then
+ * the item is empty. drop: it is one frame, and no process has got the message. */
+void forkq__channel_pass(struct forkq__channel *channel, uint32_t next, uint32_t frames,
                          uint64_t messages);
+int forkq__channel_take_counted(struct forkq__channel *channel, forkq_item_t *item,
+                                uint32_t next, uint32_t frames, uint64_t messages);
+static inline int forkq__channel_take(struct forkq__channel *channel, forkq_item_t *item,
+                                      uint32_t next, uint32_t frames, uint64_t messages) {
+  if (channel->joinable)
+    return forkq__channel_take_counted(channel, item, next, frames, messages);
+  forkq__channel_pass(channel, next, frames, messages);
+  return 0;
+}
 void forkq__channel_drop(struct forkq__channel *channel, uint32_t next,
                          uint64_t messages);
+
+/* The task is no longer lost: this process has it, in `item`; or nobody. */
+void forkq__channel_take_lost(struct forkq__channel *channel, forkq_item_t *item,
+                              uint32_t task);
+void forkq__channel_drop_lost(struct forkq__channel *channel, uint32_t task);
+
+/* Whether the get looks at the head of a message before it takes it. */
+static inline bool forkq__item_has_check(const forkq_item_t *item) {
+  return item->borrow_ != NULL && item->borrow_->check != NULL;
+}
 
 /* Whether a read of the pipe would bring something. */
 bool forkq__channel_pipe_readable(const struct forkq__channel *channel);

@@ -46,8 +46,8 @@ static bool lend(struct forkq__channel *channel, struct forkq__reference piece,
 
 static bool put_off(struct forkq__channel *channel, struct forkq__reference piece,
                     forkq_item_t *item, struct forkq__late_copy *late) {
-  if (late == NULL || piece.size < channel->late_min || piece.size > item->capacity_ ||
-      !may_hold(channel))
+  if (late == NULL || channel->keeps || piece.size < channel->late_min ||
+      piece.size > item->capacity_ || !may_hold(channel))
     return false;
   late->data = forkq__piece_hold(channel->pieces, &channel->account,
                                  channel->shared->packet.cell, piece, &late->hold);
@@ -105,15 +105,11 @@ static int check_head(forkq_item_t *item, const uint8_t *head, size_t size) {
   return item->borrow_->check(item->borrow_, head, size);
 }
 
-static bool has_check(const forkq_item_t *item) {
-  return item->borrow_ != NULL && item->borrow_->check != NULL;
-}
-
 /* The same of the message of a frame, or of the piece to which it refers. */
 static __attribute__((noinline)) int check_frame(struct forkq__channel *channel,
                                                  struct forkq__frame frame,
                                                  forkq_item_t *item) {
-  if (!has_check(item))
+  if (!forkq__item_has_check(item))
     return 0;
   if (!frame.is_reference)
     return check_head(item, frame.data, frame.size);
@@ -149,8 +145,8 @@ static int take_whole(struct forkq__channel *channel, forkq_item_t *item,
     return r;
   r = set_to_frame(channel, frame, item, late);
   if (r == 0)
-    forkq__channel_take(channel, frame.next, 1, 1);
-  else if (r == FORKQ_EBADFRAME)
+    return forkq__channel_take(channel, item, frame.next, 1, 1);
+  if (r == FORKQ_EBADFRAME)
     forkq__channel_drop(channel, frame.next, 1);
   return r;
 }
@@ -207,7 +203,7 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
     forkq__channel_drop(channel, frame.next, forkq__packet_messages(packet));
     return FORKQ__MORE;
   }
-  int r = has_check(item) ? check_kept(channel, item, kept.total) : 0;
+  int r = forkq__item_has_check(item) ? check_kept(channel, item, kept.total) : 0;
   if (r < 0)
     return r;
   if (!appended)
@@ -221,14 +217,21 @@ static int take_kept(struct forkq__channel *channel, forkq_item_t *item,
   }
   if (r < 0)
     return -ENOMEM;
-  forkq__channel_take(channel, frame.next, 1, forkq__packet_messages(packet));
-  if (!(packet->flags & FORKQ__LAST))
+  if (!(packet->flags & FORKQ__LAST)) {
+    forkq__channel_pass(channel, frame.next, 1, 0);
     return FORKQ__MORE;
+  }
+  if (kept.have == kept.total) {
+    forkq__item_finish(item, kept.have);
+    r = forkq__channel_take(channel, item, frame.next, 1, 1);
+    if (r < 0)
+      return r;
+  } else {
+    forkq__channel_drop(channel, frame.next, 1);
+    r = FORKQ_EBADFRAME;
+  }
   forkq__spill_drop(&shared->spill, &channel->account);
-  if (kept.have != kept.total)
-    return FORKQ_EBADFRAME;
-  forkq__item_finish(item, kept.have);
-  return 0;
+  return r;
 }
 
 /* Keeps the part of a message for the next reader. Returns 0, and then the assembly is not
@@ -272,7 +275,7 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
   struct forkq__frame frame = forkq__packet_frame(packet, FORKQ__LOAD(shared->offset));
   if (packet->flags & FORKQ__FIRST) {
     drop_torn(channel, assembly);
-    int r = has_check(item) ? check_head(item, frame.data, packet->total) : 0;
+    int r = forkq__item_has_check(item) ? check_head(item, frame.data, packet->total) : 0;
     if (r < 0)
       return r;
     assembly->active = packet->total <= channel->max_message;
@@ -295,13 +298,23 @@ static int take_fragment(struct forkq__channel *channel, struct forkq__assembly 
       return r == FORKQ__GROW ? r : lose(channel, assembly);
   }
   append(assembly, item, packet, frame);
-  forkq__channel_take(channel, frame.next, 1, forkq__packet_messages(packet));
-  if (!(packet->flags & FORKQ__LAST))
+  if (!(packet->flags & FORKQ__LAST)) {
+    /* Where tasks are kept, so is each part from the first on: this process may die. */
+    if (channel->keeps && assembly->unkeepable == 0)
+      (void)keep(channel, assembly, item);
+    forkq__channel_pass(channel, frame.next, 1, 0);
     return FORKQ__MORE;
-  if (assembly->have != assembly->total)
+  }
+  if (assembly->have != assembly->total) {
+    forkq__channel_drop(channel, frame.next, 1);
     return FORKQ_EBADFRAME;
+  }
   forkq__item_finish(item, assembly->have);
-  return 0;
+  int r = forkq__channel_take(channel, item, frame.next, 1, 1);
+  /* The next reader finds what has come, with this fragment. */
+  if (r < 0 && keep(channel, assembly, item) < 0)
+    return lose(channel, assembly);
+  return r;
 }
 
 static bool sender_lives(struct forkq__channel *channel,
@@ -376,17 +389,21 @@ static int wait_for_rest(struct forkq__channel *channel, struct forkq__assembly 
   return FORKQ__NOTHING;
 }
 
-/* The same if a part is kept. Only a get that does not wait, and so does not come back, waits here. If the
- * process has sent all, the rest has come by now, or an earlier owner of the cell has left it torn. */
-static int wait_for_kept(struct forkq__channel *channel,
-                         const struct forkq__assembly *none, int64_t deadline) {
-  struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
-  if (deadline != FORKQ__NOWAIT || FORKQ__LOAD(channel->shared->spill.cell) == 0 ||
-      !is_own(channel, none))
+/* The same for more of a message of which a part is kept, though this reader runs on: to make room, or as
+ * all parts are. Without the second, only a get that does not wait, and so does not come back, waits, and
+ * only for its process's own. If the process has sent all, the rest has come by now, or an earlier owner of
+ * the cell has left it torn. */
+static int wait_for_kept(struct forkq__channel *channel, int64_t deadline) {
+  struct forkq__channel_shared *shared = channel->shared;
+  struct forkq__assembly kept =
+      forkq__spill_kept(&shared->spill, FORKQ__LOAD(shared->read_seq));
+  bool own = kept.cell == FORKQ__LOAD(channel->account.cell);
+  if (!kept.active || (!channel->keeps && (!own || deadline != FORKQ__NOWAIT)))
     return FORKQ__NOTHING;
-  if (forkq__account_held(&channel->account) > 0)
-    deadline = rest_deadline(channel, none, deadline);
-  return forkq__os_poll(&pipe, 1, deadline) > 0 ? 0 : FORKQ__NOTHING;
+  kept.owner = FORKQ__LOAD(channel->account.ledger->cells[kept.cell].owners);
+  bool may_come = !own || forkq__account_held(&channel->account) > 0;
+  deadline = may_come ? rest_deadline(channel, &kept, deadline) : FORKQ__NOWAIT;
+  return poll_for_rest(channel, &kept, deadline) > 0 ? 0 : FORKQ__NOTHING;
 }
 
 bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline) {
@@ -405,7 +422,7 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
       r = forkq__channel_load(channel);
       if (r == FORKQ__NOTHING)
         r = assembly.active ? wait_for_rest(channel, &assembly, item, deadline)
-                            : wait_for_kept(channel, &assembly, deadline);
+                            : wait_for_kept(channel, deadline);
       else if (r < 0 && assembly.active && keep(channel, &assembly, item) < 0)
         (void)lose(channel, &assembly);
       if (r < 0)
@@ -440,6 +457,8 @@ int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *
 static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t count,
                     size_t *ret_taken) {
   struct forkq__channel_shared *shared = channel->shared;
+  if (channel->keeps)
+    count = 1;
   uint32_t next = FORKQ__LOAD(shared->offset);
   uint32_t taken = 0;
   uint64_t bytes = 0;
@@ -453,10 +472,13 @@ static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t 
     taken++;
     next = frame.next;
   }
-  *ret_taken = taken;
+  *ret_taken = 0;
   if (taken == 0)
     return r;
-  forkq__channel_take(channel, next, taken, taken);
+  int took = forkq__channel_take(channel, items, next, taken, taken);
+  if (took < 0)
+    return took;
+  *ret_taken = taken;
   FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + bytes);
   return r;
 }
@@ -497,10 +519,18 @@ int forkq__channel_receive_more(struct forkq__channel *channel, forkq_item_t *it
   return r == FORKQ__NOTHING ? 0 : r;
 }
 
+static void drop_lost(struct forkq__channel *channel) {
+  uint32_t task;
+  while ((task = forkq__kept_next_lost(channel->account.ledger)) != FORKQ__NO_TASK)
+    forkq__channel_drop_lost(channel, task);
+}
+
 void forkq__channel_drain(struct forkq__channel *channel) {
   struct forkq__channel_shared *shared = channel->shared;
   if (forkq__channel_lock_read(channel, FORKQ__NOWAIT) != 0)
     return; /* a reader in a message sees the shutdown itself */
+  if (channel->redelivers)
+    drop_lost(channel);
   forkq__spill_drop(&shared->spill, &channel->account);
   for (;;) {
     if (forkq__channel_unread(shared)) {

@@ -54,7 +54,7 @@ static void lower_event(struct forkq__channel *channel) {
   /* model: lower_event */
   forkq__os_event_lower(channel->event_fd);
   /* model: lower_again */
-  if (forkq__channel_shutting(channel))
+  if (forkq__channel_shutting(channel) || forkq__channel_has_lost(channel))
     forkq__os_event_raise(channel->event_fd);
 }
 
@@ -172,6 +172,8 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
     { .events = POLLIN },
   };
   int r = 0;
+  if (channel->redelivers)
+    deadline = forkq__os_deadline_within(deadline, FORKQ__LAST_LOOK_MS);
   FORKQ__STORE(shared->hastened, 0);
   /* model: watch_asleep */
   atomic_store(&shared->asleep, 1);
@@ -180,7 +182,7 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
   if (atomic_load(&shared->loading) == 0 &&
       /* model: watch_unread */
       atomic_load(&shared->unread) == 0 && !atomic_load(&channel->closed) &&
-      !spin(channel, deadline)) {
+      !forkq__channel_has_lost(channel) && !spin(channel, deadline)) {
     atomic_fetch_add(&shared->getter_waits, 1);
     /* The event then stays raised, so only the pipe is polled. */
     /* model: poll_shutting */
@@ -219,9 +221,12 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
     int saw_event = watch(channel, deadline);
     if (saw_event < 0)
       return saw_event;
-    int r = receive(channel, item, deadline, saw_event != 0);
+    int r = forkq__channel_receive_lost(channel, item, deadline);
+    if (r == FORKQ__NOTHING)
+      r = receive(channel, item, deadline, saw_event != 0);
     if (r != FORKQ__NOTHING)
       return r;
+    forkq__channel_look_for_lost(channel);
     if (forkq__channel_exhausted(channel))
       return FORKQ_ESHUTDOWN;
     r = why_over(channel, deadline);
@@ -235,6 +240,9 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
 
 /* Looks for an item without the turn, because the owner of the turn may be stopped. */
 static int look_beside_turn(struct forkq__channel *channel, forkq_item_t *item) {
+  int r = forkq__channel_receive_lost(channel, item, FORKQ__NOWAIT);
+  if (r != FORKQ__NOTHING)
+    return r;
   return all_came(channel->shared) ? FORKQ__NOTHING
                                    : forkq__channel_receive(channel, item, FORKQ__NOWAIT);
 }
@@ -300,6 +308,18 @@ int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *it
   return r;
 }
 
+/* Whether no item will come any more of a queue that is shut down: there is none, and none that other
+ * processes have can come again. A process that has tasks itself does not wait for others, which may
+ * wait for it. */
+static bool is_empty_for_good(struct forkq__channel *channel) {
+  struct forkq__ledger *ledger = channel->account.ledger;
+  if (forkq__ledger_size(ledger) > 0)
+    return false;
+  return !channel->redelivers || forkq__ledger_unfinished(ledger) == 0 ||
+         (forkq__account_has_cell(&channel->account) &&
+          forkq__ledger_at_work(forkq__account_cell(&channel->account)));
+}
+
 bool forkq__channel_exhausted(struct forkq__channel *channel) {
   /* model: exhausted_shut */
   switch (atomic_load(&channel->shared->shutdown)) {
@@ -307,10 +327,10 @@ bool forkq__channel_exhausted(struct forkq__channel *channel) {
     return false;
   case FORKQ__DRAINING:
     /* model: exhausted_size */
-    if (forkq__ledger_size(channel->account.ledger) == 0)
+    if (is_empty_for_good(channel))
       return true;
     forkq__reap(channel);
-    return forkq__ledger_size(channel->account.ledger) == 0;
+    return is_empty_for_good(channel);
   default:
     return true;
   }
@@ -324,7 +344,7 @@ void forkq__channel_watch_begin(struct forkq__channel *channel) {
   /* model: begin_loading */
   if (atomic_load(&shared->loading) ||
       /* model: begin_unread */
-      atomic_load(&shared->unread))
+      atomic_load(&shared->unread) || forkq__channel_has_lost(channel))
     /* model: begin_raise */
     forkq__os_event_raise(channel->event_fd);
 }
@@ -336,6 +356,7 @@ void forkq__channel_watch_end(struct forkq__channel *channel) {
 
 bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
   struct forkq__channel_shared *shared = channel->shared;
+  forkq__channel_look_for_lost(channel);
   /* A reader is loading a packet, or died while loading. Once this process has the read lock,
    * the loading is over. */
   /* model: look_loading */
@@ -346,7 +367,7 @@ bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
     forkq__channel_unlock_read(channel);
   }
   /* model: look_unread */
-  return atomic_load(&shared->unread) > 0 ||
+  return atomic_load(&shared->unread) > 0 || forkq__channel_has_lost(channel) ||
          /* model: look_pipe */
          forkq__channel_pipe_readable(channel) || forkq__channel_exhausted(channel);
 }

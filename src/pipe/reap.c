@@ -76,6 +76,7 @@ static bool reap(struct forkq__channel *channel, bool has_pipe) {
   if (FORKQ__LOAD(ledger->reaps_ended) <= begun)
     reap_locked(channel, has_pipe, false);
   forkq__ledger_unlock(ledger);
+  forkq__channel_tell_lost(channel);
   return FORKQ__LOAD(ledger->returned) != before;
 }
 
@@ -112,6 +113,7 @@ int forkq__reap_and_claim(struct forkq__channel *channel) {
   reap_locked(channel, false, true);
   r = forkq__account_claim(account);
   forkq__ledger_unlock(account->ledger);
+  forkq__channel_tell_lost(channel);
   return r;
 }
 

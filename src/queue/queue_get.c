@@ -66,8 +66,11 @@ static void wish_for_cell(forkq_queue_t *queue) {
   forkq__sender_unlock(&queue->feeder.sender);
 }
 
+/* Where tasks are kept: prepare_to_get has prepared, and there is more to do. */
+#define KEEPS 1
+
 /* Prepares the first get of a process: a joinable queue counts the gets in the process's own
- * cell. */
+ * cell. Returns 0, KEEPS, FORKQ_EMPTY, or an error. */
 static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
   if (!queue->channel.joinable) {
     if (FORKQ__LOAD(queue->channel.wish) == FORKQ__WANTS_CELL)
@@ -75,7 +78,7 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
     return 0;
   }
   if (forkq__account_has_cell(&queue->channel.account))
-    return forkq__account_owns(&queue->channel.account) ? 0 : -EBADF;
+    return forkq__account_owns(&queue->channel.account) ? queue->channel.keeps : -EBADF;
   for (;;) {
     int r = forkq__sender_lock(&queue->feeder.sender, deadline);
     if (r == 0) {
@@ -85,6 +88,8 @@ static int prepare_to_get(forkq_queue_t *queue, int64_t deadline) {
     }
     if (r == FORKQ_TIMEDOUT && deadline == FORKQ__NOWAIT)
       return FORKQ_EMPTY;
+    if (r == 0)
+      return queue->channel.keeps;
     if (r != FORKQ_TIMEDOUT || forkq__os_now() >= deadline)
       return r;
     if (forkq__interrupted(&queue->channel.interrupts))
@@ -99,11 +104,22 @@ static bool may_have_own(const forkq_queue_t *queue) {
          FORKQ__LOAD(queue->inherited.packets) != NULL;
 }
 
+/* What comes before all items in the pipe: 0, FORKQ__NOTHING, FORKQ_EUNDONE if this process may get
+ * nothing, or another error. */
+static __attribute__((noinline)) int receive_lost(forkq_queue_t *queue,
+                                                  forkq_item_t *item, int64_t deadline) {
+  struct forkq__channel *channel = &queue->channel;
+  int r = forkq__kept_check(&channel->account);
+  if (r < 0 || atomic_load(&channel->shared->shutdown) == FORKQ__DROPPED)
+    return r < 0 ? r : FORKQ__NOTHING;
+  return forkq__channel_receive_lost(channel, item, deadline);
+}
+
 /* Receives an item that is there: 0, FORKQ__NOTHING, FORKQ_ESHUTDOWN if no item will come any more,
  * or an error. */
 static int receive_ready(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   int r = prepare_to_get(queue, deadline);
-  if (r < 0)
+  if (r != 0 && (r = r < 0 ? r : receive_lost(queue, item, deadline)) != FORKQ__NOTHING)
     return r;
   if (atomic_load(&queue->segment->channel.shutdown) == FORKQ__DROPPED)
     return FORKQ_ESHUTDOWN;
@@ -245,8 +261,12 @@ static int get_many(forkq_queue_t *queue, const struct batch *batch, int timeout
   if (count > 0)
     r = receive(queue, &items[0], forkq__os_deadline(timeout_ms));
   if (count > 0 && r == 0) {
-    (void)forkq__channel_receive_more(&queue->channel, items + 1, count - 1, &n);
-    n++;
+    size_t first = 1;
+    while (first < count && forkq__channel_receive_lost(&queue->channel, &items[first],
+                                                        FORKQ__NOWAIT) == 0)
+      first++;
+    (void)forkq__channel_receive_more(&queue->channel, items + first, count - first, &n);
+    n += first;
   }
   forkq__queue_leave_get(queue);
   if (r == 0)

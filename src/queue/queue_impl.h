@@ -36,6 +36,9 @@ struct forkq_queue {
   bool parted;   /* this process, or an ancestor with the queue, left its PID namespace */
   int poll_set;  /* an epoll over pipe and event, or -1; see forkq_queue_fileno */
   bool observed; /* the program was given poll_set */
+  _Atomic int loop_watches; /* loops of this process that watch it for items */
+  int64_t
+      lost_look_at; /* when the feeder looks next for lost tasks; FORKQ__FOREVER: never. With its mutex */
   /* See queue_room.c. With the feeder's mutex. */
   struct {
     int set; /* an epoll over the room event and own_fd, or -1: the program has not asked for it */
@@ -225,6 +228,13 @@ void forkq__queue_watch_end(forkq_queue_t *queue);
 void forkq__queue_end_observing(forkq_queue_t *queue);
 void forkq__queue_observing_forked(forkq_queue_t *queue);
 
+/* Where tasks are to be got again: a process that watches the queue, and so makes no call meanwhile, has
+ * its feeder look for processes that died. begin: from now on; look: the time lost_look_at has come; both
+ * with the feeder's mutex. resume: in the child of a fork, in its first call. */
+void forkq__queue_begin_lost_looks(forkq_queue_t *queue);
+void forkq__queue_look_for_lost(forkq_queue_t *queue);
+void forkq__queue_resume_lost_looks(forkq_queue_t *queue);
+
 /* For forkq_queue_room_fileno, all with the feeder's mutex. note_no_room: a put that does not wait finds no
  * room. look_for_room: the time room.look_at has come. end_room: at close. room_forked: in the child of a
  * fork. */
@@ -233,7 +243,8 @@ void forkq__queue_look_for_room(forkq_queue_t *queue);
 void forkq__queue_end_room(forkq_queue_t *queue);
 void forkq__queue_room_forked(forkq_queue_t *queue);
 
-/* Tells the feeder when to look next: for room, or for what a parent has left. With its mutex. */
+/* Tells the feeder when to look next: for room, for lost tasks, or for what a parent has left. With its
+ * mutex. */
 void forkq__queue_plan_look(forkq_queue_t *queue);
 
 /* Whether there is no room for a put of this process. */

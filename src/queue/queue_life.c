@@ -54,6 +54,7 @@ void forkq__queue_close_memory(forkq_queue_t *queue) {
 void forkq__queue_free(forkq_queue_t *queue) {
   forkq__queue_close_descriptors(queue);
   forkq__queue_close_memory(queue);
+  forkq__kept_unmap(&queue->channel.account);
   forkq__queue_end_reservations(queue);
   forkq__interrupts_fini(&queue->channel.interrupts, queue->channel.event_identity);
   queue->channel.pieces->segment = queue->segment;
@@ -80,6 +81,7 @@ int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks) {
   queue->channel.process_bit = forkq__os_process_bit();
   if (queue->refusal == 0 && !forkq__queue_begin_looking(queue))
     return 0; /* the next call tries again */
+  forkq__queue_resume_lost_looks(queue);
   FORKQ__STORE(queue->arrived, forks);
   return queue->refusal;
 }
@@ -274,7 +276,8 @@ static void after_fork_child(struct forkq__life *life) {
   queue->parted = queue->parted || forkq__os_parent_is_outside();
   forkq__source_forked();
   forkq__queue_reservations_forked(queue);
-  queue->inherited.look_at = FORKQ__FOREVER;
+  queue->inherited.look_at = queue->lost_look_at = FORKQ__FOREVER;
+  atomic_store(&queue->loop_watches, 0);
   forkq__queue_inherit(queue);
   forkq__liveness_forked(&queue->channel.account.liveness, parent_has_tasks(queue));
   forkq__feeder_forked(&queue->feeder);

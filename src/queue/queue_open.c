@@ -55,6 +55,7 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
   queue->poll_set = -1;
   queue->room.set = queue->room.own_fd = -1;
   queue->room.look_at = queue->inherited.look_at = FORKQ__FOREVER;
+  queue->lost_look_at = FORKQ__FOREVER;
   TAILQ_INIT(&queue->reservations);
   forkq__account_init(&channel->account);
   channel->late_min = forkq__os_cpus() >= LATE_CPUS ? LATE_MIN : UINT32_MAX;
@@ -69,8 +70,10 @@ static forkq_queue_t *new_queue(const forkq_queue_options_t *options) {
 }
 
 void forkq__queue_plan_look(forkq_queue_t *queue) {
-  int64_t heir = queue->inherited.look_at, room = queue->room.look_at;
-  forkq__feeder_plan_look(&queue->feeder, heir < room ? heir : room);
+  int64_t at = queue->inherited.look_at;
+  at = queue->room.look_at < at ? queue->room.look_at : at;
+  at = queue->lost_look_at < at ? queue->lost_look_at : at;
+  forkq__feeder_plan_look(&queue->feeder, at);
 }
 
 static void feeder_looks(void *arg) {
@@ -80,6 +83,8 @@ static void feeder_looks(void *arg) {
     forkq__queue_take_over(queue);
   if (now >= queue->room.look_at)
     forkq__queue_look_for_room(queue);
+  if (now >= queue->lost_look_at)
+    forkq__queue_look_for_lost(queue);
   forkq__queue_plan_look(queue);
 }
 
@@ -91,6 +96,8 @@ static int start(forkq_queue_t *queue) {
   channel->account.ledger = &segment->ledger;
   channel->max_message = (uint32_t)segment->max_message;
   channel->joinable = segment->joinable != 0;
+  channel->keeps = forkq__keeps_tasks(&segment->ledger);
+  channel->redelivers = forkq__redelivers(&segment->ledger);
   channel->pipe_identity = segment->pipe_identity;
   channel->process_bit = forkq__os_process_bit();
   channel->account.liveness.base = segment;
@@ -106,6 +113,8 @@ static int start(forkq_queue_t *queue) {
   queue->feeder.look = feeder_looks;
   queue->feeder.arg = queue;
   int r = forkq__os_identity(channel->event_fd, &channel->event_identity);
+  if (r == 0 && channel->keeps)
+    r = forkq__kept_map(&channel->account);
   if (r == 0)
     r = forkq__feeder_init(&queue->feeder);
   if (r == 0)
@@ -140,6 +149,23 @@ static int make_descriptors(forkq_queue_t *queue) {
                                     &channel->account.liveness.identity);
 }
 
+/* The numbers of tasks begin at another one in each queue, so that an item of another queue is known. */
+#define FIRST_NUMBER_BITS 16
+
+static int keep_tasks(forkq_queue_t *queue, uint32_t lost_tasks) {
+  struct forkq__segment *segment = queue->segment;
+  const struct forkq__liveness *liveness = &queue->channel.account.liveness;
+  int r = forkq__os_memory_back(liveness->memory_fd,
+                                offsetof(struct forkq__segment, ledger.kept),
+                                sizeof segment->ledger.kept);
+  if (r < 0)
+    return r;
+  uint64_t first = liveness->identity & ((1u << FIRST_NUMBER_BITS) - 1);
+  FORKQ__STORE(segment->ledger.kept.numbers, first << 32);
+  segment->ledger.lost_tasks = lost_tasks;
+  return 0;
+}
+
 /* With the registry locked, as adopt. */
 static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
   int r =
@@ -151,13 +177,17 @@ static int create(forkq_queue_t *queue, const forkq_queue_options_t *options) {
   segment->slots.maxsize = options->maxsize > 0 ? options->maxsize : 0;
   segment->max_message = options->max_message;
   if (segment->max_message == 0)
-    segment->max_message = FORKQ_MESSAGE_MAX;
+    segment->max_message = options->lost_tasks == FORKQ_LOST_TASKS_COUNT
+                               ? FORKQ_MESSAGE_MAX
+                               : FORKQ_KEPT_MESSAGE_MAX;
   segment->joinable = options->joinable != 0;
   segment->creator = (uint32_t)getpid();
   segment->pid_namespace = forkq__os_pid_namespace();
   r = forkq__lock_check();
   if (r == 0)
     r = make_descriptors(queue);
+  if (r == 0 && options->lost_tasks != FORKQ_LOST_TASKS_COUNT)
+    r = keep_tasks(queue, (uint32_t)options->lost_tasks);
   return r < 0 ? r : start(queue);
 }
 
@@ -181,6 +211,12 @@ static bool is_name(const char *name) {
   return length <= FORKQ_NAME_MAX && name[length] == '\0';
 }
 
+static bool is_lost_tasks(const forkq_queue_options_t *options) {
+  return options->lost_tasks == FORKQ_LOST_TASKS_COUNT ||
+         (options->lost_tasks > 0 && options->lost_tasks <= FORKQ_LOST_TASKS_REDELIVER &&
+          options->joinable && options->max_message <= FORKQ_KEPT_MESSAGE_MAX);
+}
+
 /* Copies the caller's options: NULL, or as long as their `size` says. A field that they do not have
  * gets its default. */
 static int read_options(const forkq_queue_options_t *given,
@@ -191,7 +227,8 @@ static int read_options(const forkq_queue_options_t *given,
       return FORKQ_ERANGE;
     memcpy(&options, given, given->size);
   }
-  if (options.max_message > FORKQ_MESSAGE_MAX || options.spin_us > FORKQ_SPIN_US_MAX ||
+  if (!is_lost_tasks(&options) || options.max_message > FORKQ_MESSAGE_MAX ||
+      options.spin_us > FORKQ_SPIN_US_MAX ||
       options.shared_max_bytes > FORKQ_SHARED_MAX ||
       (options.name != NULL && !is_name(options.name)))
     return FORKQ_ERANGE;

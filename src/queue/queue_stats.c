@@ -97,6 +97,8 @@ int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
   now.get_waits = atomic_load(&segment->channel.getter_waits);
   now.recoveries = atomic_load(&ledger->recoveries);
   now.lost_items = forkq__ledger_lost(ledger);
+  if (queue->channel.keeps)
+    now.redelivered_items = atomic_load(&ledger->kept.redelivered);
   memcpy(stats, &now, now.size);
   return 0;
 }

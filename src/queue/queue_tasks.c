@@ -9,6 +9,7 @@
 #include "base/look.h"
 #include "base/os.h"
 #include "base/times.h"
+#include "codec/item.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -27,19 +28,32 @@ void forkq__queue_wake_joiners(forkq_queue_t *queue) {
   forkq__os_futex_wake(&segment->joined_event, INT_MAX);
 }
 
-int forkq_queue_task_done(forkq_queue_t *queue) {
-  if (queue == NULL)
-    return FORKQ_ENULL;
+/* `handle`: of a kept task; 0: the next one. */
+static int task_done(forkq_queue_t *queue, uint64_t handle) {
   if (!queue->channel.joinable)
     return FORKQ_ENOTJOINABLE;
   int r = forkq__queue_check(queue);
   if (r < 0)
     return r;
   struct forkq__segment *segment = queue->segment;
-  r = forkq__account_task_done(&queue->channel.account);
+  struct forkq__account *account = &queue->channel.account;
+  r = queue->channel.keeps ? forkq__ledger_kept_done(account, handle)
+                           : forkq__account_task_done(account);
   if (r == 0 && has_joiners(segment) && forkq__ledger_unfinished(&segment->ledger) == 0)
     forkq__queue_wake_joiners(queue);
   return r;
+}
+
+int forkq_queue_task_done(forkq_queue_t *queue) {
+  return queue == NULL ? FORKQ_ENULL : task_done(queue, 0);
+}
+
+int forkq_queue_task_done_item(forkq_queue_t *queue, const forkq_item_t *item) {
+  if (queue == NULL || item == NULL)
+    return FORKQ_ENULL;
+  if (queue->channel.keeps && item->task_ == 0)
+    return FORKQ_ETASKDONE;
+  return task_done(queue, item->task_);
 }
 
 /* If the mutex cannot be had, the next look tries again. */
@@ -53,6 +67,22 @@ static void reap(forkq_queue_t *queue) {
       queue->channel.read_fd >= 0)
     forkq__channel_drain(&queue->channel);
   forkq__sender_unlock(&queue->feeder.sender);
+}
+
+int forkq_queue_get_lost(forkq_queue_t *queue, forkq_item_t *item) {
+  if (queue == NULL || item == NULL)
+    return FORKQ_ENULL;
+  forkq__item_clear(item);
+  if (!queue->channel.keeps || queue->channel.redelivers)
+    return FORKQ_ENOTJOINABLE;
+  int r = forkq__queue_check(queue);
+  if (r < 0)
+    return r;
+  reap(queue);
+  r = forkq__channel_get_lost(&queue->channel, item);
+  if (r == 0)
+    r = forkq__item_unpack(item);
+  return r == FORKQ__NOTHING ? FORKQ_EMPTY : r;
 }
 
 struct join_wait {

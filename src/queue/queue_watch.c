@@ -3,6 +3,7 @@
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
+#include "base/times.h"
 
 int forkq__queue_watch_begin(forkq_queue_t *queue) {
   int r = forkq__queue_check(queue);
@@ -51,6 +52,37 @@ static int poll_set(forkq_queue_t *queue) {
   return queue->poll_set;
 }
 
+static void plan_lost_look(forkq_queue_t *queue) {
+  queue->lost_look_at = forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__LAST_LOOK_MS);
+}
+
+/* Where there is no thread, other processes find the dead. */
+void forkq__queue_begin_lost_looks(forkq_queue_t *queue) {
+  if (!queue->channel.redelivers || queue->lost_look_at != FORKQ__FOREVER ||
+      forkq__feeder_start_thread(&queue->feeder) < 0)
+    return;
+  FORKQ__STORE(queue->feeder.sender.looks, true);
+  plan_lost_look(queue);
+  forkq__queue_plan_look(queue);
+}
+
+void forkq__queue_look_for_lost(forkq_queue_t *queue) {
+  queue->lost_look_at = FORKQ__FOREVER;
+  if (!queue->observed && atomic_load(&queue->loop_watches) == 0)
+    return;
+  if (forkq__ledger_work_is_left(&queue->segment->ledger))
+    (void)forkq__queue_reap(queue);
+  plan_lost_look(queue);
+}
+
+void forkq__queue_resume_lost_looks(forkq_queue_t *queue) {
+  if (!queue->observed || !queue->channel.redelivers ||
+      forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
+    return;
+  forkq__queue_begin_lost_looks(queue);
+  forkq__sender_unlock(&queue->feeder.sender);
+}
+
 int forkq__queue_watch_items(forkq_queue_t *queue) {
   int r = forkq__queue_check(queue);
   if (r == 0)
@@ -58,13 +90,17 @@ int forkq__queue_watch_items(forkq_queue_t *queue) {
   if (r < 0)
     return r;
   r = queue->channel.read_fd < 0 ? FORKQ_ECLOSED : 0;
-  if (r == 0)
+  if (r == 0) {
     forkq__channel_watch_begin(&queue->channel);
+    atomic_fetch_add(&queue->loop_watches, 1);
+    forkq__queue_begin_lost_looks(queue);
+  }
   forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }
 
 void forkq__queue_unwatch_items(forkq_queue_t *queue) {
+  atomic_fetch_sub(&queue->loop_watches, 1);
   forkq__channel_watch_end(&queue->channel);
 }
 
@@ -79,6 +115,7 @@ void forkq__queue_end_observing(forkq_queue_t *queue) {
   if (!queue->observed)
     return;
   queue->observed = false;
+  queue->lost_look_at = FORKQ__FOREVER;
   forkq__channel_watch_end(&queue->channel);
 }
 
@@ -98,8 +135,10 @@ int forkq_queue_fileno(forkq_queue_t *queue) {
   if (r < 0)
     return r;
   r = poll_set(queue);
-  if (r >= 0)
+  if (r >= 0) {
     begin_observing(queue);
+    forkq__queue_begin_lost_looks(queue);
+  }
   forkq__sender_unlock(&queue->feeder.sender);
   return r;
 }

@@ -203,6 +203,9 @@ static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *ent
     forkq__queue_watch_fds(entries[i].on.queue, fds);
     watch->fds[count + i].fd = fds[1];
     watch->fds[2 * count + i].fd = watch->polling ? fds[2] : -1;
+    /* Lost tasks are found by a look. */
+    if (entries[i].on.queue->channel.redelivers)
+      deadline = forkq__os_deadline_within(deadline, FORKQ__LAST_LOOK_MS);
     if (fds[1] < 0)
       deadline = forkq__os_deadline_within(deadline, FORKQ__SHUTDOWN_LOOK_MS);
     if (fds[2] < 0)

@@ -32,6 +32,23 @@
  *                                                 lock                        `base` and `offset`
  *                     word                        putters, by                 needs none
  *                                                 compare-and-swap
+ *                     lost_tasks                  the creator                 needs none
+ *                     confirming, done_number,    with the ledger's lock      the next owner of the
+ *                     done_base                                               lock (finish_confirm)
+ *   kept_shared       used, numbers               readers, with the read      needs none: they grow
+ *                                                 lock
+ *                     look                        any process                 the next owner of the
+ *                                                                             lock that the dead had
+ *                     redelivered                 readers, with the read      needs none: a count
+ *                                                 lock                        for the statistics
+ *   kept              word                        see kept.c: in each state   the next reader
+ *                                                 one lock changes it         (repair_kept), or the
+ *                                                                             next owner of the
+ *                                                                             ledger's lock
+ *                     number, size                readers, with the read      needs none: they count
+ *                                                 lock                        once the word says so
+ *                     backed, large               who has the lock of the     needs none: memory
+ *                                                 word's state                stays for longer
  *   channel_shared    write_seq                   the owner of the write      needs none: no number
  *                                                 lock                        is used twice
  *                     offset to taker, packet     the owner of the read       the next reader
@@ -66,6 +83,10 @@
 #define FORKQ__LOST (UINT32_MAX - 1)
 #define FORKQ__HOLDS 64u
 #define FORKQ__CELL_BITS 13 /* bits for a cell + 1, in a word with a count: see slots.c */
+/* Tasks that are kept. Above FORKQ__KEPT_COMMON lie those of processes that keep no other: one each. */
+#define FORKQ__KEPT_COMMON 4096u
+#define FORKQ__KEPT_MAX (FORKQ__KEPT_COMMON + FORKQ__CELLS_MAX)
+#define FORKQ__NO_TASK UINT32_MAX
 
 /* ---- the ledger: how many items each process put, got and lost; see ledger.h ------------- */
 
@@ -120,6 +141,24 @@ struct forkq__cell {
   alignas(64) _Atomic uint64_t holds[FORKQ__HOLDS];
 };
 
+/* ---- tasks that were got and are not done, with their bytes; see kept.h ------------------- */
+
+struct forkq__kept {
+  _Atomic uint64_t word;   /* whose it is, and what became of it; 0: free */
+  _Atomic uint64_t number; /* no other has had it; the older, the smaller */
+  _Atomic uint32_t size;
+  _Atomic uint32_t backed; /* 1: the memory for a small message is reserved */
+  _Atomic uint32_t large;  /* bytes that are reserved for a large one */
+};
+
+struct forkq__kept_shared {
+  alignas(64) _Atomic uint32_t used; /* of `tasks`, that were ever used */
+  _Atomic uint32_t look;             /* 1: there may be one that no living process has */
+  _Atomic uint64_t numbers;          /* the last that was given */
+  _Atomic uint64_t redelivered;      /* for the statistics */
+  alignas(64) struct forkq__kept tasks[FORKQ__KEPT_MAX];
+};
+
 struct forkq__ledger {
   alignas(64) struct forkq__lock lock;
   _Atomic uint32_t cells_used; /* cells ever used; guarded by lock */
@@ -136,10 +175,17 @@ struct forkq__ledger {
   _Atomic uint64_t dropped;           /* items that no process got; with task_done only */
   /* The queue's, for messages to the log; empty: it has none. Written before another process has it. */
   char name[FORKQ_NAME_MAX + 1];
+  uint32_t lost_tasks; /* a forkq_lost_tasks_t; the creator writes it */
+  /* A task_done in progress, of the kept task `confirming` - 1, which has number `done_number`; in the upper
+   * half its cell, which had done `done_base` before; 0: none. Guarded by lock. */
+  _Atomic uint64_t confirming;
+  _Atomic uint64_t done_number;
+  _Atomic uint64_t done_base;
   alignas(64) _Atomic uint64_t word; /* with a maxsize: see slots.c */
   struct forkq__cell
       others; /* only `done`: tasks of no particular process; guarded by lock */
   struct forkq__cell cells[FORKQ__CELLS_MAX];
+  struct forkq__kept_shared kept; /* has memory where the queue keeps tasks */
 };
 
 /* ---- slots: room for `maxsize` items; see slots.h --------------------------------------- */
@@ -197,6 +243,8 @@ struct forkq__channel_shared {
   _Atomic uint32_t take_items;
   _Atomic uint32_t take_offset;
   _Atomic uint32_t taker;
+  /* Not 0: the take is of kept task `take_kept` - 1, which is done when no longer lost. */
+  _Atomic uint32_t take_kept;
   struct forkq__spill spill;
 
   alignas(64) _Atomic uint32_t shutdown; /* an enum forkq__shutdown; only grows */
@@ -266,13 +314,19 @@ struct forkq__segment {
 /* ---- the file ------------------------------------------------------------------------------
  *
  * The segment, then room for the kept part of a large message (spill.h), then an arena for each cell
- * (arena.h). All but the segment is a hole at first, and takes no memory. */
+ * (arena.h), then the bytes of kept tasks: a page for each, and room for a large message for each
+ * (kept.h). All but the segment is a hole at first, and takes no memory. */
 #define FORKQ__SPILL_BEGIN ((int64_t)sizeof(struct forkq__segment))
 #define FORKQ__ARENA_SIZE (INT64_C(64) << 20) /* FORKQ_SHARED_MAX */
 #define FORKQ__ARENAS_BEGIN                                                              \
   ((FORKQ__SPILL_BEGIN + FORKQ_MESSAGE_MAX + FORKQ__ARENA_SIZE - 1) /                    \
    FORKQ__ARENA_SIZE * FORKQ__ARENA_SIZE)
-#define FORKQ__FILE_END (FORKQ__ARENAS_BEGIN + FORKQ__CELLS_MAX * FORKQ__ARENA_SIZE)
+#define FORKQ__KEPT_SMALL 4096u /* messages of so many bytes lie in the page */
+#define FORKQ__KEPT_BEGIN (FORKQ__ARENAS_BEGIN + FORKQ__CELLS_MAX * FORKQ__ARENA_SIZE)
+#define FORKQ__KEPT_LARGE_BEGIN                                                          \
+  (FORKQ__KEPT_BEGIN + (int64_t)FORKQ__KEPT_MAX * FORKQ__KEPT_SMALL)
+#define FORKQ__FILE_END                                                                  \
+  (FORKQ__KEPT_LARGE_BEGIN + (int64_t)FORKQ__KEPT_MAX * FORKQ_KEPT_MESSAGE_MAX)
 
 static inline int64_t forkq__arena_begin(uint32_t cell) {
   return FORKQ__ARENAS_BEGIN + cell * FORKQ__ARENA_SIZE;

@@ -9,6 +9,8 @@
 #include "base/os.h"
 #include "base/times.h"
 
+#include "shared/kept.h"
+
 #include <forkq/base.h>
 #include <unistd.h>
 
@@ -37,9 +39,26 @@ void forkq__ledger_note_recovery(struct forkq__ledger *ledger) {
   forkq__log(FORKQ_LOG_INFO, ledger->name, "recovered a lock whose owner died");
 }
 
+/* Ends the task_done that was noted, from the beginning or from where its process died. */
+static void finish_confirm(struct forkq__ledger *ledger) {
+  uint64_t confirming = FORKQ__LOAD(ledger->confirming);
+  uint32_t task = (uint32_t)confirming - 1, cell = (uint32_t)(confirming >> 32);
+  if (confirming == 0)
+    return;
+  if (task < FORKQ__KEPT_MAX && cell < FORKQ__CELLS_MAX) {
+    FORKQ__STORE(ledger->cells[cell].done, FORKQ__LOAD(ledger->done_base) + 1);
+    forkq__kept_clear(ledger, task, FORKQ__LOAD(ledger->done_number));
+  }
+  FORKQ__STORE(ledger->confirming, 0);
+}
+
 /* After the death of an owner of the lock: makes the sums anew from their parts. */
 static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
+  if (forkq__keeps_tasks(ledger)) {
+    finish_confirm(ledger);
+    atomic_store(&ledger->kept.look, 1); /* it may have lost tasks, and not said so */
+  }
   struct sums sums = add_up(ledger);
   /* model: repair_returned */
   FORKQ__STORE(ledger->returned, sums.returned);
@@ -90,8 +109,7 @@ static uint64_t held(struct forkq__cell *cell) {
   return accepted > gone ? accepted - gone : 0;
 }
 
-/* Tasks that a process got and has not done. */
-static uint64_t at_work_on(struct forkq__cell *cell) {
+uint64_t forkq__ledger_at_work_on(struct forkq__cell *cell) {
   uint64_t done = FORKQ__LOAD(cell->done) + FORKQ__LOAD(cell->abandoned);
   uint64_t got = FORKQ__LOAD(cell->got);
   return got > done ? got - done : 0;
@@ -100,9 +118,11 @@ static uint64_t at_work_on(struct forkq__cell *cell) {
 /* Other processes may have done some of these tasks; how many is not known. So the number of
  * abandoned tasks is at most that of unfinished ones. */
 static void abandon(struct forkq__ledger *ledger, struct forkq__cell *cell) {
-  uint64_t count = at_work_on(cell);
+  uint64_t count = forkq__ledger_at_work_on(cell);
   uint64_t unfinished = forkq__ledger_unfinished(ledger);
-  if (count > 0)
+  if (forkq__keeps_tasks(ledger))
+    forkq__kept_lose(ledger, (uint32_t)(cell - ledger->cells));
+  if (count > 0 && !forkq__redelivers(ledger))
     add(&cell->abandoned, &ledger->abandoned, count < unfinished ? count : unfinished);
   /* Ends the account before the next owner's begins, also of tasks that other processes did. */
   /* model: abandon_got */
@@ -161,7 +181,7 @@ enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
                                                   uint32_t index, bool tasks_live) {
   FORKQ__HELD_LOCK(&ledger->lock);
   struct forkq__cell *cell = &ledger->cells[index];
-  if (tasks_live && at_work_on(cell) > 0)
+  if (tasks_live && forkq__ledger_at_work_on(cell) > 0)
     return FORKQ__CELL_TASKS;
   abandon(ledger, cell);
   return FORKQ__CELL_FREE;
@@ -198,12 +218,13 @@ void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
 }
 
 bool forkq__ledger_has_account(struct forkq__cell *cell) {
-  return held(cell) > 0 || at_work_on(cell) > 0 || FORKQ__LOAD(cell->try_count) != 0 ||
+  return held(cell) > 0 || forkq__ledger_at_work_on(cell) > 0 ||
+         FORKQ__LOAD(cell->try_count) != 0 ||
          FORKQ__LOAD(cell->state) == FORKQ__CELL_DEAD;
 }
 
 bool forkq__ledger_at_work(struct forkq__cell *cell) {
-  return at_work_on(cell) > 0;
+  return forkq__ledger_at_work_on(cell) > 0;
 }
 
 bool forkq__ledger_in_doubt(struct forkq__ledger *ledger) {
@@ -279,7 +300,7 @@ static struct forkq__cell *cell_of_tasks(struct forkq__ledger *ledger,
   struct forkq__cell *cell = &ledger->cells[tasks->cell];
   bool same = FORKQ__LOAD(cell->owners) == tasks->owner &&
               FORKQ__LOAD(cell->state) != FORKQ__CELL_FREE;
-  return same && at_work_on(cell) > 0 ? cell : NULL;
+  return same && forkq__ledger_at_work_on(cell) > 0 ? cell : NULL;
 }
 
 bool forkq__ledger_has_tasks(struct forkq__ledger *ledger,
@@ -306,6 +327,36 @@ int forkq__ledger_task_done(struct forkq__ledger *ledger, const struct forkq__ta
   else
     add(&to_be_booked_in(ledger, own, inherited)->done, &ledger->done, 1);
   forkq__lock_release(&ledger->lock);
+  return r;
+}
+
+/* The note decides: what is noted is done, by this process or by the next owner of the lock. */
+static void confirm(const struct forkq__account *account, uint32_t task) {
+  struct forkq__ledger *ledger = account->ledger;
+  uint32_t cell = forkq__kept_cell_of(ledger, task);
+  FORKQ__STORE(ledger->done_base, FORKQ__LOAD(ledger->cells[cell].done));
+  FORKQ__STORE(ledger->done_number, forkq__kept_number(ledger, task));
+  FORKQ__STORE(ledger->confirming, (uint64_t)cell << 32 | (task + 1));
+  forkq__kept_release(account, task);
+  finish_confirm(ledger);
+  FORKQ__STORE(ledger->done, FORKQ__LOAD(ledger->done) + 1);
+}
+
+int forkq__ledger_kept_done(const struct forkq__account *account, uint64_t handle) {
+  struct forkq__ledger *ledger = account->ledger;
+  const struct forkq__liveness *liveness = &account->liveness;
+  int r = forkq__lock_acquire(&ledger->lock, FORKQ__FOREVER, repair, ledger);
+  if (r < 0)
+    return r;
+  uint32_t task = handle != 0 ? forkq__kept_find(ledger, handle)
+                              : forkq__kept_first_of(ledger, &liveness->tasks);
+  if (task == FORKQ__NO_TASK && handle == 0)
+    task = forkq__kept_first_of(ledger, &liveness->inherited);
+  if (task == FORKQ__NO_TASK)
+    r = FORKQ_ETASKDONE;
+  else
+    confirm(account, task);
+  forkq__ledger_unlock(ledger);
   return r;
 }
 
@@ -347,11 +398,18 @@ uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger) {
 }
 
 uint64_t forkq__ledger_size(struct forkq__ledger *ledger) {
-  return accepted_less(ledger, left);
+  uint64_t lost = forkq__redelivers(ledger) ? forkq__kept_lost(ledger) : 0;
+  return accepted_less(ledger, left) + lost;
 }
 
 uint64_t forkq__ledger_held(struct forkq__ledger *ledger, uint32_t cell) {
   return held(&ledger->cells[cell]);
+}
+
+bool forkq__ledger_work_is_left(struct forkq__ledger *ledger) {
+  return FORKQ__LOAD(ledger->taken) > FORKQ__LOAD(ledger->done) +
+                                          FORKQ__LOAD(ledger->abandoned) +
+                                          FORKQ__LOAD(ledger->dropped);
 }
 
 uint64_t forkq__ledger_lost(struct forkq__ledger *ledger) {

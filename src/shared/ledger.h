@@ -84,9 +84,11 @@ enum forkq__cell_state forkq__ledger_settle_tasks(struct forkq__ledger *ledger,
 void forkq__ledger_note_orphan(struct forkq__ledger *ledger, uint32_t index);
 
 /* has_account: whether the death of the cell's process would change a sum, or is not settled
- * yet. at_work: whether the process has tasks to do. */
+ * yet. at_work: whether the process has tasks to do; at_work_on: how many. Of these, the own process
+ * needs no lock for the last: it finds too many rather than too few. */
 bool forkq__ledger_has_account(struct forkq__cell *cell);
 bool forkq__ledger_at_work(struct forkq__cell *cell);
+uint64_t forkq__ledger_at_work_on(struct forkq__cell *cell);
 
 /* ---- without the lock ---------------------------------------------------------------------- */
 
@@ -134,10 +136,18 @@ bool forkq__ledger_has_tasks(struct forkq__ledger *ledger,
 int forkq__ledger_task_done(struct forkq__ledger *ledger, const struct forkq__tasks *own,
                             const struct forkq__tasks *inherited);
 
+/* The same where tasks are kept: marks the kept task of this handle as done, or of 0 that task of the
+ * account's process which was got first, or else of its parent. FORKQ_ETASKDONE if there is none. */
+struct forkq__account;
+int forkq__ledger_kept_done(const struct forkq__account *account, uint64_t handle);
+
+/* Whether any items that were got are not done: processes work on them, or they are lost. */
+bool forkq__ledger_work_is_left(struct forkq__ledger *ledger);
+
 /* Returns the number of tasks that are not done yet. */
 uint64_t forkq__ledger_unfinished(struct forkq__ledger *ledger);
 
-/* Returns the number of items in the queue. */
+/* Returns the number of items in the queue, with the lost tasks that are to be got again. */
 uint64_t forkq__ledger_size(struct forkq__ledger *ledger);
 
 /* Returns the number of items that were lost with the processes that held them. */

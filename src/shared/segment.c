@@ -79,16 +79,26 @@ static bool cells_in_bounds(const struct forkq__segment *segment) {
   uint64_t word = FORKQ__LOAD(segment->ledger.word);
   uint64_t last = word & ((UINT64_C(1) << FORKQ__CELL_BITS) - 1); /* a cell + 1 */
   uint32_t taker = FORKQ__LOAD(segment->channel.taker);           /* or FORKQ__NO_CELL */
+  uint32_t confirming = (uint32_t)FORKQ__LOAD(segment->ledger.confirming);
   return FORKQ__LOAD(segment->ledger.cells_used) <= FORKQ__CELLS_MAX &&
          (word == 0 || (last > 0 && last <= FORKQ__CELLS_MAX)) &&
-         (taker <= FORKQ__CELLS_MAX || taker == FORKQ__NO_CELL);
+         (taker <= FORKQ__CELLS_MAX || taker == FORKQ__NO_CELL) &&
+         FORKQ__LOAD(segment->channel.take_kept) <= FORKQ__KEPT_MAX &&
+         confirming <= FORKQ__KEPT_MAX;
+}
+
+static bool keeps_in_bounds(const struct forkq__segment *segment) {
+  uint32_t lost_tasks = segment->ledger.lost_tasks;
+  return lost_tasks == FORKQ_LOST_TASKS_COUNT ||
+         (lost_tasks <= FORKQ_LOST_TASKS_REDELIVER && segment->joinable &&
+          segment->max_message <= FORKQ_KEPT_MESSAGE_MAX);
 }
 
 static bool limits_in_bounds(const struct forkq__segment *segment) {
   uint64_t kept = FORKQ__LOAD(segment->channel.spill.mark) >> 32;
   return segment->max_message > 0 && segment->max_message <= FORKQ_MESSAGE_MAX &&
          segment->slots.maxsize >= 0 && segment->joinable <= 1 &&
-         kept <= FORKQ_MESSAGE_MAX;
+         kept <= FORKQ_MESSAGE_MAX && keeps_in_bounds(segment);
 }
 
 /* A reader may load the next packet meanwhile. Then `offset` or `read_seq` changes, and the

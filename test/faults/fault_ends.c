@@ -220,6 +220,54 @@ static void make_dead_in_write(struct world *w) {
   w->accepted = bit(40);
 }
 
+static void take_two_and_die(void *arg) {
+  struct world *w = arg;
+  for (int i = 0; i < 2; i++)
+    CHILD_MUST(forkq_queue_get(w->queue, &w->item, PATIENCE_MS) == 0);
+  raise(SIGKILL);
+}
+
+/* A queue that keeps tasks, of which a dead process had a small one and a large one. */
+static void make_lost(struct world *w) {
+  CHILD_MUST(create_that_tells(w) == 0);
+  put_small(w, 1);
+  msgpack_object object = bytes(2, LARGE);
+  put_done(w, 2, forkq_queue_put(w->queue, &object, 1000));
+  CHILD_MUST(support_wait(support_fork(take_two_and_die, w)) == 128 + SIGKILL);
+  w->accepted = 0;
+}
+
+static void act_kept(struct world *w) {
+  put_small(w, 4);
+  msgpack_object object = bytes(5, LARGE);
+  put_done(w, 5, forkq_queue_put(w->queue, &object, 1000));
+  for (int i = 0; i < 2; i++) {
+    met(w, get_done(w, &w->item, forkq_queue_get(w->queue, &w->item, SOON_MS)));
+    if (w->last == 0)
+      met(w, forkq_queue_task_done_item(w->queue, &w->item));
+    else if (w->last == w->injected) /* its parts could not be kept either */
+      atomic_store(&w->reported, bit(5));
+  }
+  for (int i = 0; i < 2; i++)
+    met(w, forkq_queue_get_lost(w->queue, &w->item));
+}
+
+/* What was not told in the act is told now; and what was got is done. */
+static void after_kept(struct world *w) {
+  uint64_t abandoned = 0;
+  int r;
+  use_queue(w);
+  while ((r = forkq_queue_task_done(w->queue)) == 0)
+    ;
+  CHILD_MUST(r == FORKQ_ETASKDONE);
+  while ((r = forkq_queue_get_lost(w->queue, &w->item)) == 0)
+    ;
+  CHILD_MUST(r == FORKQ_EMPTY);
+  CHILD_MUST(forkq_queue_join(w->queue, PATIENCE_MS, &abandoned) == FORKQ_EABANDONED);
+  CHILD_MUST(abandoned == 2);
+  destroy_queue(w);
+}
+
 /* ---- the stopped ------------------------------------------------------------------- */
 
 static void sleep_in_get(void *arg) {
@@ -371,6 +419,7 @@ const struct scenario scenarios_of_ends[] = {
   { "room", make_bounded, act_room, after_room, false, { PUT_ERRORS, GET_ERRORS } },
   { "interrupt", make_sleeper, act_interrupt, after_stopped, false, { 0 } },
   { "reap", make_dead, act_reap, use_and_destroy, false, { PUT_ERRORS, FORKQ_EMPTY } },
+  { "kept tasks", make_lost, act_kept, after_kept, false, { PUT_ERRORS, FORKQ_EMPTY } },
   { "reap in a write",
     make_dead_in_write,
     act_reap,

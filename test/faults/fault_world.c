@@ -96,16 +96,22 @@ uint64_t outstanding(struct world *w) {
 
 /* ---- the queue, before and after ----------------------------------------------------- */
 
-int create(struct world *w, int64_t maxsize, bool joinable, bool direct) {
-  forkq_queue_options_t options = {
-    .size = sizeof options,
-    .maxsize = maxsize,
-    .joinable = joinable,
-    .no_direct_write = !direct,
-    .on_feeder_error = lost,
-    .on_feeder_error_arg = w,
-  };
+static int create_with(struct world *w, forkq_queue_options_t options) {
+  options.size = sizeof options;
+  options.on_feeder_error = lost;
+  options.on_feeder_error_arg = w;
   return forkq_queue_create_with(&w->queue, &options);
+}
+
+int create(struct world *w, int64_t maxsize, bool joinable, bool direct) {
+  return create_with(w, (forkq_queue_options_t){ .maxsize = maxsize,
+                                                 .joinable = joinable,
+                                                 .no_direct_write = !direct });
+}
+
+int create_that_tells(struct world *w) {
+  return create_with(
+      w, (forkq_queue_options_t){ .joinable = 1, .lost_tasks = FORKQ_LOST_TASKS_TELL });
 }
 
 void make_queue(struct world *w) {

@@ -90,6 +90,7 @@ uint64_t outstanding(struct world *w);
 /* ---- the queue, before and after ----------------------------------------------------- */
 
 int create(struct world *w, int64_t maxsize, bool joinable, bool direct);
+int create_that_tells(struct world *w); /* of lost tasks */
 void make_queue(struct world *w);
 
 /* Large items go through the pipe, in several packets; and the pipe is small. */

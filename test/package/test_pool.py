@@ -71,6 +71,8 @@ def survives_a_crash():
     answered, put, longest, steps, complaints = end(start("1000", "871"), 1)
     assert (answered, put, longest, steps) == (999, 1000, 937, 173)
     assert complaints.count("exit code -6; another one starts") == 1, complaints
+    assert complaints.count("871 stays without an answer\n") == 1, complaints
+    assert complaints.count("\n") == 2, complaints
 
 
 def replaces_a_killed_worker_and_ends_with_ctrl_c():
@@ -84,7 +86,9 @@ def replaces_a_killed_worker_and_ends_with_ctrl_c():
     answered, put, _, _, complaints = end(pool, 130)
     assert put - 1 <= answered <= put and put > 0, (answered, put)
     assert complaints.count(f"worker {first[0]}: exit code -9; another one starts") == 1
-    assert complaints.count("\n") == 1, complaints
+    lost = complaints.count("stays without an answer\n")
+    assert lost <= 1 and complaints.count("\n") == 1 + lost, complaints
+    assert put <= answered + lost <= put + 1, (answered, lost, put)
     assert all(map(is_gone, workers))
 
 

@@ -7,7 +7,7 @@ cd "$1/test/steps"
 shift
 [ $# -eq 0 ] || export FORKQ_STEPS_ONLY="$1"
 export FORKQ_STEPS="${FORKQ_STEPS-all}"
-for name in recovery beside get loop put tasks; do
+for name in recovery kept_recovery beside get kept loop put tasks; do
   "./test_steps_$name" --list
 done | xargs -r -P $(($(nproc) * 2)) -n 3 env
 if [ $# -eq 0 ]; then

@@ -48,6 +48,7 @@ static const struct steps *steps;
 static struct thread threads[THREADS_MAX];
 static int thread_count;
 static void *before; /* the shared memory as it was at the last look */
+static void *more_before;
 static size_t before_size;
 static long points;
 static char where[160];
@@ -124,7 +125,12 @@ static uint64_t shared_changes(void) {
   uint64_t changes = steps_changes(before, steps->shared, before_size);
   if (changes != 0)
     memcpy(before, steps->shared, before_size);
-  return changes;
+  if (steps->more_size == 0)
+    return changes;
+  uint64_t more = steps_changes(more_before, steps->more, steps->more_size);
+  if (more != 0)
+    memcpy(more_before, steps->more, steps->more_size);
+  return changes ^ (more << 1 | more >> 63);
 }
 
 /* ---- running and stopping ------------------------------------------------------------ */
@@ -288,6 +294,10 @@ static void begin(void) {
   before_size = steps->shared_size;
   before = realloc(before, before_size);
   memcpy(before, steps->shared, before_size);
+  if (steps->more_size > 0) {
+    more_before = realloc(more_before, steps->more_size);
+    memcpy(more_before, steps->more, steps->more_size);
+  }
   for (int i = 0; i < thread_count; i++) {
     find_robust_list(&threads[i]);
     robust_list_changed(&threads[i]);

@@ -35,6 +35,8 @@ struct steps {
   /* The victim's memory that others see, in this process. */
   const void *shared;
   size_t shared_size;
+  const void *more; /* of it, too, elsewhere; more_size may be 0 */
+  size_t more_size;
   /* Which of its threads goes on when several can: the one that was there first, or the
    * newest. */
   bool newest_first;

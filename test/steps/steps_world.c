@@ -25,6 +25,7 @@
 /* The shared memory as far as these queues use it. */
 #define CELLS 8
 #define SHARED_SIZE offsetof(struct forkq__segment, ledger.cells[CELLS])
+#define KEPT_SIZE offsetof(struct forkq__kept_shared, tasks[CELLS])
 
 /* What survivors got, and what they are at; for all processes of a world. */
 struct journal {
@@ -52,7 +53,8 @@ static bool shut;
 static bool filled;     /* see look_full */
 static long first_look; /* who finds the dead first */
 static uint64_t abandoned;
-static int victims; /* how many there have been in this world */
+static uint64_t told; /* lost tasks, by name */
+static int victims;   /* how many there have been in this world */
 static pid_t newcomer;
 static pid_t writer; /* see world_stop_in_put */
 
@@ -143,6 +145,15 @@ static void put_large_and_die(void *size) {
 void world_put_large_and_die(size_t size) {
   world_puts++;
   world_must(support_wait(support_fork(put_large_and_die, &size)) == 0);
+}
+
+static void get_and_die(void *count) {
+  victim_get(*(int *)count);
+  raise(SIGKILL);
+}
+
+void world_lose(int count) {
+  world_must(support_wait(support_fork(get_and_die, &count)) == 128 + SIGKILL);
 }
 
 void world_get(void) {
@@ -418,6 +429,7 @@ static void create(void) {
     .size = sizeof options,
     .maxsize = world->maxsize,
     .joinable = world->joinable,
+    .lost_tasks = world->lost_tasks,
   };
   if (world->simple) {
     forkq_simple_queue_t *simple;
@@ -439,7 +451,7 @@ void world_begin(const struct operation *operation, long look) {
     journal = support_shared(sizeof *journal);
   memset(journal, 0, sizeof *journal);
   world_puts = 0;
-  abandoned = 0;
+  abandoned = told = 0;
   shut = filled = false;
   victims = 0;
   writer = newcomer = 0;
@@ -497,6 +509,8 @@ enum steps_end world_kill(const struct operation *operation, long point,
     .arg = (void *)operation,
     .shared = world_queue->segment,
     .shared_size = SHARED_SIZE,
+    .more = &world_queue->segment->ledger.kept,
+    .more_size = operation->lost_tasks != 0 ? KEPT_SIZE : 0,
     .newest_first = operation->newest_first,
     .course = course,
   };
@@ -577,7 +591,8 @@ static void drain(void) {
     world_must(support_now_ms() < deadline && "what is counted can be got");
   }
   if (filled && !world->large)
-    world_must(journal->got_count - before == world->maxsize);
+    world_must(world->lost_tasks != 0 ? journal->got_count - before >= world->maxsize
+                                      : journal->got_count - before == world->maxsize);
   filled = false;
   forkq_item_destroy(&item);
 }
@@ -592,7 +607,7 @@ static void check_items(const struct operation *operation) {
     world_must(number > 0 && number < (int)sizeof seen);
     world_must(!seen[number]++);
     int *previous = &last[by][number < VICTIMS ? 0 : number / EACH];
-    world_must(number > *previous);
+    world_must(number > *previous || operation->lost_tasks != 0);
     *previous = number;
   }
   /* What arrived of a victim's is what it put first. */
@@ -633,12 +648,25 @@ static void check_capacity(int64_t maxsize) {
   world_must(forkq_queue_qsize(world_queue) == 0);
 }
 
+/* No entry is left in use. */
+static void check_kept(void) {
+  struct forkq__kept_shared *kept = &world_queue->segment->ledger.kept;
+  if (world->lost_tasks == 0)
+    return;
+  for (uint32_t i = 0; i < kept->used; i++)
+    world_must(kept->tasks[i].word == 0);
+}
+
 static void check_tasks(const struct operation *operation) {
   uint64_t more = 0;
   int r = forkq_queue_join(world_queue, PATIENCE_MS, &more);
   world_must(r == 0 || r == FORKQ_EABANDONED);
   abandoned += more;
-  world_must(abandoned <= (uint64_t)operation->takes);
+  if (operation->lost_tasks == FORKQ_LOST_TASKS_REDELIVER)
+    world_must(abandoned == 0);
+  else
+    world_must(abandoned <= (uint64_t)operation->takes + told && abandoned >= told);
+  check_kept();
   world_must(forkq_queue_join(world_queue, 0, NULL) == 0);
   world_must(forkq_queue_task_done(world_queue) == FORKQ_ETASKDONE);
   if (bystanders[THE_JOINER] != 0) {
@@ -673,8 +701,23 @@ static void check_pieces(void) {
   forkq__sender_unlock(sender);
 }
 
+/* Each lost task is told once. */
+static void be_told(void) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  int r;
+  if (world->lost_tasks != FORKQ_LOST_TASKS_TELL)
+    return;
+  while ((r = forkq_queue_get_lost(world_queue, &item)) == 0) {
+    note_got(0, &item);
+    told++;
+  }
+  world_must(r == FORKQ_EMPTY);
+  forkq_item_destroy(&item);
+}
+
 static void check_open(const struct operation *operation) {
   drain();
+  be_told();
   check_bystanders();
   check_capacity(operation->maxsize);
   check_items(operation);
@@ -708,6 +751,7 @@ static void check_shut(const struct operation *operation) {
   }
   if (!at_once)
     drain();
+  be_told();
   world_must(forkq_queue_get_nowait(world_queue, &item) == FORKQ_ESHUTDOWN);
   check_items(operation);
   if (operation->joinable)

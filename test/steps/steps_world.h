@@ -23,6 +23,7 @@ struct operation {
   const char *name;
   int64_t maxsize;
   bool joinable;
+  int lost_tasks; /* a forkq_lost_tasks_t. Then `takes` counts those that it does, or is told of */
   bool simple;
   bool newest_first;     /* the order of the victim's threads, see steps.h */
   void (*prepare)(void); /* in the test's process, before the victim is there */
@@ -54,7 +55,8 @@ void world_put(int count);
 void world_put_many(int count);
 void world_put_large(size_t size);
 void world_put_large_and_die(
-    size_t size); /* another process, which has a cell of its own */
+    size_t size);           /* another process, which has a cell of its own */
+void world_lose(int count); /* the tasks that another process gets, which then dies */
 void victim_put(int count);
 void victim_put_and_let_sleep(void); /* until the getter has got it and sleeps again */
 void victim_make_large(size_t size); /* which takes its time */

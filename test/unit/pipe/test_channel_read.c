@@ -137,8 +137,10 @@ static void take(int steps) {
   bool large = shared->packet.flags & FORKQ__FRAGMENT;
   FORKQ__STORE(channel.account.cell, STRANGER);
   steps_left = steps;
-  forkq__channel_take(&channel, frame.next, 1,
-                      large ? forkq__packet_messages(&shared->packet) : 1);
+  if (large && !(shared->packet.flags & FORKQ__LAST))
+    forkq__channel_pass(&channel, frame.next, 1, 0);
+  else
+    ck_assert_int_eq(forkq__channel_take(&channel, NULL, frame.next, 1, 1), 0);
   steps_left = -1;
 }
 
