@@ -1,9 +1,13 @@
 """What the tests of the program forkq have in common: processes in a scene, the program, and a summary as
 Check writes it.
 
-No test sleeps to be right: it asks again until the program says what it expects, for at most PATIENCE."""
+No test sleeps to be right: it asks again until the program says what it expects, for at most PATIENCE.
+
+The program sees the queues of all processes of the user. So the tests run in a PID namespace of their own, with
+a /proc of its own, where that is allowed; elsewhere no other program may use forkq meanwhile."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +15,23 @@ import traceback
 
 PATIENCE = 30
 tool, actor, root = sys.argv[1:4]
+
+ALONE = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
+
+
+def be_alone():
+    if os.environ.get("FORKQ_STAGE"):
+        return
+    os.environ["FORKQ_STAGE"] = "1"
+    try:
+        allowed = subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        allowed = False
+    if allowed:
+        os.execvp(ALONE[0], [*ALONE, sys.executable, "-B", *sys.argv])
+
+
+be_alone()
 
 
 class Scene:
@@ -62,6 +83,18 @@ def until(look):
         if seen:
             return seen
         assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def soon(check):
+    """Calls `check` until its assertions hold: a scene may still be on its way there."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return check()
+        except AssertionError:
+            if time.monotonic() >= end:
+                raise
         time.sleep(0.01)
 
 

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 
-from stage import Scene, main, output, output_json, refused, root, run, tool, until
+from stage import Scene, main, output, output_json, refused, root, run, soon, tool, until
 
 
 def only_queue(pid):
@@ -28,53 +28,59 @@ def ls_has_the_numbers():
 
 def a_queue_has_three_names():
     with Scene("quiet") as scene:
-        by_pid = output_json("show", "--json", scene.pids["idler"])
-        assert by_pid == output_json("show", "--json", "quiet")
-        assert by_pid == output_json("show", "--json", by_pid["inode"])
+        @soon
+        def _():
+            by_pid = output_json("show", "--json", scene.pids["idler"])
+            assert by_pid == output_json("show", "--json", "quiet")
+            assert by_pid == output_json("show", "--json", by_pid["inode"])
 
 
 def show_has_the_processes():
     with Scene("tasks") as scene:
-        def look():
+        @soon
+        def _():
             queue = output_json("show", "--json", "tasks")
-            return queue if queue["waits"] else None
-        queue = until(look)
-        processes = {process["pid"]: process for process in queue["processes"]}
-        assert sorted(processes) == sorted(scene.pids.values())
-        worker = processes[scene.pids["worker"]]
-        assert (worker["got"], worker["tasks"], worker["put"]) == (3, 2, 0), worker
-        assert worker["command"] == "worker" and worker["life"] == "alive"
-        assert processes[scene.pids["actor"]]["put"] == 5
-        assert (queue["tasks"], queue["size"], queue["joiners"]) == (4, 2, 1), queue
-        joiner = scene.pids["joiner"]
-        assert queue["waits"] == [{"pid": joiner, "tid": joiner, "for": "tasks"}], queue
-        assert re.search(r"worker +alive +0 +0 +3 +2\n", output("show", "tasks"))
+            processes = {process["pid"]: process for process in queue["processes"]}
+            assert sorted(processes) == sorted(scene.pids.values())
+            worker = processes[scene.pids["worker"]]
+            assert (worker["got"], worker["tasks"], worker["put"]) == (3, 2, 0), worker
+            assert worker["command"] == "worker" and worker["life"] == "alive"
+            assert processes[scene.pids["actor"]]["put"] == 5
+            assert (queue["tasks"], queue["size"], queue["joiners"]) == (4, 2, 1), queue
+            joiner = scene.pids["joiner"]
+            assert queue["waits"] == [{"pid": joiner, "tid": joiner, "for": "tasks"}], queue
+            assert re.search(r"worker +alive +0 +0 +3 +2\n", output("show", "tasks"))
 
 
 def show_has_the_owner_of_a_lock():
     with Scene("empty") as scene:
-        def look():
+        @soon
+        def _():
             queue = output_json("show", "--json", "empty")
-            return queue if len(queue["waits"]) == 2 else None
-        lock, = until(look)["locks"]
-        assert lock["lock"] == "turn" and lock["contended"], lock
-        assert lock["pid"] in (scene.pids["getter"], scene.pids["second"]), lock
-        assert f"lock turn: process {lock['pid']}" in output("show", "empty")
+            assert len(queue["waits"]) == 2 and len(queue["locks"]) == 1, queue
+            lock, = queue["locks"]
+            assert lock["lock"] == "turn" and lock["contended"], lock
+            assert lock["pid"] in (scene.pids["getter"], scene.pids["second"]), lock
+            assert f"lock turn: process {lock['pid']}" in output("show", "empty")
 
 
 def the_dead_are_seen_with_what_they_left():
     with Scene("dead") as scene:
-        queue = output_json("show", "--json", "dead")
-        victim, = [p for p in queue["processes"] if p["pid"] == scene.pids["victim"]]
-        assert victim["life"] == "dead" and not victim["open"], victim
-        assert victim["unsent"] > 0 and victim["put"] == 900, victim
+        @soon
+        def _():
+            queue = output_json("show", "--json", "dead")
+            victim, = [p for p in queue["processes"] if p["pid"] == scene.pids["victim"]]
+            assert victim["life"] == "dead" and not victim["open"], victim
+            assert victim["unsent"] > 0 and victim["put"] == 900, victim
 
 
 def the_stopped_are_seen():
     with Scene("stopped") as scene:
-        queue = output_json("show", "--json", "stopped")
-        reader, = [p for p in queue["processes"] if p["pid"] == scene.pids["reader"]]
-        assert reader["life"] == "stopped", reader
+        @soon
+        def _():
+            queue = output_json("show", "--json", "stopped")
+            reader, = [p for p in queue["processes"] if p["pid"] == scene.pids["reader"]]
+            assert reader["life"] == "stopped", reader
 
 
 def shutdown_is_seen():

@@ -10,17 +10,20 @@ walked = set()
 
 
 def why(pid, case, *texts, blamed=()):
-    """Until forkq says of the process that it waits in that case; then it says those texts, and names those
-    processes and no other."""
+    """Until forkq says of the process that it waits in that case, with those texts, and names those processes and
+    no other; and says the same to people. The scene may still be on its way there."""
+    last = []
+
     def look():
-        return [found for found in output_json("why", "--json", pid) if found["case"] == case]
-    found = until(look)[0]
+        last[:] = [found for found in output_json("why", "--json", pid) if found["case"] == case]
+        return [found for found in last if all(text in found["text"] for text in texts)
+                and sorted(found["pids"]) == sorted(blamed)
+                and f"{pid}, queue {found['name']}: {found['text']}\n" in output("why", pid)]
+    try:
+        until(look)
+    except AssertionError as never:
+        raise AssertionError(case, texts, sorted(blamed), last) from never
     walked.add(case)
-    for text in texts:
-        assert text in found["text"], (text, found["text"])
-    assert sorted(found["pids"]) == sorted(blamed), found
-    line = f"{pid}, queue {found['name']}: {found['text']}\n"
-    until(lambda: line in output("why", pid))
 
 
 def of(scene, *roles):
