@@ -148,6 +148,10 @@ public:
   int status() const noexcept {
     return status_;
   }
+  /* The reason as a text: forkq_strerror. */
+  std::string message() const {
+    return forkq_strerror(status_);
+  }
 
 private:
   int status_;
@@ -836,6 +840,11 @@ public:
   /* forkq_queue_fileno */
   int fileno() {
     return detail::check("forkq_queue_fileno", forkq_queue_fileno(native_handle()));
+  }
+  /* forkq_queue_room_fileno */
+  int room_fileno() {
+    return detail::check("forkq_queue_room_fileno",
+                         forkq_queue_room_fileno(native_handle()));
   }
 
   // ---- other programs

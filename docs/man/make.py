@@ -4,8 +4,8 @@
 make.py VERSION TEMPLATE EXAMPLE HEADER... OUTPUT
 
 writes OUTPUT/man3 and OUTPUT/man7: a page for each function or for those that one comment
-documents, a page for each type, a page for each header with what holds for all its functions,
-and forkq(7) from TEMPLATE, with the program EXAMPLE. Nothing else is written about a function,
+documents, a page for each type, a page for each header with what holds for all its functions, which
+is also the page of each error code in it, and forkq(7) from TEMPLATE, with the program EXAMPLE. Nothing else is written about a function,
 so that a page cannot say anything else than the header.
 
 A function whose comment says no more than "The same as NAME", or "as in NAME", is on the page of
@@ -78,6 +78,8 @@ class Manual:
     def head(self, names, section, about):
         names = [f".Nm {name} ," for name in names]
         return [f".Dd {self.date}",
+                # groff says "BSD" in the head of the page, unless it is told otherwise.
+                ".ds doc-volume-operating-system forkq",
                 f".Dt {names[0].split()[1].upper()} {section}",
                 f".Os forkq {self.version}",
                 ".Sh NAME", *names[:-1], names[-1].removesuffix(" ,"), f".Nd {about}"]
@@ -193,6 +195,8 @@ def main(version, template, example, *files):
     for header in manual.headers:
         if header.declarations:
             save(man7 / f"{mdoc.header_name(header.file)}.7", header_page(manual, header))
+        for name, _, _ in header.errors:
+            save(man7 / f"FORKQ_{name}.7", [f".so man7/{mdoc.header_name(header.file)}.7"])
     save(man7 / "forkq.7", overview(manual, pathlib.Path(template), pathlib.Path(example)))
 
 

@@ -127,7 +127,8 @@ typedef struct forkq_process_options {
 #define FORKQ_PROCESS_OPTIONS_INIT                                                       \
   { sizeof(forkq_process_options_t), 0, 0, 0, 0 }
 
-/* Starts a child that calls run(arg). `options` may be NULL: the defaults.
+/* Starts a child that calls run(arg). `options` may be NULL: the defaults. `arg` may point to
+ * a local variable of the caller: the child has a copy of it, as of all memory.
  *
  * The caller owns *ret_process and destroys it with forkq_process_destroy. It uses one
  * descriptor; that of a daemon uses two, until the child has ended. The call also reaps

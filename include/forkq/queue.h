@@ -85,7 +85,8 @@
  *   FORKQ_ENAMESPACE  this process cannot use the queue: see "PID namespaces" and "fork"
  *   FORKQ_ENOROBUST   robust mutexes do not work on this system, as under some emulators
  *
- *   -EDEADLK is explained in forkq/base.h, "Signals". */
+ *   A call in a signal handler or in a fork handler can also return -EDEADLK: see
+ *   "Signals" in forkq/base.h. */
 #ifndef FORKQ_QUEUE_H
 #define FORKQ_QUEUE_H
 
@@ -127,7 +128,8 @@ typedef enum forkq_lost_tasks {
 #define FORKQ_KEPT_MESSAGE_MAX 0x1000000u
 
 /* How to create a queue. Begin with FORKQ_QUEUE_OPTIONS_INIT, which sets `size` and the
- * defaults, then set the fields you need.
+ * defaults, then set the fields you need. A designated initializer without
+ * `size` is refused (FORKQ_ERANGE).
  *
  * Later versions of forkq only add fields at the end. `size` may be smaller than the
  * library's: fields that the caller's struct does not have get their defaults. The
@@ -146,7 +148,8 @@ typedef struct forkq_queue_options {
   size_t outbox_max_bytes;
   /* Nonzero: a put never writes to the pipe on the caller's thread. By default it does,
    * without waiting, which saves the switch to the feeder: when a getter sleeps, when a
-   * packet is full, or when puts are rare. It does not while the feeder is at work. In a
+   * packet is full, or when puts are rare. It does not while the feeder is at work. A getter
+   * that waits in forkq_wait, or on forkq_queue_fileno, does not count as one that sleeps. In a
    * stream of messages of 512 bytes and more, a message may wait for the next ones for
    * 50 microseconds. */
   int no_direct_write;
@@ -403,8 +406,11 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_vputf(forkq_queue_t *queue, int timeo
 FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
                                                       const msgpack_object *object);
 
-/* Gets one item: the unpacked object in item->object, and its bytes in item->data
- * (forkq/item.h, which also says how they are aligned).
+/* Gets one item: the unpacked object in item->object, and its bytes in item->data. A
+ * `timeout_ms` of -1 waits without limit, and 0 does not wait.
+ *
+ * The item begins as FORKQ_ITEM_INIT, serves any number of gets, and ends with
+ * forkq_item_destroy: see forkq/item.h, which also says how its bytes are aligned.
  *
  * A process's own items are found by its own get with any timeout. An item of another
  * process can be got once that process's feeder has written it. Waiting getters are woken
@@ -430,7 +436,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  *   FORKQ_EBROKEN    the shared memory is damaged
  *   -ENOMEM          the item stays in the queue. Exception: if only the unpacked object
  *                    did not fit, the item is taken, and item->data has its bytes.
- *   other            a negative errno of read(2), poll(2) or fallocate(2)
+ *   -EBADF           the program has closed the queue's descriptors
+ *   other            the system refused read(2), poll(2) or fallocate(2), with this
+ *                    negative errno
  *
  *   If the timeout ends in the middle of a large item, the next get continues with it. If
  *   there is no memory to keep the received part, the get continues past its timeout while
@@ -486,8 +494,9 @@ forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_m
 
 /* Gets one item that is a bin or a str, and copies its bytes into `buffer`, which has room for `length`: what
  * forkq_queue_put_bytes has put, aligned as the buffer is. The buffer stays the caller's, and may be NULL if
- * `length` is 0. *ret_size (may be NULL) is the number of bytes. An item that does not fit, or is of another
- * type, stays the next one to be got, by any process.
+ * `length` is 0. *ret_size (may be NULL) is the number of bytes.
+ * A shorter item is no error: compare *ret_size with the size of a struct. An item that does not fit, or
+ * is of another type, stays the next one to be got, by any process.
  *
  * Returns: 0.
  * Blocks: as forkq_queue_get.
@@ -590,6 +599,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_get_many_borrowed(forkq_queue_t *queu
 
 /* Marks one item that was got as done. Any process may call it for any item, also after
  * it has closed the queue. (Where tasks are kept, a process can only mark its own: see below.)
+ *
+ * A worker that has put a result calls forkq_queue_flush on the queue of results before. Else a
+ * crash loses results of tasks that count as done.
  *
  * When a process ends, the items that it got and that are not done are abandoned. A call
  * of this function counts for the process itself if it has such items, or else for the
@@ -766,6 +778,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
  * makes two or three system calls more, and this process's feeder looks up to ten times a second until it
  * finds room.
  *
+ * forkq_wait with an entry forkq_wait_on_fd(forkq_queue_room_fileno(queue)) waits for room and for other
+ * things at once.
+ *
  * Returns: the descriptor.
  * Blocks: while another thread of this process is in the middle of a put or a close.
  * Errors: the common errors, and:
@@ -786,10 +801,12 @@ typedef struct forkq_queue_stats_s {
   uint64_t put_items; /* accepted items, including those lost later */
   uint64_t put_bytes; /* their bytes of msgpack */
   uint64_t got_items; /* including items dropped by an immediate shutdown */
+  /* The bytes of msgpack of these. */
   uint64_t got_bytes;
   uint64_t put_waits;    /* how often a putter slept for room */
   uint64_t get_waits;    /* how often a getter slept for an item */
   uint64_t outbox_items; /* put by this process and not yet sent */
+  /* The bytes of msgpack of these. */
   uint64_t outbox_bytes;
   uint64_t recoveries; /* locks and accounts of dead processes that were repaired */
   uint64_t lost_items; /* put by processes that were killed, and lost with them */
@@ -799,7 +816,8 @@ typedef struct forkq_queue_stats_s {
 #define FORKQ_QUEUE_STATS_INIT                                                           \
   { sizeof(forkq_queue_stats_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
-/* Fills in *stats, counts of all processes. The caller sets stats->size before, as
+/* Fills in *stats, counts of all processes. It first looks for processes that died, as
+ * forkq_queue_qsize does. The caller sets stats->size before, as
  * FORKQ_QUEUE_STATS_INIT does. It may be smaller than the library's, as in
  * forkq_queue_options_t; the smallest valid size ends after `put_items`. It works until
  * forkq_queue_destroy.
@@ -847,6 +865,9 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_flush(forkq_queue_t *queue, int timeo
  *     if (r == FORKQ_EINTERRUPTED)
  *       continue;
  *     ...
+ *
+ * A thread that has seen the flag may not have been told yet. Then a call after the loop, which cleans up,
+ * returns FORKQ_EINTERRUPTED, once for one interrupt: repeat it.
  *
  * An interrupt is never lost. If it comes after a thread has looked at the flag and before its call
  * blocks, that call returns at once. It waits for each thread that is just not blocked, however long; a

@@ -54,7 +54,8 @@ static inline forkq_wait_entry_t forkq_wait_on(forkq_connection_t *connection) {
 
 /* Makes an entry for a descriptor that poll(2) supports, such as a socket, a pidfd or an
  * eventfd. It is ready when a read would return data, end of file or an error without
- * waiting.
+ * waiting. With the descriptor of forkq_queue_room_fileno it is ready when there may be room
+ * for a put.
  *
  * Returns: the entry.
  * Blocks: never.

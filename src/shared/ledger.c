@@ -206,8 +206,9 @@ void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
   uint64_t lost = held(cell) - in_doubt;
   if (lost > 0) {
     add(&cell->returned, &ledger->returned, lost);
-    forkq__log(FORKQ_LOG_WARNING, ledger->name, "lost %llu items of a process that died",
-               (unsigned long long)lost);
+    forkq__log(FORKQ_LOG_WARNING, ledger->name,
+               "lost %llu item%s of process %u, which died", (unsigned long long)lost,
+               lost == 1 ? "" : "s", FORKQ__LOAD(cell->pid));
   }
   bool settled = known && found.reads_settled;
   /* model: settle_state */

@@ -264,6 +264,7 @@ START_TEST(what_is_no_error_is_not_thrown) {
   auto put = queue.try_put(1);
   ck_assert(put && put.status() == 0);
   IS_NOT(FORKQ_FULL, queue.try_put(2));
+  ck_assert_str_eq(queue.try_put(2).message().c_str(), "queue is full");
   IS_NOT(FORKQ_TIMEDOUT, queue.try_put("2", microseconds(1)));
   ck_assert(queue.full() && queue.qsize() == 1);
 
@@ -594,7 +595,10 @@ START_TEST(closing) {
   ck_assert_uint_eq(stats.put_items, 1);
   ck_assert_uint_eq(stats.outbox_items, 0);
   ck_assert_int_ge(queue.fileno(), 0);
+  ck_assert_int_ge(queue.room_fileno(), 0);
+  ck_assert_int_ne(queue.room_fileno(), queue.fileno());
   queue.close();
+  THROWS(FORKQ_ECLOSED, queue.room_fileno());
   ck_assert_uint_eq(*queue.try_join_thread(LONG), 0);
   ck_assert_uint_eq(queue.join_thread(), 0);
   queue.cancel_join_thread();

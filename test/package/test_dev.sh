@@ -91,6 +91,7 @@ uninstalls() {
   printf '{"base.h": "%s", "libforkq.so": "%s"}\n' "$scratch/own/include/forkq/base.h" \
     "$scratch/own/lib/libforkq.so" >"$scratch/build/installed.json"
   dev uninstall "--prefix=$scratch/own" && ! called '^sudo' &&
+    grep -F "removed 2 files from $scratch/own" "$scratch/said_by_dev" &&
     [ "$(cd "$scratch/own" && find . | sort | paste -s -d ' ')" = '. ./include ./lib ./lib/other' ]
 }
 

@@ -76,7 +76,8 @@ get_says_what_it_must() {
   shows man3/forkq_queue_get.3 'forkq_queue_get, forkq_queue_get_nowait - get one item' \
     '#include <forkq.h>' \
     'int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);' \
-    'forkq_queue_get() gets one item' 'forkq_queue_get() returns 0.' \
+    'forkq_queue_get() gets one item' 'FORKQ_ITEM_INIT' \
+    'of -1 waits without limit' 'forkq_queue_get() returns 0.' \
     'forkq_queue_get() blocks until an item arrives' \
     'FORKQ_EMPTY The queue is empty (timeout 0).' '-ENOMEM The item stays in the queue.' \
     'FORKQ_ETIMEOUT timeout_ms is below -1.' '"PID namespaces" and "fork" in forkq_queue(7)' \
@@ -92,14 +93,35 @@ errors_of_others_are_listed() {
     'FORKQ_ENULL A required argument is NULL.'
 }
 
-options_are_with_create() {
-  sed -n '/^typedef struct forkq_queue_options {/,/^}/p' "$root/include/forkq/queue.h" |
+# fields_are_with FUNCTION STRUCT: its page says something of each field.
+fields_are_with() {
+  sed -n "/^typedef struct $2 {/,/^}/p" "$root/include/forkq/queue.h" |
     sed -n 's/^  [a-z].*[ *]\([a-z_]*\);.*/\1/p' >"$scratch/fields"
-  show man3/forkq_queue_create.3 >"$scratch/shown"
+  show "man3/$1.3" >"$scratch/shown"
   while read -r field; do
     grep -q "[ *]$field; .* $field [A-Za-z]" "$scratch/shown" || { echo "$field"; return 1; }
   done <"$scratch/fields"
-  [ "$(wc -l <"$scratch/fields")" -ge 10 ] && grep -qF FORKQ_QUEUE_OPTIONS_INIT "$scratch/shown"
+  [ "$(wc -l <"$scratch/fields")" -ge 10 ]
+}
+
+options_are_with_create() {
+  fields_are_with forkq_queue_create forkq_queue_options &&
+    grep -qF FORKQ_QUEUE_OPTIONS_INIT "$scratch/shown"
+}
+
+every_error_has_a_page() {
+  sed -n 's/^  XX(\([A-Z]*\), -.*/FORKQ_\1/p' "$root/include/forkq/base.h" >"$scratch/names"
+  show man7/forkq_base.7 >"$scratch/base"
+  while read -r name; do
+    show "man7/$name.7" | diff "$scratch/base" - && grep -q " $name " "$scratch/base" || return
+  done <"$scratch/names"
+  [ "$(wc -l <"$scratch/names")" -gt 37 ]
+}
+
+# groff's mdoc takes a page for one of BSD.
+no_page_is_of_bsd() {
+  groff -mdoc -T utf8 man3/forkq_queue_get.3 >"$scratch/formatted" &&
+    head -n 1 "$scratch/formatted" | grep 'Library Functions Manual' && ! grep BSD "$scratch/formatted"
 }
 
 overview_has_all_errors_and_variables() {
@@ -167,6 +189,9 @@ expect 'forkq(1) has no mistake' program_has_a_page
 expect 'forkq_queue_get(3) says what it must' get_says_what_it_must
 expect 'errors of another function are listed' errors_of_others_are_listed
 expect 'forkq_queue_create(3) has the options' options_are_with_create
+expect 'forkq_queue_stats(3) has all counts' fields_are_with forkq_queue_stats forkq_queue_stats_s
+expect 'every error has a page' every_error_has_a_page
+expect 'no page is said to be of BSD' no_page_is_of_bsd
 expect 'forkq(7) has all errors and variables' overview_has_all_errors_and_variables
 expect 'forkq(1) has all variables of the program' program_has_all_variables
 expect 'forkq(7) has the example' example_is_whole

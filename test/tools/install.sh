@@ -95,8 +95,10 @@ for path in json.load(sys.stdin).values():
 uninstall_all() {
   meson introspect --installed "$dir" >"$dir/installed.json"
   python3 -c "$list_installed" "${DESTDIR-}" <"$dir/installed.json" >"$dir/installed"
+  count=$(xargs -d '\n' ls -d <"$dir/installed" 2>/dev/null | wc -l)
   as_owner xargs -d '\n' rm -f <"$dir/installed"
   sed -n 's#/[^/]*$##; /\/forkq$/p' "$dir/installed" | sort -u |
     as_owner xargs -d '\n' -I DIR sh -c '[ ! -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"' - DIR
   tell_loader
+  say "removed $count files from ${DESTDIR-}$prefix"
 }
