@@ -5,8 +5,8 @@ make.py VERSION TEMPLATE EXAMPLE HEADER... OUTPUT
 
 writes OUTPUT/man3 and OUTPUT/man7: a page for each function or for those that one comment
 documents, a page for each type, a page for each header with what holds for all its functions, which
-is also the page of each error code in it, and forkq(7) from TEMPLATE, with the program EXAMPLE. Nothing else is written about a function,
-so that a page cannot say anything else than the header.
+is also the page of each error code in it, and forkq(7) from TEMPLATE, with the program EXAMPLE.
+Nothing else is written about a function, so that a page cannot say anything else than the header.
 
 A function whose comment says no more than "The same as NAME", or "as in NAME", is on the page of
 NAME. Where a comment has the errors "as NAME" or "the common errors", the page lists them.

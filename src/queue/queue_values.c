@@ -12,10 +12,14 @@ static void set_source(struct forkq__plain *plain, size_t size) {
   plain->source = (struct forkq__source){ .object = &plain->object, .size = size };
 }
 
-/* The size is known, so a large one gets its piece at the first try. */
+/* The size is known, so a large one gets its piece at the first try. No memory is copied from NULL, not
+ * even 0 bytes: memcpy(3) must not be given it. */
 int forkq__plain_bytes(struct forkq__plain *plain, const void *data, size_t size) {
-  if (data == NULL && size > 0)
-    return FORKQ_ENULL;
+  if (data == NULL) {
+    if (size > 0)
+      return FORKQ_ENULL;
+    data = "";
+  }
   if (size > FORKQ_MESSAGE_MAX)
     return FORKQ_ETOOBIG;
   plain->object.type = MSGPACK_OBJECT_BIN;

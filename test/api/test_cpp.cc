@@ -264,7 +264,7 @@ START_TEST(what_is_no_error_is_not_thrown) {
   auto put = queue.try_put(1);
   ck_assert(put && put.status() == 0);
   IS_NOT(FORKQ_FULL, queue.try_put(2));
-  ck_assert_str_eq(queue.try_put(2).message().c_str(), "queue is full");
+  ck_assert(queue.try_put(2).message() == "queue is full");
   IS_NOT(FORKQ_TIMEDOUT, queue.try_put("2", microseconds(1)));
   ck_assert(queue.full() && queue.qsize() == 1);
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <forkq/wait.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -53,6 +54,19 @@ START_TEST(it_follows_the_puts_of_this_process) {
   ck_assert_int_eq(put(1, 0), 0);
   fill();
   ck_assert(!is_ready(room, 0));
+}
+END_TEST
+
+START_TEST(forkq_wait_waits_for_it_and_for_others) {
+  ask();
+  fill();
+  forkq_wait_entry_t entries[] = { forkq_wait_on_fd(room), forkq_wait_on_queue(queue) };
+  ck_assert_int_eq(forkq_wait(entries, 2, PATIENCE_MS), 1);
+  ck_assert(!entries[0].ready && entries[1].ready);
+  while (get(0) == 1)
+    ;
+  ck_assert_int_eq(forkq_wait(entries, 2, PATIENCE_MS), 1);
+  ck_assert(entries[0].ready && !entries[1].ready);
 }
 END_TEST
 
@@ -310,6 +324,7 @@ int main(void) {
   tcase_set_timeout(all, 60);
   tcase_add_checked_fixture(all, set_up, queue_tear_down);
   tcase_add_test(all, it_follows_the_puts_of_this_process);
+  tcase_add_test(all, forkq_wait_waits_for_it_and_for_others);
   tcase_add_test(all, every_kind_of_put_lowers_it);
   tcase_add_test(all, another_process_makes_room);
   tcase_add_test(all, edges_come_too);
