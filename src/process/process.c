@@ -197,7 +197,8 @@ static int read_options(forkq_process_options_t *all,
   return all->unused == 0 ? 0 : FORKQ_ERANGE;
 }
 
-static int open_pipe(struct descriptor ends[2]) {
+/* `ends` has two. gcc 12 with -fsanitize warns of an array here. */
+static int open_pipe(struct descriptor *ends) {
   int fds[2];
   int r = forkq__os_pipe(fds);
   if (r < 0)
