@@ -124,13 +124,13 @@ static size_t at_most(uint64_t count) {
 #if defined FUTEX_32 && defined SYS_futex_waitv
 static int waits_on_words(struct thread *thread, uint64_t address, uint64_t count) {
   struct futex_waitv words[LOOKED_AT];
-  count = at_most(count);
-  if (forkq__proc_memory(thread->pid, address, words, count * sizeof words[0]) < 0) {
+  size_t looked_at = at_most(count);
+  if (forkq__proc_memory(thread->pid, address, words, looked_at * sizeof words[0]) < 0) {
     thread->known = false;
     return 0;
   }
   int r = 0;
-  for (size_t i = 0; i < count && r == 0; i++)
+  for (size_t i = 0; i < looked_at && r == 0; i++)
     r = waits_on_word(thread, words[i].uaddr);
   return r;
 }
@@ -154,15 +154,15 @@ static int polls(struct thread *thread, const struct pollfd *polled) {
 
 static int waits_in_poll(struct thread *thread, uint64_t address, uint64_t count) {
   struct pollfd polled[LOOKED_AT];
-  count = at_most(count);
-  if (count == 0)
+  size_t looked_at = at_most(count);
+  if (looked_at == 0)
     return 0;
-  if (forkq__proc_memory(thread->pid, address, polled, count * sizeof polled[0]) < 0) {
+  if (forkq__proc_memory(thread->pid, address, polled, looked_at * sizeof polled[0]) < 0) {
     thread->known = false;
     return 0;
   }
   int r = 0;
-  for (size_t i = 0; i < count && r == 0; i++)
+  for (size_t i = 0; i < looked_at && r == 0; i++)
     r = polls(thread, &polled[i]);
   return r;
 }
