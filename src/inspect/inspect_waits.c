@@ -157,7 +157,8 @@ static int waits_in_poll(struct thread *thread, uint64_t address, uint64_t count
   size_t looked_at = at_most(count);
   if (looked_at == 0)
     return 0;
-  if (forkq__proc_memory(thread->pid, address, polled, looked_at * sizeof polled[0]) < 0) {
+  if (forkq__proc_memory(thread->pid, address, polled, looked_at * sizeof polled[0]) <
+      0) {
     thread->known = false;
     return 0;
   }
