@@ -253,21 +253,20 @@ START_TEST(a_task_in_the_entry_of_one_that_is_done_stays) {
 }
 END_TEST
 
-static void try_to_do_anothers(void *arg) {
-  support_until(arg);
-  CHILD_MUST(forkq_queue_task_done(queue) == FORKQ_ETASKDONE);
-  forkq_queue_destroy(queue);
+static void get_one_and_stay(void *arg) {
+  CHILD_MUST(get(PATIENCE_MS) == 0);
+  atomic_store((_Atomic int *)arg, 1);
+  for (;;)
+    pause();
 }
 
-/* The child was forked before its parent got the task. */
 START_TEST(a_process_does_only_its_own) {
-  _Atomic int *ready = support_shared(sizeof *ready);
-  pid_t pid = support_fork(try_to_do_anothers, (void *)ready);
+  _Atomic int *got = support_shared(sizeof *got);
   put_numbers(0, 1);
-  ck_assert_int_eq(get(PATIENCE_MS), 0);
-  atomic_store(ready, 1);
-  ck_assert_int_eq(support_wait(pid), 0);
-  ck_assert_int_eq(forkq_queue_task_done(queue), 0);
+  pid_t pid = support_fork(get_one_and_stay, (void *)got);
+  support_until(got);
+  ck_assert_int_eq(forkq_queue_task_done(queue), FORKQ_ETASKDONE);
+  support_kill_and_wait(pid);
 }
 END_TEST
 
