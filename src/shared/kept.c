@@ -203,14 +203,18 @@ void forkq__kept_repair(struct forkq__ledger *ledger, bool took) {
 
 /* ---- a task that is kept, or lost --------------------------------------------------------------- */
 
-/* The oldest whose word is `wanted`, but for the bits that are not in `mask`. */
+/* The oldest whose word is `wanted`, but for the bits that are not in `mask`. The words are read in the one
+ * order for all: see forkq__kept_lose. */
 static uint32_t oldest(struct forkq__ledger *ledger, uint64_t wanted, uint64_t mask) {
   uint32_t found = FORKQ__NO_TASK, count = used(ledger);
   uint64_t least = UINT64_MAX;
   for (uint32_t i = 0; i < count; i++) {
     struct forkq__kept *kept = entry(ledger, i);
+    if ((atomic_load(&kept->word) & mask) != wanted)
+      continue;
+    /* After the word, as it may be of a task that has just come. */
     uint64_t number = FORKQ__LOAD(kept->number);
-    if ((FORKQ__LOAD(kept->word) & mask) == wanted && number < least) {
+    if (number < least) {
       least = number;
       found = i;
     }
@@ -319,8 +323,8 @@ void forkq__kept_lose(struct forkq__ledger *ledger, uint32_t cell) {
     uint64_t word = FORKQ__LOAD(entry(ledger, i)->word);
     if (state_of(word) != KEPT || cell_of(word) != cell)
       continue;
-    FORKQ__STORE(entry(ledger, i)->word, with_state(word, LOST));
-    /* After the word: a reader clears this before it looks. */
+    /* A reader clears `look`, and then looks at the words. */
+    atomic_store(&entry(ledger, i)->word, with_state(word, LOST));
     atomic_store(&ledger->kept.look, 1);
     lost++;
   }
