@@ -2,9 +2,10 @@
  *
  * A reaper that finds tasks lost stores `look`, and then raises the event for a getter that sleeps, or for
  * watchers. A getter sets `asleep` before it looks at `look`, so that one of them sees the other. Who
- * lowers the event looks at `look` once more. A reader clears `look`, looks for a lost task, and stores it
- * again if it has found one. No getter sleeps for more than 0.1 s where tasks are to be got again: it has to
- * find the dead itself, as often nobody else would. So no wake-up has to outlive its process. */
+ * lowers the event looks at `look` once more. A reader that finds no lost task clears `look`, looks once
+ * more, and stores it again if it has found one. No getter sleeps for more than 0.1 s where tasks are to be
+ * got again: it has to find the dead itself, as often nobody else would. So no wake-up has to outlive its
+ * process. */
 #include "base/os.h"
 #include "base/times.h"
 #include "codec/item.h"
@@ -53,12 +54,15 @@ static int set(struct forkq__channel *channel, uint32_t task, forkq_item_t *item
   return r;
 }
 
-/* Looks for the first lost task, and says in `look` whether there is one. A task that is lost meanwhile
- * says so itself. */
+/* Looks for the first lost task, and clears `look` if there is none. As long as there is one, a get that does
+ * not wait must not see 0. After the clearing it looks once more: a task may have been lost meanwhile. */
 static uint32_t look(struct forkq__channel *channel) {
   struct forkq__ledger *ledger = channel->account.ledger;
-  atomic_store(&ledger->kept.look, 0);
   uint32_t task = forkq__kept_next_lost(ledger);
+  if (task != FORKQ__NO_TASK)
+    return task;
+  atomic_store(&ledger->kept.look, 0);
+  task = forkq__kept_next_lost(ledger);
   if (task != FORKQ__NO_TASK)
     atomic_store(&ledger->kept.look, 1);
   return task;

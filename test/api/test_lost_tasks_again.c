@@ -138,6 +138,30 @@ START_TEST(lost_tasks_come_before_all_others) {
 }
 END_TEST
 
+static bool hidden;
+
+/* A reader looks for a lost task. Other gets look at `look` only. */
+uint32_t __wrap_forkq__kept_next_lost(struct forkq__ledger *ledger);
+uint32_t __real_forkq__kept_next_lost(struct forkq__ledger *ledger);
+uint32_t __wrap_forkq__kept_next_lost(struct forkq__ledger *ledger) {
+  uint32_t task = __real_forkq__kept_next_lost(ledger);
+  hidden = hidden || (task != FORKQ__NO_TASK && ledger->kept.look == 0);
+  return task;
+}
+
+START_TEST(a_getter_hides_no_lost_task_from_others) {
+  put_numbers(0, 3);
+  lose(3, 0);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 3);
+  hidden = false;
+  for (int i = 0; i < 3; i++)
+    assert_got(i, 1);
+  ck_assert(!hidden);
+  ck_assert_int_eq(kept()->look, 0);
+  assert_joined(0);
+}
+END_TEST
+
 START_TEST(a_batch_has_them_first) {
   forkq_item_t batch[8];
   size_t n = 0;
@@ -257,6 +281,7 @@ int main(void) {
   tcase_add_test(again, messages_of_each_size_where_others_are_copied_late);
   tcase_add_test(again, into_a_buffer);
   tcase_add_test(again, lost_tasks_come_before_all_others);
+  tcase_add_test(again, a_getter_hides_no_lost_task_from_others);
   tcase_add_test(again, a_batch_has_them_first);
   tcase_add_test(again, with_a_maxsize);
   tcase_add_test(again, a_shutdown_waits_for_tasks_that_others_have);
