@@ -4,7 +4,7 @@
 
 #include "base/libc.h"
 #include "base/os.h"
-#include "shared/ledger.h"
+#include "shared/kept.h"
 
 #include <forkq/base.h>
 #include <forkq/item.h>
@@ -142,6 +142,21 @@ int forkq__segment_open(struct forkq__segment **ret_segment, int fd) {
   return 0;
 }
 
+/* The table of kept tasks, as far as it was ever used, where the lost ones are items to be got again. */
+static int read_kept(struct forkq__segment *ret_copy, int fd) {
+  struct forkq__kept_shared *kept = &ret_copy->ledger.kept;
+  int64_t begin = offsetof(struct forkq__segment, ledger.kept);
+  size_t head = offsetof(struct forkq__kept_shared, tasks);
+  if (!forkq__redelivers(&ret_copy->ledger))
+    return 0;
+  int r = forkq__os_memory_read(fd, kept, head, begin);
+  uint32_t used = FORKQ__LOAD(kept->used);
+  if (r < 0 || used > FORKQ__KEPT_MAX)
+    return FORKQ_EHANDOVER;
+  return forkq__os_memory_read(fd, kept->tasks, used * sizeof kept->tasks[0],
+                               begin + (int64_t)head);
+}
+
 /* Reads each byte once, so that nothing changes after it was checked. The cells come last: an item that comes
  * and goes meanwhile counts as there (ledger.c). */
 int forkq__segment_read(struct forkq__segment *ret_copy, int fd) {
@@ -159,6 +174,8 @@ int forkq__segment_read(struct forkq__segment *ret_copy, int fd) {
   uint32_t used = FORKQ__LOAD(ret_copy->ledger.cells_used);
   r = forkq__os_memory_read(fd, ret_copy->ledger.cells, used * sizeof(struct forkq__cell),
                             (int64_t)size);
+  if (r == 0)
+    r = read_kept(ret_copy, fd);
   return r < 0 ? FORKQ_EHANDOVER : 0;
 }
 

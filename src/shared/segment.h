@@ -21,9 +21,9 @@ int forkq__segment_create(struct forkq__segment **ret_segment, int *ret_fd,
  *   other            a negative errno */
 int forkq__segment_open(struct forkq__segment **ret_segment, int fd);
 
-/* Copies the segment of another program, without a lock and without a map: of the cells those that were ever
- * used; what is behind them in *ret_copy stays as it was. What the copy has is in bounds, as after open.
- * Returns 0 or the errors of open. */
+/* Copies the segment of another program, without a lock and without a map: of the cells, and of the kept tasks
+ * where lost ones are got again, those that were ever used; the others in *ret_copy stay as they were. What the
+ * copy has is in bounds, as after open. Returns 0 or the errors of open. */
 int forkq__segment_read(struct forkq__segment *ret_copy, int fd);
 
 /* Initializes the locks of a channel that is all zero. Returns 0 or a negative errno. */

@@ -66,6 +66,34 @@ START_TEST(the_numbers_are_those_of_the_queue) {
 }
 END_TEST
 
+static void get_two_and_close(void *arg) {
+  for (int i = 0; i < 2; i++)
+    CHILD_MUST(get(PATIENCE_MS) == i);
+  CHILD_MUST(forkq_queue_close(queue) == 0);
+  (void)arg;
+}
+
+START_TEST(lost_tasks_that_will_be_got_again_are_items) {
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  options.joinable = 1;
+  options.lost_tasks = FORKQ_LOST_TASKS_REDELIVER;
+  forkq_queue_destroy(queue);
+  ck_assert_int_eq(forkq_queue_create_with(&queue, &options), 0);
+  for (int i = 0; i < 3; i++)
+    ck_assert_int_eq(put(i, 0), 0);
+  until_sent(queue);
+  ck_assert_int_eq(support_wait(support_fork(get_two_and_close, NULL)), 0);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 3); /* finds the dead */
+  ck_assert_uint_eq(look()->size, 3);
+  queue->segment->ledger.kept.used = FORKQ__KEPT_MAX + 1;
+  ck_assert_int_eq(look()->error, FORKQ_EHANDOVER);
+  queue->segment->ledger.kept.used = 2;
+  for (int i = 0; i < 3; i++)
+    ck_assert_int_eq(get(PATIENCE_MS), i);
+  ck_assert_uint_eq(look()->size, 0);
+}
+END_TEST
+
 START_TEST(a_process_has_its_numbers_and_descriptors) {
   forkq_handover_t handover;
   ck_assert_int_eq(put(1, 0), 0);
@@ -330,6 +358,7 @@ int main(void) {
   tcase_set_timeout(all, 60);
   tcase_add_checked_fixture(all, set_up, tear_down);
   tcase_add_test(all, the_numbers_are_those_of_the_queue);
+  tcase_add_test(all, lost_tasks_that_will_be_got_again_are_items);
   tcase_add_test(all, a_process_has_its_numbers_and_descriptors);
   tcase_add_test(all, the_next_owner_of_a_cell_begins_at_0);
   tcase_add_test(all, the_owner_of_each_lock);
