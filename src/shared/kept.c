@@ -245,9 +245,12 @@ uint32_t forkq__kept_size(struct forkq__ledger *ledger, uint32_t task) {
   return FORKQ__LOAD(entry(ledger, task)->size);
 }
 
+/* The caller has read the size of the task, too, and it may be another by now where the memory is damaged. So
+ * what is copied is bounded by what is asked for as well. */
 int forkq__kept_read(const struct forkq__account *account, uint32_t task, void *data,
                      uint32_t size) {
-  if (forkq__kept_size(account->ledger, task) <= FORKQ__KEPT_SMALL) {
+  if (size <= FORKQ__KEPT_SMALL &&
+      forkq__kept_size(account->ledger, task) <= FORKQ__KEPT_SMALL) {
     memcpy(data, account->kept_pages + (size_t)task * FORKQ__KEPT_SMALL, size);
     return 0;
   }

@@ -112,6 +112,16 @@ START_TEST(into_a_buffer) {
 }
 END_TEST
 
+/* As if its size had changed after the getter had looked at it. */
+START_TEST(a_page_has_no_large_message) {
+  static char data[FORKQ_KEPT_MESSAGE_MAX];
+  const uint32_t last = FORKQ__KEPT_MAX - 1;
+  kept()->tasks[last].size = 1;
+  ck_assert_int_eq(
+      forkq__kept_read(&queue->channel.account, last, data, FORKQ_KEPT_MESSAGE_MAX), 0);
+}
+END_TEST
+
 /* ---- got again ---------------------------------------------------------------------------------- */
 
 static uint64_t redelivered(void) {
@@ -280,6 +290,7 @@ int main(void) {
   tcase_add_test(again, messages_of_each_size_by_the_pipe);
   tcase_add_test(again, messages_of_each_size_where_others_are_copied_late);
   tcase_add_test(again, into_a_buffer);
+  tcase_add_test(again, a_page_has_no_large_message);
   tcase_add_test(again, lost_tasks_come_before_all_others);
   tcase_add_test(again, a_getter_hides_no_lost_task_from_others);
   tcase_add_test(again, a_batch_has_them_first);
