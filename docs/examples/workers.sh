@@ -12,11 +12,16 @@ count=$1
 shift
 directory=$(mktemp -d)
 queue=$directory/queue
-trap 'rm -rf "$directory"' EXIT
+server=
+trap '[ -z "$server" ] || kill "$server"; rm -rf "$directory"' EXIT
+trap 'exit 1' HUP INT TERM
 
 forkq serve --maxsize 100 --drain 3600 "$queue" &
 server=$!
-until [ -S "$queue" ]; do sleep 0.1; done
+until [ -S "$queue" ]; do
+  kill -0 "$server" 2>/dev/null || { server= && exit 1; } # it has said why
+  sleep 0.1
+done
 
 work() {
   while line=$(forkq get --text "$queue" 2>/dev/null); do
@@ -30,4 +35,5 @@ while [ "$count" -gt 0 ]; do
 done
 forkq put --text --lines "$queue"
 kill "$server" # it shuts the queue down: workers end when nothing is left
+server=
 wait
