@@ -17,13 +17,16 @@
 #define PATIENCE_MS 20000
 
 forkq_server_t *server;
-char directory[64], path[80];
+char directory[SERVE_DIRECTORY], path[SERVE_DIRECTORY + 8];
 
 void serve_set_up(void) {
   fds_before = support_open_fds();
-  strcpy(directory, "/tmp/forkq-serve-XXXXXX");
+  const char *parent = getenv("TMPDIR");
+  int n = snprintf(directory, sizeof directory, "%s/forkq-serve-XXXXXX",
+                   parent != NULL ? parent : "/tmp");
+  ck_assert_msg(n < (int)sizeof directory, "TMPDIR is too long for the path of a socket");
   ck_assert_ptr_nonnull(mkdtemp(directory));
-  snprintf(path, sizeof path, "%s/queue", directory);
+  ck_assert_int_lt(snprintf(path, sizeof path, "%s/queue", directory), (int)sizeof path);
   ck_assert_int_eq(forkq_queue_create(&queue, 2000), 0);
   server = NULL;
 }

@@ -8,7 +8,9 @@
 #include <forkq.h>
 
 extern forkq_server_t *server;
-extern char directory[64], path[80];
+/* The directory is below TMPDIR. Its names must fit into the address of a socket. */
+#define SERVE_DIRECTORY 96
+extern char directory[SERVE_DIRECTORY], path[SERVE_DIRECTORY + 8];
 
 /* A directory of the test's own with nothing in it; a queue; and with served also a server. At the end
  * nothing is in the directory, and as many descriptors are open as before. */

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -87,10 +88,13 @@ static void act_receive_queue(struct world *w) {
 
 /* ---- a queue under a name ------------------------------------------------------------ */
 
-static char path[64];
+static char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 
 static void choose_path(void) {
-  snprintf(path, sizeof path, "/tmp/forkq-faults-%d", (int)getpid());
+  const char *parent = getenv("TMPDIR");
+  int n = snprintf(path, sizeof path, "%s/forkq-faults-%d",
+                   parent != NULL ? parent : "/tmp", (int)getpid());
+  CHILD_MUST(n < (int)sizeof path);
 }
 
 static void make_to_serve(struct world *w) {
