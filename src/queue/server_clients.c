@@ -66,8 +66,9 @@ static bool is_passing(int error) {
          error == -ENOBUFS;
 }
 
-/* Whether the client was answered, or is to have no answer. */
-static bool answer(const forkq_server_t *server, struct forkq__client *client) {
+/* Whether the client was answered, or is to have no answer. A turn waits only once for a thread that has the
+ * queue, and not once a client. */
+static bool answer(forkq_server_t *server, struct forkq__client *client) {
   if (!client->has_asked) {
     int r = hear(client->fd);
     if (r == -EAGAIN)
@@ -78,7 +79,10 @@ static bool answer(const forkq_server_t *server, struct forkq__client *client) {
       return true;
     client->has_asked = true;
   }
+  if (server->is_queue_held)
+    return false;
   int r = forkq__queue_send_soon(server->queue, client->fd);
+  server->is_queue_held = r == FORKQ_TIMEDOUT;
   if (r == FORKQ_ECLOSED)
     say(client->fd, FORKQ__SAYS_CLOSED);
   return !is_passing(r);
@@ -163,8 +167,11 @@ static bool may_accept(forkq_server_t *server) {
   return server->resume_at == 0;
 }
 
+/* While another thread has the queue, those who come wait in the kernel's line, which is longer than the
+ * table. */
 static void accept_some(forkq_server_t *server) {
-  for (int i = 0; i < ACCEPTED_AT_ONCE && may_accept(server); i++) {
+  for (int i = 0; i < ACCEPTED_AT_ONCE && !server->is_queue_held && may_accept(server);
+       i++) {
     int fd = forkq__os_accept(server->listener);
     if (fd == -EAGAIN)
       return;
@@ -189,6 +196,7 @@ static int64_t next_look(const forkq_server_t *server) {
 }
 
 void forkq__server_attend(forkq_server_t *server) {
+  server->is_queue_held = false;
   look_at_all(server);
   accept_some(server);
   forkq__os_timer_set(server->timer, next_look(server));

@@ -51,9 +51,10 @@ struct forkq_server {
   forkq_server_options_t options;
   struct forkq__server_name name;
   int listener;
-  int set;           /* an epoll over all that follows, and the listener */
-  int timer;         /* when to look again; also tells the thread to end */
-  int64_t resume_at; /* when to accept again; 0: now */
+  int set;            /* an epoll over all that follows, and the listener */
+  int timer;          /* when to look again; also tells the thread to end */
+  int64_t resume_at;  /* when to accept again; 0: now */
+  bool is_queue_held; /* by another thread, as this turn has found */
   struct forkq__client waiting[FORKQ__SERVER_WAITING];
   uv_thread_t thread;
   uv_sem_t started;

@@ -47,6 +47,17 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags) {
   return __real_sendmsg(fd, message, flags);
 }
 
+/* So many of the next times a thread has the queue, and does not let go of it in time. */
+static _Atomic int sends_time_out;
+
+int __real_forkq__queue_send_soon(forkq_queue_t *to, int socket);
+int __wrap_forkq__queue_send_soon(forkq_queue_t *to, int socket);
+int __wrap_forkq__queue_send_soon(forkq_queue_t *to, int socket) {
+  if (atomic_load(&sends_time_out) > 0 && atomic_fetch_sub(&sends_time_out, 1) > 0)
+    return FORKQ_TIMEDOUT;
+  return __real_forkq__queue_send_soon(to, socket);
+}
+
 /* ---- who is served ------------------------------------------------------------------------- */
 
 static void assert_serves(void) {
@@ -130,6 +141,32 @@ START_TEST(a_client_waits_while_too_many_descriptors_are_on_their_way) {
   atomic_store(&failing, 5);
   assert_serves();
   ck_assert_int_eq(atomic_load(&failing), 0);
+}
+END_TEST
+
+START_TEST(a_turn_waits_once_for_a_thread_that_has_the_queue) {
+  enum { CLIENTS = 10 };
+  forkq_server_options_t options = FORKQ_SERVER_OPTIONS_INIT;
+  char text[ANSWER];
+  int fds, clients[CLIENTS];
+  options.no_thread = 1;
+  ck_assert_int_eq(forkq_queue_serve(&server, queue, path, &options), 0);
+  for (int i = 0; i < CLIENTS; i++) {
+    clients[i] = raw_connect(path);
+    raw_greet(clients[i]);
+  }
+  for (int turn = 0; turn < 3; turn++) {
+    atomic_store(&sends_time_out, CLIENTS);
+    ck_assert_int_eq(forkq_server_turn(server), 0);
+    ck_assert_int_eq(atomic_load(&sends_time_out), CLIENTS - 1);
+  }
+  atomic_store(&sends_time_out, 0);
+  ck_assert_int_eq(forkq_server_turn(server), 0);
+  for (int i = 0; i < CLIENTS; i++) {
+    ck_assert_int_eq(raw_answer(clients[i], text, sizeof text, &fds), ANSWER);
+    ck_assert_int_eq(fds, FORKQ_HANDOVER_FDS);
+    close(clients[i]);
+  }
 }
 END_TEST
 
@@ -601,6 +638,7 @@ int main(void) {
   TCase *own = tcase_create("own");
   tcase_add_checked_fixture(own, serve_set_up, serve_tear_down);
   tcase_set_timeout(own, 120);
+  tcase_add_test(own, a_turn_waits_once_for_a_thread_that_has_the_queue);
   tcase_add_test(own, a_function_decides_with_what_the_kernel_knows);
   tcase_add_test(own, who_is_refused_gets_no_descriptors_and_is_not_waited_for);
   if (geteuid() == 0) {
