@@ -47,14 +47,18 @@ static bool is_allowed(const forkq_server_t *server, int fd) {
 }
 
 /* What a client wants: 0, the queue; -EAGAIN, it has said nothing yet; FORKQ_EVERSION; or another error,
- * if it has ended or is no client of forkq. */
+ * if it has ended or is no client of forkq. A greeting is exactly what a client of forkq writes, as a
+ * handover is. */
 static int hear(int fd) {
-  char text[FORKQ__GREETING_SIZE];
+  char text[FORKQ__GREETING_SIZE], same[FORKQ__GREETING_SIZE] = "";
   unsigned layout;
   ssize_t n = forkq__os_socket_read_soon(fd, text, sizeof text);
   if (n != sizeof text || text[sizeof text - 1] != '\0')
     return n < 0 ? (int)n : FORKQ_EHANDOVER;
   if (sscanf(text, FORKQ__GREETING, &layout) != 1)
+    return FORKQ_EHANDOVER;
+  snprintf(same, sizeof same, FORKQ__GREETING, layout);
+  if (memcmp(text, same, sizeof text) != 0)
     return FORKQ_EHANDOVER;
   return layout == FORKQ__SEGMENT_LAYOUT ? 0 : FORKQ_EVERSION;
 }

@@ -452,8 +452,14 @@ START_TEST(clients_of_another_layout_are_told) {
 END_TEST
 
 START_TEST(clients_that_say_something_else_are_dropped) {
-  static const char *const said[] = { "", "x", "GET / HTTP/1.1\r\n\r\n",
-                                      "forkq:", "forkq:9:xxxxxxxxxxxxxxxxxxxxxxxxx" };
+  char without_end[64], with_more[64], with_zero[64];
+  snprintf(without_end, sizeof without_end, "forkq:%u:%s", FORKQ__SEGMENT_LAYOUT,
+           "xxxxxxxxxxxxxxxxxxxxxxxx");
+  snprintf(with_more, sizeof with_more, "forkq:%u;", FORKQ__SEGMENT_LAYOUT);
+  snprintf(with_zero, sizeof with_zero, "forkq:0%u:", FORKQ__SEGMENT_LAYOUT);
+  const char *const said[] = { "",       "x",         "GET / HTTP/1.1\r\n\r\n",
+                               "forkq:", without_end, with_more,
+                               with_zero };
   for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
     char hello[24] = "", text[ANSWER];
     int fds, client = raw_connect(path);
@@ -468,6 +474,40 @@ START_TEST(clients_that_say_something_else_are_dropped) {
     close(client);
   }
   assert_serves();
+}
+END_TEST
+
+/* Greets, and passes the end of a pipe beside the greeting. */
+static void greet_with_descriptor(int client, int fd) {
+  char hello[24] = "";
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control = { .space = { 0 } };
+  struct iovec part = { hello, sizeof hello };
+  struct msghdr message = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = &control,
+                            .msg_controllen = sizeof control };
+  snprintf(hello, sizeof hello, "forkq:%u:", FORKQ__SEGMENT_LAYOUT);
+  control.header.cmsg_level = SOL_SOCKET;
+  control.header.cmsg_type = SCM_RIGHTS;
+  control.header.cmsg_len = CMSG_LEN(sizeof fd);
+  memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+  ck_assert_int_eq(__real_sendmsg(client, &message, MSG_NOSIGNAL), sizeof hello);
+}
+
+START_TEST(a_server_keeps_no_descriptor_that_a_client_passes) {
+  char text[ANSWER];
+  int fds, pair[2], client = raw_connect(path);
+  ck_assert_int_eq(pipe2(pair, O_CLOEXEC), 0);
+  greet_with_descriptor(client, pair[1]);
+  close(pair[1]);
+  ck_assert_int_eq(raw_answer(client, text, sizeof text, &fds), ANSWER);
+  ck_assert_int_eq(fds, FORKQ_HANDOVER_FDS);
+  until_hung_up(pair[0]); /* nobody has its other end */
+  close(pair[0]);
+  close(client);
 }
 END_TEST
 
@@ -626,6 +666,7 @@ int main(void) {
   tcase_add_test(served, a_queue_that_the_server_has_closed_is_not_to_be_had);
   tcase_add_test(served, clients_of_another_layout_are_told);
   tcase_add_test(served, clients_that_say_something_else_are_dropped);
+  tcase_add_test(served, a_server_keeps_no_descriptor_that_a_client_passes);
   suite_add_tcase(suite, served);
   TCase *slow = tcase_create("slow");
   tcase_add_checked_fixture(slow, served_set_up, serve_tear_down);
