@@ -14,7 +14,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* A process may be in more groups than this. Its first ones are looked at. */
+/* Of a process that is in more groups than this, the kernel tells none of them. */
 #define GROUPS_MAX 1024
 
 /* A thread that waits for the lock of a directory looks this often. */
@@ -185,12 +185,13 @@ int forkq__os_name_remove(int directory, const char *name) {
   return RETRY(unlinkat(directory, name, 0));
 }
 
+/* Whoever may write to the directory may have put a link in the place of the name. */
 int forkq__os_name_share(int directory, const char *name, unsigned mode,
                          const unsigned *group) {
   int r = 0;
   if (group != NULL)
     r = RETRY(fchownat(directory, name, (uid_t)-1, *group, AT_SYMLINK_NOFOLLOW));
-  return r < 0 ? r : RETRY(fchmodat(directory, name, mode, 0));
+  return r < 0 ? r : RETRY(fchmodat(directory, name, mode, AT_SYMLINK_NOFOLLOW));
 }
 
 int forkq__os_timer_create(void) {

@@ -165,13 +165,22 @@ static int open_all(struct serve *serve) {
                : FORKQ__TOOL_GOES_ON;
 }
 
+/* The signals that end this process: those that it was not started to ignore, as by nohup(1). The kernel
+ * keeps a blocked signal also if it is ignored. */
+static void choose_signals(sigset_t *ret_signals) {
+  static const int ends[] = { SIGTERM, SIGINT, SIGHUP };
+  sigemptyset(ret_signals);
+  for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+    struct sigaction action;
+    if (sigaction(ends[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+      sigaddset(ret_signals, ends[i]);
+  }
+}
+
 /* The signals are blocked before there is a thread, which would be ended by them. */
 static int serve_until_signal(struct serve *serve) {
   sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGHUP);
+  choose_signals(&signals);
   sigprocmask(SIG_BLOCK, &signals, NULL);
   int code = open_all(serve);
   if (code == FORKQ__TOOL_GOES_ON) {

@@ -16,6 +16,17 @@
 
 #define NAME_MAX_BYTES 107
 
+/* Called before a file gets its permissions: another user who may write to the directory is quicker. */
+static void (*before_chmod)(void);
+
+int __real_fchmodat(int at, const char *name, mode_t mode, int flags);
+int __wrap_fchmodat(int at, const char *name, mode_t mode, int flags);
+int __wrap_fchmodat(int at, const char *name, mode_t mode, int flags) {
+  if (before_chmod != NULL)
+    before_chmod();
+  return __real_fchmodat(at, name, mode, flags);
+}
+
 static void assert_put_comes(int value) {
   ck_assert_int_eq(get_int(queue, 10000), value);
 }
@@ -150,6 +161,31 @@ START_TEST(what_is_no_socket_of_a_stream_stays) {
   close(other);
   ck_assert_int_eq(unlink(path), 0);
   ck_assert_ptr_null(server);
+}
+END_TEST
+
+static char victim[sizeof path + 8];
+
+static void replace_by_link(void) {
+  ck_assert_int_eq(unlink(path), 0);
+  ck_assert_int_eq(symlink(victim, path), 0);
+}
+
+START_TEST(a_link_in_the_place_of_the_socket_gives_nothing_away) {
+  forkq_server_options_t options = FORKQ_SERVER_OPTIONS_INIT;
+  struct stat status;
+  snprintf(victim, sizeof victim, "%s.victim", path);
+  int file = open(victim, O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  ck_assert_int_ge(file, 0);
+  options.by_group = 1;
+  options.group = getegid();
+  before_chmod = replace_by_link;
+  ck_assert_int_lt(forkq_queue_serve(&server, queue, path, &options), 0);
+  ck_assert_int_eq(fstat(file, &status), 0);
+  ck_assert_uint_eq(status.st_mode & 0777, 0600);
+  close(file);
+  ck_assert_int_eq(unlink(path), 0);
+  ck_assert_int_eq(unlink(victim), 0);
 }
 END_TEST
 
@@ -461,6 +497,7 @@ static Suite *make_suite(void) {
   tcase_add_test(free, a_path_may_begin_anywhere);
   tcase_add_test(free, a_server_that_is_stopped_or_busy_lives);
   tcase_add_test(free, what_is_no_socket_of_a_stream_stays);
+  tcase_add_test(free, a_link_in_the_place_of_the_socket_gives_nothing_away);
   tcase_add_test(free, the_socket_of_a_killed_server_is_replaced);
   tcase_add_test(free, a_child_of_a_killed_server_does_not_keep_the_name);
   tcase_add_test(free,

@@ -22,7 +22,7 @@ PATIENCE = 60
 class Served:
     """A directory, a server in it, and what tells that it is ready: systemd's socket for that."""
 
-    def __init__(self, *options, path="queue", activated=False):
+    def __init__(self, *options, path="queue", activated=False, ignored=()):
         self.directory = tempfile.mkdtemp(prefix="forkq-")
         self.path = path if path.startswith("@") else f"{self.directory}/{path}"
         self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -39,8 +39,12 @@ class Served:
             command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@" 3<&0', "sh", *command]
         else:
             command.append(self.path)
+        def set_signals():
+            for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(signo, signal.SIG_IGN if signo in ignored else signal.SIG_DFL)
+
         self.process = subprocess.Popen(
-            command, env=environment, stdin=self.listener or subprocess.DEVNULL,
+            command, preexec_fn=set_signals, env=environment, stdin=self.listener or subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.told.recv(100) == b"READY=1"
 
@@ -126,6 +130,16 @@ def case_a_second_signal_ends_the_drain():
         served.process.send_signal(signal.SIGTERM)
         assert served.told.recv(100) == b"STOPPING=1"
         assert served.ends() == ("", "forkq: 1 items were left\n", 3)
+
+
+def case_a_signal_that_it_was_started_to_ignore_does_not_end_it():
+    with Served(ignored=(signal.SIGINT, signal.SIGHUP)) as served:
+        run("put", served.path, "1")
+        served.process.send_signal(signal.SIGHUP)
+        served.process.send_signal(signal.SIGINT)
+        run("put", served.path, "2")
+        assert run("drain", served.path) == "1\n2\n"
+        assert served.ends() == ("", "", 0)
 
 
 def case_those_who_wait_are_told_of_the_end():
