@@ -91,7 +91,9 @@ typedef struct forkq_inspect_wait {
  * versions only add fields at the end. */
 typedef struct forkq_inspect_process {
   pid_t pid;
-  char command[16]; /* as in /proc/PID/comm; empty: the process is gone */
+  /* As in /proc/PID/comm, with '?' for each byte that is not printable ASCII; empty: the
+   * process is gone. */
+  char command[16];
   forkq_inspect_life_t life;
   int open;           /* nonzero: it has the queue's descriptors */
   int has_cell;       /* nonzero: it has put, or got from a joinable queue */
@@ -106,8 +108,9 @@ typedef struct forkq_inspect_process {
 
 /* A queue. Later versions only add fields at the end. */
 typedef struct forkq_inspect_queue {
-  uint64_t inode;                /* of its memory: no other queue has it at the time */
-  char name[FORKQ_NAME_MAX + 1]; /* of forkq_queue_options_t; may be empty */
+  uint64_t inode; /* of its memory: no other queue has it at the time */
+  /* As in forkq_queue_options_t, with '?' for each character that no name has; may be empty. */
+  char name[FORKQ_NAME_MAX + 1];
   /* 0; or why the rest is not known: FORKQ_EVERSION, FORKQ_EHANDOVER if the memory is damaged,
    * or a negative errno. The numbers are then 0, and there are processes but no locks. */
   int error;

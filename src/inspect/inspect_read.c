@@ -81,6 +81,13 @@ static int read_cells(struct forkq__inspected *queue,
 
 /* ---- processes ---------------------------------------------------------------------------- */
 
+/* A process can give itself any name, also one that a terminal would obey. */
+static void make_printable(char *text) {
+  for (; *text != '\0'; text++)
+    if (*text < ' ' || *text > '~')
+      *text = '?';
+}
+
 /* A process without descriptors has ended, or is a zombie; its number may be another's by now. */
 static void look_at_process(forkq_inspect_process_t *process) {
   char path[FORKQ__PROC_PATH];
@@ -97,6 +104,7 @@ static void look_at_process(forkq_inspect_process_t *process) {
     process->command[0] = '\0';
   else if (length > 0 && process->command[length - 1] == '\n')
     process->command[length - 1] = '\0';
+  make_printable(process->command);
 }
 
 static void look_at_processes(struct forkq__inspected *queue) {
@@ -136,10 +144,16 @@ static forkq_inspect_state_t state_of(uint32_t shutdown) {
                                        : FORKQ_INSPECT_DROPPED;
 }
 
-/* The name becomes a part of lines of text. */
+/* What a name has (forkq_queue_options_t). Others can have written anything there, and the name becomes a part
+ * of lines, of labels, and of words that a shell expands. */
+static bool is_of_name(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         c == '.' || c == '_' || c == '-';
+}
+
 static void read_name(char name[FORKQ_NAME_MAX + 1], const char *given) {
   for (size_t i = 0; i < FORKQ_NAME_MAX && given[i] != '\0'; i++)
-    name[i] = (char)(given[i] > ' ' && given[i] < 127 ? given[i] : '?');
+    name[i] = (char)(is_of_name(given[i]) ? given[i] : '?');
 }
 
 static void read_channel(forkq_inspect_queue_t *seen, const struct forkq__segment *copy) {

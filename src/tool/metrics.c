@@ -86,7 +86,7 @@ static const struct {
   { "recoveries", "Processes and locks that were found dead.", true, recoveries },
 };
 
-/* A name has no character that would need an escape. */
+/* No name of forkq_inspect_queue_t has a character that would need an escape. */
 static void print_family(const forkq_inspect_t *inspect, size_t family) {
   const forkq_inspect_queue_t *queue;
   bool counter = families[family].counter;

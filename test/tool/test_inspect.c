@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define PATIENCE_MS 10000
@@ -266,6 +267,29 @@ START_TEST(nonsense_leads_nowhere) {
 }
 END_TEST
 
+/* What is told ends up on terminals, in labels, and in a shell's completion. */
+START_TEST(a_name_that_no_queue_can_have) {
+  struct forkq__inspected seen = { .queue = { .inode = 0 } };
+  seen.queue.self_ = &seen;
+  make_copy();
+  strcpy(copy->ledger.name, "a.B-9_\033[2J\"\\$(x)`\n,\x9b");
+  ck_assert_int_eq(forkq__inspect_memory(&seen, room, copy_fd), 0);
+  ck_assert_str_eq(seen.queue.name, "a.B-9_??2J????x?????");
+  free(seen.processes.entries);
+  end_copy();
+}
+END_TEST
+
+START_TEST(a_command_that_a_terminal_would_obey) {
+  char was[16];
+  ck_assert_int_eq(prctl(PR_GET_NAME, was), 0);
+  ck_assert_int_eq(prctl(PR_SET_NAME, "a b\033[2J\n\x9b\xc3\xa4\x7f."), 0);
+  const forkq_inspect_process_t *process = own(look());
+  ck_assert_int_eq(prctl(PR_SET_NAME, was), 0);
+  ck_assert_str_eq(process->command, "a b?[2J?????.");
+}
+END_TEST
+
 /* ---- peek ----------------------------------------------------------------------------------- */
 
 static int peeked[64];
@@ -366,6 +390,8 @@ int main(void) {
   tcase_add_test(all, damage_is_an_error);
   tcase_add_test(all, memory_that_is_too_short_is_an_error);
   tcase_add_test(all, nonsense_leads_nowhere);
+  tcase_add_test(all, a_name_that_no_queue_can_have);
+  tcase_add_test(all, a_command_that_a_terminal_would_obey);
   tcase_add_test(all, peek_shows_what_will_be_got);
   tcase_add_test(all, peek_stops_when_told_to);
   tcase_add_test(all, errors);
