@@ -74,12 +74,16 @@ static void show(struct peek *peek, const char *data, size_t size) {
 
 /* ---- a packet ----------------------------------------------------------------------------- */
 
-/* Whether the frame that ends there was taken. */
+/* Whether the frame that ends there was taken. A reader that goes on to the next packet stores 0 in `offset`,
+ * reads the packet, and stores its `offset` before its number (channel_read.c). */
 static bool is_taken(const struct peek *peek, uint32_t end) {
-  struct place now;
-  if (read_place(peek, &now) < 0)
+  struct place now = { 0 };
+  uint64_t there = 0;
+  if (read_place(peek, &now) < 0 || READ_CHANNEL(peek, packet.seq, &there) < 0)
     return true;
-  return now.seq > peek->seq || (now.seq == peek->seq && now.offset >= end);
+  if (now.seq != peek->seq)
+    return now.seq > peek->seq;
+  return now.offset == 0 || now.offset >= end || there != peek->seq;
 }
 
 static int show_piece(struct peek *peek, struct forkq__frame frame) {

@@ -331,6 +331,52 @@ START_TEST(peek_shows_what_will_be_got) {
 }
 END_TEST
 
+enum { LARGE_MESSAGES = 5, LARGE_SIZE = 2000 };
+
+/* Messages beside the pipe, whose references are in one packet. */
+static void put_large_in_one_packet(void) {
+  static char data[LARGE_SIZE];
+  forkq_bytes_t messages[LARGE_MESSAGES];
+  size_t count;
+  make_bin(data, sizeof data);
+  for (int i = 0; i < LARGE_MESSAGES; i++)
+    messages[i] = (forkq_bytes_t){ data, sizeof data };
+  ck_assert_int_eq(
+      forkq_queue_put_many_packed(queue, messages, LARGE_MESSAGES, 0, &count), 0);
+  ck_assert_uint_eq(count, LARGE_MESSAGES);
+  until_sent(queue);
+}
+
+/* With the first that is shown: gets all others. Then come the stores of a reader that goes on to the next
+ * packet, up to one of them. */
+static int take_the_others(const char *data, size_t size, void *arg) {
+  struct forkq__channel_shared *channel = &queue->segment->channel;
+  const int *stores = arg;
+  (void)data;
+  ck_assert_uint_eq(size, LARGE_SIZE);
+  for (int i = 1; i < LARGE_MESSAGES; i++)
+    assert_get_bin(LARGE_SIZE);
+  if (*stores == 1)
+    channel->offset = 0;
+  if (*stores == 2) {
+    channel->packet.seq++;
+    channel->offset = FORKQ__PACKET_HEAD;
+  }
+  return 0;
+}
+
+START_TEST(peek_shows_no_piece_that_is_taken_meanwhile) {
+  struct forkq__channel_shared *channel = &queue->segment->channel;
+  for (int stores = 0; stores < 3; stores++) {
+    put_large_in_one_packet();
+    assert_get_bin(LARGE_SIZE); /* the others are read ahead */
+    ck_assert_int_eq(forkq_inspect_peek(look(), take_the_others, &stores), 1);
+    channel->packet.seq = channel->read_seq;
+    channel->offset = channel->packet.length;
+  }
+}
+END_TEST
+
 START_TEST(peek_stops_when_told_to) {
   const int two = 2;
   for (int i = 0; i < 5; i++)
@@ -393,6 +439,7 @@ int main(void) {
   tcase_add_test(all, a_name_that_no_queue_can_have);
   tcase_add_test(all, a_command_that_a_terminal_would_obey);
   tcase_add_test(all, peek_shows_what_will_be_got);
+  tcase_add_test(all, peek_shows_no_piece_that_is_taken_meanwhile);
   tcase_add_test(all, peek_stops_when_told_to);
   tcase_add_test(all, errors);
   tcase_add_test(all, without_memory_nothing_is_left);
