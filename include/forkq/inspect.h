@@ -18,6 +18,10 @@
  *   queue is not among its processes. A process of another user is not seen, and neither is
  *   one that may not be dumped (PR_SET_DUMPABLE in prctl(2)).
  *
+ *   A queue of another PID namespace (a container's) knows its processes by other numbers.
+ *   Its processes and their waits are found as ever. But which of them has put what, created
+ *   the queue or owns a lock is not known, and dead processes are not listed.
+ *
  *   What a thread waits for is in /proc/PID/syscall and in its memory. The system shows these
  *   to a process that may trace the other (ptrace(2)). Where it may not, as with
  *   kernel.yama.ptrace_scope above 0, `waits_known` is 0, and only the queue's own numbers of
@@ -96,7 +100,7 @@ typedef struct forkq_inspect_process {
   char command[16];
   forkq_inspect_life_t life;
   int open;           /* nonzero: it has the queue's descriptors */
-  int has_cell;       /* nonzero: it has put, or got from a joinable queue */
+  int has_cell;       /* nonzero: it is known to have put, or got from a joinable queue */
   uint64_t put_items; /* what it put since it uses the queue */
   uint64_t unsent_items;
   uint64_t got_items; /* with a joinable queue; otherwise 0 */
@@ -116,7 +120,7 @@ typedef struct forkq_inspect_queue {
   int error;
   forkq_inspect_state_t state;
   int joinable;
-  pid_t creator;
+  pid_t creator;         /* 0: not known */
   int64_t maxsize;       /* 0: no limit */
   uint64_t size;         /* items in the queue, as forkq_queue_qsize */
   uint64_t unsent_items; /* of these, what is still in processes, and not in the pipe */

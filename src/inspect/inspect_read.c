@@ -67,12 +67,13 @@ static int add_owner(struct forkq__inspected *queue, const struct forkq__cell *c
   return 0;
 }
 
-static int read_cells(struct forkq__inspected *queue,
-                      const struct forkq__ledger *ledger) {
+static int read_cells(struct forkq__inspected *queue, const struct forkq__ledger *ledger,
+                      bool same_namespace) {
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {
     const struct forkq__cell *cell = &ledger->cells[i];
     add_cell(&queue->queue, cell);
-    int r = FORKQ__LOAD(cell->state) != FORKQ__CELL_FREE ? add_owner(queue, cell) : 0;
+    bool known = same_namespace && FORKQ__LOAD(cell->state) != FORKQ__CELL_FREE;
+    int r = known ? add_owner(queue, cell) : 0;
     if (r < 0)
       return r;
   }
@@ -115,7 +116,6 @@ static void look_at_processes(struct forkq__inspected *queue) {
 
 /* ---- locks -------------------------------------------------------------------------------- */
 
-/* The numbers of threads mean something only in the queue's PID namespace. */
 static void read_lock(forkq_inspect_lock_t *seen, struct forkq__lock *lock,
                       bool same_namespace) {
   uint32_t word = atomic_load(forkq__libc_lock_word(&lock->mutex));
@@ -126,9 +126,8 @@ static void read_lock(forkq_inspect_lock_t *seen, struct forkq__lock *lock,
     seen->pid = forkq__proc_of_thread(seen->tid);
 }
 
-static void read_locks(struct forkq__inspected *queue, struct forkq__segment *copy) {
-  bool same =
-      copy->pid_namespace != 0 && copy->pid_namespace == forkq__os_pid_namespace();
+static void read_locks(struct forkq__inspected *queue, struct forkq__segment *copy,
+                       bool same) {
   struct forkq__channel_shared *channel = &copy->channel;
   read_lock(&queue->locks[FORKQ_INSPECT_WRITE_LOCK], &channel->write_lock, same);
   read_lock(&queue->locks[FORKQ_INSPECT_READ_LOCK], &channel->read_lock, same);
@@ -198,6 +197,11 @@ static bool has_moved(const struct forkq__segment *copy, int fd) {
          FORKQ__LOAD(taken) != FORKQ__LOAD(copy->ledger.taken);
 }
 
+/* The numbers of processes and threads in the memory mean something only in the queue's PID namespace. */
+static bool is_in_namespace(const struct forkq__segment *copy) {
+  return copy->pid_namespace != 0 && copy->pid_namespace == forkq__os_pid_namespace();
+}
+
 int forkq__inspect_memory(struct forkq__inspected *queue, struct forkq__segment *copy,
                           int fd) {
   forkq_inspect_queue_t *seen = &queue->queue;
@@ -211,8 +215,11 @@ int forkq__inspect_memory(struct forkq__inspected *queue, struct forkq__segment 
   queue->event_id = copy->event_id;
   queue->room_id = copy->room_id;
   read_numbers(seen, copy);
-  read_locks(queue, copy);
-  int r = read_cells(queue, &copy->ledger);
+  bool same = is_in_namespace(copy);
+  if (!same)
+    seen->creator = 0;
+  read_locks(queue, copy, same);
+  int r = read_cells(queue, &copy->ledger, same);
   read_sums(seen, copy);
   return r;
 }

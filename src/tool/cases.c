@@ -335,8 +335,7 @@ static const forkq_inspect_lock_t *lock_of(cause_t *cause) {
 }
 
 static bool lock_owner_is_gone(cause_t *cause) {
-  const forkq_inspect_lock_t *lock = lock_of(cause);
-  return lock->owner_died || (lock->tid != 0 && lock->pid == 0);
+  return lock_of(cause)->owner_died;
 }
 
 static void say_lock_owner_is_gone(cause_t *cause) {
@@ -362,13 +361,17 @@ static void say_lock_owner_is_stopped(cause_t *cause) {
 }
 
 static void say_lock_is_busy(cause_t *cause) {
+  const forkq_inspect_lock_t *lock = lock_of(cause);
   const forkq_inspect_process_t *owner = owner_of(cause);
-  if (owner == NULL) {
+  if (lock->tid == 0) {
     fputs("which is free by now", cause->text);
     return;
   }
   fputs("which is in use by ", cause->text);
-  name_process(cause, owner);
+  if (owner != NULL)
+    name_process(cause, owner);
+  else
+    fprintf(cause->text, "thread %d of a process that is not seen", (int)lock->tid);
 }
 
 /* ---- the table ---------------------------------------------------------------------------- */

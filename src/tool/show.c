@@ -7,9 +7,12 @@
 
 static void print_numbers(const forkq_inspect_queue_t *queue) {
   char label[40];
-  printf("queue %s, number %" PRIu64 ", %s, created by %d\n",
-         forkq__tool_label(queue, label), queue->inode, forkq__tool_state(queue),
-         (int)queue->creator);
+  printf("queue %s, number %" PRIu64 ", %s, created by ", forkq__tool_label(queue, label),
+         queue->inode, forkq__tool_state(queue));
+  if (queue->creator != 0)
+    printf("%d\n", (int)queue->creator);
+  else
+    printf("a process of another PID namespace\n");
   printf("  size     %" PRIu64, queue->size);
   if (queue->maxsize > 0)
     printf(" of %" PRId64, queue->maxsize);

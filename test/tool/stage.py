@@ -19,15 +19,18 @@ tool, actor, root = sys.argv[1:4]
 ALONE = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
 
 
+def can_be_alone():
+    try:
+        return subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def be_alone():
     if os.environ.get("FORKQ_STAGE"):
         return
     os.environ["FORKQ_STAGE"] = "1"
-    try:
-        allowed = subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
-    except OSError:
-        allowed = False
-    if allowed:
+    if can_be_alone():
         os.execvp(ALONE[0], [*ALONE, sys.executable, "-B", *sys.argv])
 
 
@@ -35,11 +38,12 @@ be_alone()
 
 
 class Scene:
-    """An actor (actor.c) and the processes that it has started: `pids` by their roles."""
+    """An actor (actor.c) and the processes that it has started: `pids` by their roles. `within`: what starts the
+    actor."""
 
-    def __init__(self, name, *arguments):
+    def __init__(self, name, *arguments, within=()):
         self.name = name
-        self.process = subprocess.Popen([actor, name, *arguments], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([*within, actor, name, *arguments], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         self.pids = {}
         for line in self.process.stdout:

@@ -290,6 +290,28 @@ START_TEST(a_command_that_a_terminal_would_obey) {
 }
 END_TEST
 
+/* Its numbers of processes would be those of others here. */
+START_TEST(a_queue_of_another_pid_namespace) {
+  struct forkq__inspected seen = { .queue = { .inode = 0 } };
+  seen.queue.self_ = &seen;
+  make_copy();
+  copy->pid_namespace++;
+  ck_assert_int_eq(pthread_mutex_lock(&queue->segment->channel.turn.mutex), 0);
+  memcpy((void *)&copy->channel.turn, (const void *)&queue->segment->channel.turn,
+         sizeof copy->channel.turn);
+  pthread_mutex_unlock(&queue->segment->channel.turn.mutex);
+  ck_assert_int_eq(forkq__inspect_memory(&seen, room, copy_fd), 0);
+  ck_assert_int_eq(seen.queue.error, 0);
+  ck_assert_int_eq(seen.queue.creator, 0);
+  ck_assert_uint_eq(seen.queue.put_items, 1);
+  ck_assert_uint_eq(seen.queue.tasks, 1);
+  ck_assert_uint_eq(seen.processes.count, 0);
+  ck_assert_int_eq(seen.locks[FORKQ_INSPECT_TURN].tid, gettid());
+  ck_assert_int_eq(seen.locks[FORKQ_INSPECT_TURN].pid, 0);
+  end_copy();
+}
+END_TEST
+
 /* ---- peek ----------------------------------------------------------------------------------- */
 
 static int peeked[64];
@@ -438,6 +460,7 @@ int main(void) {
   tcase_add_test(all, nonsense_leads_nowhere);
   tcase_add_test(all, a_name_that_no_queue_can_have);
   tcase_add_test(all, a_command_that_a_terminal_would_obey);
+  tcase_add_test(all, a_queue_of_another_pid_namespace);
   tcase_add_test(all, peek_shows_what_will_be_got);
   tcase_add_test(all, peek_shows_no_piece_that_is_taken_meanwhile);
   tcase_add_test(all, peek_stops_when_told_to);

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from stage import Scene, main, output, output_json, refused, until
+from stage import ALONE, Scene, can_be_alone, main, output, output_json, refused, soon, until
 
 CASES = output("why", "--cases").split()
 walked = set()
@@ -153,6 +153,18 @@ def locks():
         why(scene.pids["waiter"], "lock-dead", "whose owner died")
 
 
+def a_lock_in_another_pid_namespace():
+    if not can_be_alone():
+        return
+    with Scene("locked", within=ALONE):
+        @soon
+        def _():
+            queue = output_json("show", "--json", "locked")
+            assert queue["creator"] == 0 and {p["life"] for p in queue["processes"]} == {"alive"}, queue
+            waiter, = [p["pid"] for p in queue["processes"] if p["command"] == "waiter"]
+            why(waiter, "lock-busy", "of a process that is not seen")
+
+
 def who_does_not_wait():
     with Scene("quiet") as scene:
         answer, = output_json("why", "--json", scene.pids["idler"])
@@ -175,4 +187,4 @@ main([a_full_queue_that_nobody_reads, a_full_queue_whose_getters_are_gone,
       items_that_died_with_their_owner, a_sender_that_is_stopped,
       a_reader_that_is_stopped_before_the_items, items_that_are_on_their_way,
       a_shutdown_that_a_stopped_getter_has_not_seen, a_join_with_missing_task_done, locks,
-      who_does_not_wait, every_case_was_walked])
+      a_lock_in_another_pid_namespace, who_does_not_wait, every_case_was_walked])
