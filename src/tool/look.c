@@ -8,15 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+int forkq__tool_say_no_look(int error, pid_t pid) {
+  if (error == -ESRCH)
+    return forkq__tool_say_error(error, "no process %d", (int)pid);
+  if (pid != 0)
+    return forkq__tool_say_error(error, "cannot look at process %d", (int)pid);
+  return forkq__tool_say_error(error, "cannot look at the processes");
+}
+
 int forkq__tool_look(forkq_inspect_t **ret_inspect, pid_t pid) {
   int r = forkq_inspect_open(ret_inspect, pid);
-  if (r >= 0)
-    return FORKQ__TOOL_GOES_ON;
-  if (r == -ESRCH)
-    return forkq__tool_say_error(r, "no process %d", (int)pid);
-  if (pid != 0)
-    return forkq__tool_say_error(r, "cannot look at process %d", (int)pid);
-  return forkq__tool_say_error(r, "cannot look at the processes");
+  return r < 0 ? forkq__tool_say_no_look(r, pid) : FORKQ__TOOL_GOES_ON;
 }
 
 /* ---- what the arguments name -------------------------------------------------------------- */

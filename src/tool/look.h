@@ -11,6 +11,9 @@
  * FORKQ__TOOL_GOES_ON, or the exit code. */
 int forkq__tool_look(forkq_inspect_t **ret_inspect, pid_t pid);
 
+/* Says what is wrong, if forkq_inspect_open has returned that error. Returns the exit code. */
+int forkq__tool_say_no_look(int error, pid_t pid);
+
 /* Whether the text names a process, by its number. */
 bool forkq__tool_is_pid(const char *text, pid_t *ret_pid);
 

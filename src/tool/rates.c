@@ -1,6 +1,7 @@
 /* Rates between two looks, and their lines. */
 #include "tool/rates.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,20 +52,20 @@ static int make_rows(struct forkq__tool_rates *rates) {
   rates->count = 0;
   rates->rows = calloc(count + 1, sizeof *rates->rows);
   if (rates->rows == NULL)
-    return forkq__tool_say("out of memory");
+    return -ENOMEM;
   for (; rates->count < count; rates->count++) {
     struct forkq__tool_row *row = &rates->rows[rates->count];
     row->queue = forkq_inspect_queue_at(rates->now, rates->count);
     fill(row, rates);
   }
-  return FORKQ__TOOL_GOES_ON;
+  return 0;
 }
 
 int forkq__tool_rates_look(struct forkq__tool_rates *rates, pid_t pid) {
   forkq_inspect_t *inspect;
-  int code = forkq__tool_look(&inspect, pid);
-  if (code != FORKQ__TOOL_GOES_ON)
-    return code;
+  int r = forkq_inspect_open(&inspect, pid);
+  if (r < 0)
+    return r;
   forkq_inspect_destroy(rates->before);
   rates->before = rates->now;
   rates->before_ns = rates->now_ns;

@@ -31,7 +31,8 @@ struct forkq__tool_rates {
   size_t count;
 };
 
-/* Looks again: what was now becomes before. Returns FORKQ__TOOL_GOES_ON, or the exit code. */
+/* Looks again: what was now becomes before. Returns 0, or an error of forkq_inspect_open; says nothing, because
+ * there may be a screen. */
 int forkq__tool_rates_look(struct forkq__tool_rates *rates, pid_t pid);
 void forkq__tool_rates_sort(struct forkq__tool_rates *rates,
                             enum forkq__tool_order order);

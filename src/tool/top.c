@@ -5,6 +5,7 @@
 #include <curses.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,11 +25,12 @@ static void record(struct top *top) {
   fflush(top->csv);
 }
 
+/* Returns 0 or an error, which is said when there is no screen. */
 static int look(struct top *top) {
-  int code = forkq__tool_rates_look(&top->rates, top->pid);
-  if (code == FORKQ__TOOL_GOES_ON)
+  int r = forkq__tool_rates_look(&top->rates, top->pid);
+  if (r == 0)
     forkq__tool_rates_sort(&top->rates, top->order);
-  return code;
+  return r;
 }
 
 static void pause_between(const struct top *top) {
@@ -60,13 +62,13 @@ static int print_json(const struct top *top) {
 
 /* Two looks, for the rates. */
 static int once(struct top *top, bool json) {
-  int code = look(top);
-  if (code != FORKQ__TOOL_GOES_ON)
-    return code;
-  pause_between(top);
-  code = look(top);
-  if (code != FORKQ__TOOL_GOES_ON)
-    return code;
+  int r = look(top);
+  if (r == 0) {
+    pause_between(top);
+    r = look(top);
+  }
+  if (r < 0)
+    return forkq__tool_say_no_look(r, top->pid);
   record(top);
   if (json)
     return print_json(top);
@@ -76,12 +78,13 @@ static int once(struct top *top, bool json) {
 
 /* Until it is killed. */
 static int record_all(struct top *top) {
-  int code;
-  while ((code = look(top)) == FORKQ__TOOL_GOES_ON && !ferror(top->csv)) {
+  int r;
+  while ((r = look(top)) == 0 && !ferror(top->csv)) {
     record(top);
     pause_between(top);
   }
-  return code == FORKQ__TOOL_GOES_ON ? forkq__tool_say("cannot write the file") : code;
+  return r < 0 ? forkq__tool_say_no_look(r, top->pid)
+               : forkq__tool_say("cannot write the file");
 }
 
 /* ---- on a screen -------------------------------------------------------------------------- */
@@ -116,10 +119,16 @@ static bool take_key(struct top *top, int key) {
   return key != 'q' && key != 'Q';
 }
 
-/* Until a key ends the program, or it cannot look. */
+/* From a terminal that is gone no key comes, and nobody waits for one. */
+static bool is_gone(void) {
+  struct pollfd polled = { .fd = STDIN_FILENO };
+  return poll(&polled, 1, 0) > 0;
+}
+
+/* Until a key ends the program, the terminal is gone, or it cannot look. Returns 0 or the error of that. */
 static int live(struct top *top) {
-  int code;
-  while ((code = look(top)) == FORKQ__TOOL_GOES_ON) {
+  int r;
+  while ((r = look(top)) == 0 && !is_gone()) {
     int key;
     record(top);
     timeout(top->interval_ms);
@@ -127,21 +136,35 @@ static int live(struct top *top) {
       draw(top);
       key = getch();
       if (!take_key(top, key))
-        return FORKQ__TOOL_OK;
+        return 0;
     } while (key != ERR);
   }
-  return code;
+  return r;
+}
+
+/* At SIGTERM and SIGINT ncurses itself restores the terminal and ends the program; at others it does not. */
+static void end_with_sigterm(int signal) {
+  (void)signal;
+  raise(SIGTERM);
+}
+
+static void end_at_signals(void) {
+  static const int signals[] = { SIGQUIT, SIGHUP };
+  for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+    if (signal(signals[i], end_with_sigterm) == SIG_IGN)
+      (void)signal(signals[i], SIG_IGN);
 }
 
 static int on_screen(struct top *top) {
   const SCREEN *screen = newterm(NULL, stdout, stdin);
   if (screen == NULL)
     return forkq__tool_say("no terminal that can be drawn on: see $TERM, or use --once");
+  end_at_signals();
   cbreak();
   noecho();
-  int code = live(top);
+  int r = live(top);
   endwin();
-  return code;
+  return r < 0 ? forkq__tool_say_no_look(r, top->pid) : FORKQ__TOOL_OK;
 }
 
 /* ---- arguments ---------------------------------------------------------------------------- */

@@ -5,13 +5,14 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import tempfile
 import termios
 import time
 
-from stage import PATIENCE, Scene, main, output, output_json, refused, tool
+from stage import PATIENCE, Scene, main, output, output_json, refused, tool, until
 
 HEAD = ("QUEUE        FULL           SIZE UNSENT  PUT/S  GET/S  LOST GETW PUTW PROC STATE")
 
@@ -62,13 +63,15 @@ class Terminal:
     """A terminal of 80x24 with the program on it, and what is on its screen: of the sequences of a vt100 it
     knows those that ncurses uses for one."""
 
-    def __init__(self, *arguments, term="vt100"):
+    def __init__(self, *arguments, term="vt100", ignored=()):
         self.cells = [[" "] * 80 for _ in range(24)]
         self.row = self.column = 0
         self.top, self.bottom = 0, 23  # of the region that scrolls
         pid, self.fd = pty.fork()
         if pid == 0:
             os.environ["TERM"] = term
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
             for variable in ("LINES", "COLUMNS"):
                 os.environ.pop(variable, None)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -87,6 +90,14 @@ class Terminal:
             if select.select([self.fd], [], [], 0.1)[0]:
                 self.feed(os.read(self.fd, 65536).decode())
         return self.text()
+
+    def until_seen(self, text):
+        """For terminals of which it does not know the sequences."""
+        end = time.monotonic() + PATIENCE
+        while text not in self.seen:
+            assert time.monotonic() < end, self.seen
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.seen += os.read(self.fd, 65536).decode()
 
     def key(self, key):
         os.write(self.fd, key.encode())
@@ -171,6 +182,11 @@ class Terminal:
                     time.sleep(0.01)
 
 
+    def echoes(self):
+        """Whether the terminal is as it was before the program, which turns that off."""
+        return bool(termios.tcgetattr(self.fd)[3] & termios.ECHO)
+
+
 KEYS = "q quit   sort by: f fullness  n name  p puts  g gets  u unsent"
 
 
@@ -221,6 +237,35 @@ def no_colour_is_needed():
         assert not re.search(r"\x1b\[(3|4|9)[0-7]", terminal.seen)
 
 
+def a_signal_leaves_the_terminal_as_it_was():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        terminal = Terminal("--interval", "60")
+        terminal.until(lambda text: text[23] == KEYS)
+        assert not terminal.echoes()
+        os.kill(terminal.pid, number)
+        until(terminal.echoes)
+        assert terminal.wait() == 1, number
+
+
+def a_terminal_that_goes_away_ends_it():
+    terminal = Terminal("--interval", "0.1", ignored=[signal.SIGHUP])
+    terminal.until(lambda text: text[23] == KEYS)
+    os.close(terminal.fd)
+    until(lambda: os.waitpid(terminal.pid, os.WNOHANG)[0])
+
+
+def what_is_wrong_is_said_after_the_screen():
+    with Scene("quiet") as scene:
+        pid = scene.pids["idler"]
+        terminal = Terminal("--interval", "0.1", pid, term="xterm-256color")
+        terminal.until_seen("quiet")
+    # Of a process that has ended and was not waited for, the system may say that it is another user's.
+    terminal.until_seen(f"process {pid}")
+    assert "\x1b[?1049l" in terminal.seen.split(f"process {pid}", maxsplit=1)[0], terminal.seen
+    assert terminal.wait() in (5, 6)
+
+
 main([once_prints_a_line_for_each_queue, rates_are_those_of_the_queue, numbers_go_into_a_file,
       without_a_terminal_it_says_so, the_screen_of_80_by_24, keys_sort, more_queues_than_rows,
-      no_colour_is_needed])
+      no_colour_is_needed, a_signal_leaves_the_terminal_as_it_was,
+      a_terminal_that_goes_away_ends_it, what_is_wrong_is_said_after_the_screen])
