@@ -156,7 +156,8 @@ static int packer_write(void *data, const char *bytes, size_t size) {
     out->error = reserve(out, size);
   if (out->error != 0)
     return -1;
-  memcpy(out->memory + out->size, bytes, size);
+  if (size > 0) /* `bytes` of an empty str or bin may be NULL */
+    memcpy(out->memory + out->size, bytes, size);
   out->size += size;
   return 0;
 }

@@ -299,7 +299,7 @@ int forkq__outbox_append_beyond(struct forkq__outbox *outbox, const void *data,
                                 size_t size) {
   if (outbox->open.error == 0 && size > outbox->open.limit - outbox->open.size)
     outbox->open.error = FORKQ_ETOOBIG;
-  if (outbox->open.error != 0)
+  if (outbox->open.error != 0 || size == 0)
     return outbox->open.error;
   if (outbox->open.place == FORKQ__IN_LOAN && append_to_loan(outbox, data, size))
     return 0;

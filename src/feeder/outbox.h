@@ -117,13 +117,14 @@ void forkq__outbox_lend(struct forkq__outbox *outbox, struct forkq__outbox *draf
                         uint32_t count);
 void forkq__outbox_join(struct forkq__outbox *outbox, struct forkq__outbox *draft);
 
-/* An append of bytes that do not go into the packet that is open, or exceed the limit. */
+/* An append of bytes that do not go into the packet that is open, or exceed the limit; or of none. */
 __attribute__((noinline)) int forkq__outbox_append_beyond(struct forkq__outbox *outbox,
                                                           const void *data, size_t size);
 
 static inline int forkq__outbox_append(struct forkq__outbox *outbox, const void *data,
                                        size_t size) {
-  if (outbox->open.error != 0 || size > FORKQ__PACKET_END - outbox->open.end ||
+  /* 0 bytes, which may be at NULL, are not below what wraps. */
+  if (outbox->open.error != 0 || size - 1 >= FORKQ__PACKET_END - outbox->open.end ||
       size > outbox->open.limit - outbox->open.size)
     return forkq__outbox_append_beyond(outbox, data, size);
   memcpy(outbox->open.last->packet.body + (outbox->open.end - FORKQ__PACKET_HEAD), data,

@@ -103,6 +103,40 @@ START_TEST(without_arguments_nothing_is_put) {
 }
 END_TEST
 
+/* msgpack-c unpacks what is empty to a pointer of NULL. */
+static msgpack_object empty_at_null(int type) {
+  msgpack_object object = { .type = type == 0   ? MSGPACK_OBJECT_STR
+                                    : type == 1 ? MSGPACK_OBJECT_BIN
+                                                : MSGPACK_OBJECT_EXT };
+  return object;
+}
+
+START_TEST(what_is_empty_need_not_be_anywhere) {
+  static char large[6000]; /* with it the array is packed in a draft */
+  msgpack_object members[] = {
+    { .type = MSGPACK_OBJECT_BIN, .via.bin = { sizeof large, large } },
+    empty_at_null(_i),
+  };
+  msgpack_object objects[] = {
+    empty_at_null(_i),
+    { .type = MSGPACK_OBJECT_ARRAY, .via.array = { 2, members } },
+  };
+  forkq_connection_t *a, *b;
+  ck_assert_int_eq(forkq_pipe(&a, &b, 1), 0);
+  for (size_t i = 0; i < 2; i++) {
+    ck_assert_int_eq(forkq_queue_put(queue, &objects[i], PATIENCE_MS), 0);
+    ck_assert(msgpack_object_equal(got(), objects[i]));
+    ck_assert_int_eq(forkq_queue_put(queue, &item.object, PATIENCE_MS), 0);
+    ck_assert(msgpack_object_equal(got(), objects[i]));
+    ck_assert_int_eq(forkq_connection_send(b, &item.object), 0);
+    ck_assert_int_eq(forkq_connection_recv(a, &item), 0);
+    ck_assert(msgpack_object_equal(item.object, objects[i]));
+  }
+  forkq_connection_destroy(a);
+  forkq_connection_destroy(b);
+}
+END_TEST
+
 START_TEST(a_full_queue_takes_none) {
   for (int i = 0; i < 4; i++)
     ck_assert_int_eq(forkq_queue_put_int(queue, i, 0), 0);
@@ -386,6 +420,7 @@ int main(void) {
   tcase_add_test(tcase, a_string_ends_at_its_nul);
   tcase_add_test(tcase, integers_and_nil);
   tcase_add_test(tcase, without_arguments_nothing_is_put);
+  tcase_add_loop_test(tcase, what_is_empty_need_not_be_anywhere, 0, 3);
   tcase_add_test(tcase, a_full_queue_takes_none);
   suite_add_tcase(suite, tcase);
   TCase *into = tcase_create("into");
