@@ -70,8 +70,13 @@ static json_t *special(const char *key, json_t *value) {
   return object;
 }
 
+/* msgpack-c has an empty str at NULL. */
+static const char *text_at(const char *data) {
+  return data != NULL ? data : "";
+}
+
 static json_t *json_of_string(const char *data, size_t size) {
-  json_t *value = json_stringn(data, size); /* NULL: not UTF-8 */
+  json_t *value = json_stringn(text_at(data), size); /* NULL: not UTF-8 */
   return value != NULL ? value : special("$str", base64_of(data, size));
 }
 
@@ -107,10 +112,13 @@ static json_t *json_of_array(const msgpack_object_array *array) {
 
 /* Adds a member. False: JSON has no such key, or has it already. */
 static bool add_member(json_t *object, const msgpack_object_kv *member) {
-  if (member->key.type != MSGPACK_OBJECT_STR ||
-      memchr(member->key.via.str.ptr, '\0', member->key.via.str.size) != NULL)
+  if (member->key.type != MSGPACK_OBJECT_STR)
     return false;
-  char *key = strndup(member->key.via.str.ptr, member->key.via.str.size);
+  const char *text = text_at(member->key.via.str.ptr);
+  size_t size = member->key.via.str.size;
+  if (memchr(text, '\0', size) != NULL)
+    return false;
+  char *key = strndup(text, size);
   bool added = key != NULL && json_object_get(object, key) == NULL &&
                json_object_set_new(object, key, forkq__tool_json_of(&member->val)) == 0;
   free(key);

@@ -3,7 +3,7 @@
  * What JSON lacks is an object with one key: {"$bin": BASE64}, {"$ext": [TYPE, BASE64]}, {"$str": BASE64} for
  * a string that is not UTF-8, {"$float": "nan"}, "inf" or "-inf", {"$uint": "DIGITS"} above 2^63 - 1, and
  * {"$map": [[KEY, VALUE], ...]} for a map of which a key is no string, or occurs twice, or whose only key begins
- * with "$". What get prints, put takes: the object is the same. */
+ * with "$". What get prints, put takes: the object is the same, but a float of 32 bits has 64 then. */
 #ifndef FORKQ_TOOL_ITEMS_H
 #define FORKQ_TOOL_ITEMS_H
 

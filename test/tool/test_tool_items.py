@@ -8,7 +8,8 @@ from stage import PATIENCE, Scene, main, output, output_json, refused, run, tool
 FIRST = ["0", "1", "2"]
 
 # Each is what it becomes, in a queue and out of it.
-ITEMS = ["null", "true", "[]", "{}", "-1", "1.5", "9223372036854775807", '"h\u00f6i"', '"a\\u0000b"',
+ITEMS = ["null", "true", "[]", "{}", "-1", "1.5", "9223372036854775807", '""', '[""]', '{"":1}',
+         '"h\u00f6i"', '"a\\u0000b"',
          '{"a":[1,{"b":null}]}', '{"$bin":""}', '{"$bin":"AA=="}', '{"$bin":"AAE="}',
          '{"$bin":"AAEC"}', '{"$ext":[-1,"/+8="]}', '{"$ext":[5,"YQ=="]}',
          '{"$str":"/w=="}', '{"$float":"nan"}', '{"$float":"inf"}', '{"$float":"-inf"}',
@@ -169,5 +170,6 @@ main([items_come_back_as_they_were, what_is_no_item_is_refused, items_from_the_i
       msgpack_as_it_is, peek_takes_nothing, peek_shows_large_items,
       peek_joins_fragments_and_says_what_it_does_not_see, peek_of_a_busy_queue,
       timeouts_and_exit_codes, a_get_waits, drain_counts, shutdown_ends_puts_and_then_gets,
-      tasks_are_done_when_they_are_written, a_put_notices_the_dead,
+      tasks_are_done_when_they_are_written,
+      a_put_notices_the_dead,
       what_cannot_be_sent_is_not_put])
