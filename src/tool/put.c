@@ -71,6 +71,10 @@ static int put_item(struct put *put, const char *text, size_t length) {
 
 /* ---- the standard input ------------------------------------------------------------------- */
 
+static int say_unreadable(int error) {
+  return forkq__tool_say_error(-error, "cannot read the standard input");
+}
+
 /* Each line is an item; empty ones are not. */
 static int put_lines(struct put *put) {
   char *line = NULL;
@@ -83,27 +87,25 @@ static int put_lines(struct put *put) {
     if (length > 0)
       code = put_item(put, line, (size_t)length);
   }
+  if (code == FORKQ__TOOL_GOES_ON && !feof(stdin)) /* or no memory for a line */
+    code = say_unreadable(errno);
   free(line);
   return code;
 }
 
-/* Reads all; the caller frees it. NULL: there is no memory, or it cannot be read. */
-static char *read_all(size_t *ret_size) {
-  char *data = NULL;
-  size_t size = 0, n;
+/* Reads all into *data, which the caller frees. Returns 0 or an errno. */
+static int read_all(char **data, size_t *size) {
+  size_t n;
   do {
     const size_t step = 65536;
-    char *more = realloc(data, size + step);
-    if (more == NULL) {
-      free(data);
-      return NULL;
-    }
-    data = more;
-    n = fread(data + size, 1, step, stdin);
-    size += n;
+    char *more = realloc(*data, *size + step);
+    if (more == NULL)
+      return ENOMEM;
+    *data = more;
+    n = fread(more + *size, 1, step, stdin);
+    *size += n;
   } while (n > 0);
-  *ret_size = size;
-  return data;
+  return ferror(stdin) ? errno : 0;
 }
 
 /* Objects of msgpack, one after the other. */
@@ -129,12 +131,15 @@ static int put_objects(struct put *put, const char *data, size_t size) {
 static int put_input(struct put *put, bool lines) {
   if (lines)
     return put_lines(put);
-  size_t size;
-  char *data = read_all(&size);
-  if (data == NULL)
-    return forkq__tool_say_error(-ENOMEM, "cannot read the standard input");
-  int code = put->form == FORKQ__TOOL_AS_MSGPACK ? put_objects(put, data, size)
-                                                 : put_item(put, data, size);
+  char *data = NULL;
+  size_t size = 0;
+  int code, error = read_all(&data, &size);
+  if (error != 0)
+    code = say_unreadable(error);
+  else if (put->form == FORKQ__TOOL_AS_MSGPACK)
+    code = put_objects(put, data, size);
+  else
+    code = put_item(put, data, size);
   free(data);
   return code;
 }

@@ -1,5 +1,6 @@
 """forkq put, get, peek, drain and shutdown, from a shell's point of view."""
 
+import os
 import subprocess
 
 from stage import PATIENCE, Scene, main, output, output_json, refused, run, tool, until
@@ -49,6 +50,16 @@ def items_from_the_input():
                                                        '"1"', ""]
         assert output("drain", "quiet", "--text").split("\n") == ["[1,2]", "1", "b", '{"c":2}',
                                                                   "a line", "1", ""]
+
+
+def input_that_cannot_be_read():
+    with Scene("quiet"):
+        for options in [], ["--lines"], ["--msgpack"]:
+            with open(os.devnull, "wb") as unreadable:
+                result = subprocess.run([tool, "put", "quiet", *options], stdin=unreadable, check=False,
+                                        capture_output=True, timeout=PATIENCE)
+            assert result.returncode == 1 and b"cannot read the standard input" in result.stderr, result
+        assert output("drain", "quiet").split() == FIRST
 
 
 def msgpack_as_it_is():
@@ -167,6 +178,7 @@ def what_cannot_be_sent_is_not_put():
 
 
 main([items_come_back_as_they_were, what_is_no_item_is_refused, items_from_the_input,
+      input_that_cannot_be_read,
       msgpack_as_it_is, peek_takes_nothing, peek_shows_large_items,
       peek_joins_fragments_and_says_what_it_does_not_see, peek_of_a_busy_queue,
       timeouts_and_exit_codes, a_get_waits, drain_counts, shutdown_ends_puts_and_then_gets,
