@@ -22,7 +22,7 @@ struct get {
 static int deliver(const struct get *get, const forkq_item_t *item) {
   if (!get->discard)
     forkq__tool_print_item(&item->object, item->data, item->size, get->form);
-  if (fflush(stdout) != 0)
+  if (fflush(stdout) != 0 || ferror(stdout)) /* or else it failed before the flush */
     return forkq__tool_say("cannot write the output");
   int r = forkq_queue_task_done(get->queue);
   return r == 0 || r == FORKQ_ENOTJOINABLE

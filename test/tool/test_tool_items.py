@@ -164,6 +164,23 @@ def tasks_are_done_when_they_are_written():
         assert (queue["tasks"], queue["abandoned"]) == (2, 0), queue
 
 
+def what_cannot_be_written_is_not_done():
+    def look():
+        queue = output_json("show", "--json", "tasks")
+        return queue["size"], queue["tasks"] + queue["abandoned"]  # whether or not the death is noticed
+
+    with Scene("tasks"), open("/dev/full", "wb") as full:
+        for item in "x", "y" * 100000:  # which are written at the flush, and before it
+            output("drain", "tasks")
+            undone = look()[1]
+            for _ in range(2):
+                output("put", "tasks", "--text", item)
+            result = subprocess.run([tool, "get", "tasks", "--msgpack", "--count", "2"], stdout=full,
+                                    stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+            assert result.returncode == 1 and b"cannot write the output" in result.stderr, result
+            assert look() == (1, undone + 2), look()
+
+
 def a_put_notices_the_dead():
     with Scene("unnoticed") as scene:
         assert scene.pids["victim"]
@@ -182,6 +199,6 @@ main([items_come_back_as_they_were, what_is_no_item_is_refused, items_from_the_i
       msgpack_as_it_is, peek_takes_nothing, peek_shows_large_items,
       peek_joins_fragments_and_says_what_it_does_not_see, peek_of_a_busy_queue,
       timeouts_and_exit_codes, a_get_waits, drain_counts, shutdown_ends_puts_and_then_gets,
-      tasks_are_done_when_they_are_written,
+      tasks_are_done_when_they_are_written, what_cannot_be_written_is_not_done,
       a_put_notices_the_dead,
       what_cannot_be_sent_is_not_put])
