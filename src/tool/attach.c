@@ -35,6 +35,16 @@ static int open_memory(const forkq_inspect_process_t *process) {
   return fd < 0 ? -errno : fd;
 }
 
+/* Where a standard stream is closed, what is said there must not go into the queue. */
+static int above_stdio(int fd) {
+  if (fd < 0 || fd > STDERR_FILENO)
+    return fd;
+  int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  int r = above < 0 ? -errno : above;
+  close(fd);
+  return r;
+}
+
 static int duplicate(int pidfd, int fd) {
 #ifdef SYS_pidfd_getfd
   int r = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
@@ -51,7 +61,8 @@ static int take(const forkq_inspect_process_t *process, int fds[FORKQ_HANDOVER_F
   if (pidfd < 0)
     return -errno;
   for (int i = 0; i < FORKQ_HANDOVER_FDS && r == 0; i++) {
-    fds[i] = i == MEMORY ? open_memory(process) : duplicate(pidfd, process->fds[i]);
+    fds[i] = above_stdio(i == MEMORY ? open_memory(process)
+                                     : duplicate(pidfd, process->fds[i]));
     r = fds[i] < 0 ? fds[i] : 0;
   }
   close(pidfd);

@@ -181,6 +181,13 @@ def what_cannot_be_written_is_not_done():
             assert look() == (1, undone + 2), look()
 
 
+def no_message_goes_into_the_queue():
+    with Scene("quiet"):
+        command = '"$0" get quiet <&- >&- 2>&-'
+        assert subprocess.run(["sh", "-c", command, tool], timeout=PATIENCE, check=False).returncode == 1
+        assert output("drain", "quiet").split() == FIRST[1:]
+
+
 def a_put_notices_the_dead():
     with Scene("unnoticed") as scene:
         assert scene.pids["victim"]
@@ -200,5 +207,5 @@ main([items_come_back_as_they_were, what_is_no_item_is_refused, items_from_the_i
       peek_joins_fragments_and_says_what_it_does_not_see, peek_of_a_busy_queue,
       timeouts_and_exit_codes, a_get_waits, drain_counts, shutdown_ends_puts_and_then_gets,
       tasks_are_done_when_they_are_written, what_cannot_be_written_is_not_done,
-      a_put_notices_the_dead,
+      no_message_goes_into_the_queue, a_put_notices_the_dead,
       what_cannot_be_sent_is_not_put])
