@@ -87,20 +87,19 @@ static int try_next_slot(forkq_queue_t *queue) {
   return take_slot(queue);
 }
 
-static __attribute__((noinline)) int take_slot_of_dead(forkq_queue_t *queue) {
-  return !forkq__sender_full(&queue->feeder.sender) && forkq__queue_reap(queue)
-             ? take_slot(queue)
-             : FORKQ__NOTHING;
+/* Makes room where it can: lets getters have what this process has put, and looks for slots of dead
+ * processes. Returns whether there is room by then. */
+static __attribute__((noinline)) bool make_room(forkq_queue_t *queue) {
+  forkq__feeder_hurry(&queue->feeder);
+  if (!forkq__sender_full(&queue->feeder.sender))
+    (void)forkq__queue_reap(queue);
+  return !forkq__queue_is_full(queue);
 }
 
-/* The same, but if none is free, it lets getters have what this process has put, and looks for slots
- * of dead processes. */
-static int try_next_slot_or_reap(forkq_queue_t *queue) {
+/* The same, but if there is no room, it makes some. */
+static int try_next_slot_or_make_room(forkq_queue_t *queue) {
   int r = try_next_slot(queue);
-  if (r != FORKQ__NOTHING)
-    return r;
-  forkq__feeder_hurry(&queue->feeder);
-  return take_slot_of_dead(queue);
+  return r == FORKQ__NOTHING && make_room(queue) ? take_slot(queue) : r;
 }
 
 /* Whether the process can put: 0, FORKQ__NOTHING to try again, or why not. */
@@ -116,7 +115,7 @@ static int try_slot(forkq_queue_t *queue, bool reap) {
   int r = open_for_put(queue);
   if (r < 0)
     return r;
-  return reap ? try_next_slot_or_reap(queue) : try_next_slot(queue);
+  return reap ? try_next_slot_or_make_room(queue) : try_next_slot(queue);
 }
 
 struct put_wait {
@@ -249,19 +248,18 @@ static int put_in_place(forkq_queue_t *queue, const struct forkq__source *source
   return 0;
 }
 
-/* Looks for slots of dead processes before it returns FORKQ_FULL. */
+/* Makes room where it can before it returns FORKQ_FULL. */
 static int check_room_now(forkq_queue_t *queue) {
   if (!forkq__queue_is_full(queue))
     return 0;
   int r = forkq__queue_lock_to_put(queue, FORKQ__NOWAIT);
   if (r < 0)
     return r;
-  forkq__queue_reap(queue);
-  bool full = forkq__queue_is_full(queue);
-  if (full)
+  bool room = make_room(queue);
+  if (!room)
     forkq__queue_note_no_room(queue);
   forkq__sender_unlock(&queue->feeder.sender);
-  return full ? FORKQ_FULL : 0;
+  return room ? 0 : FORKQ_FULL;
 }
 
 /* Why a message need not be packed, because it could not be put; or 0. */
@@ -550,7 +548,7 @@ static int put_run(forkq_queue_t *queue, const struct batch *batch,
     bytes += queue->feeder.sender.outbox.open.size;
     if (++*n == batch->count || bytes >= RUN_BYTES ||
         (r = source_in_batch(batch, *n, source)) < 0 || to_be_drafted(source) ||
-        (r = try_next_slot_or_reap(queue)) < 0)
+        (r = try_next_slot_or_make_room(queue)) < 0)
       break;
   }
   forkq__feeder_push(&queue->feeder, queue->direct_write);

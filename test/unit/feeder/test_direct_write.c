@@ -120,6 +120,7 @@ END_TEST
 
 #define TRIES 1000
 #define REFERRED 1000u
+#define DRAFTED 5000u
 
 /* As if a put had just found the feeder idle, so the next one is not rare. */
 static void be_in_a_stream(void) {
@@ -203,6 +204,38 @@ START_TEST(a_put_that_finds_no_room_sends_what_is_gathered) {
 }
 END_TEST
 
+/* How often a put without a time found room, of those that came while as many bytes as may be unsent were
+ * gathered. At times the thread is sending them by then. */
+static void count_room(size_t size, int *ret_gathered, int *ret_found) {
+  *ret_gathered = *ret_found = 0;
+  for (int i = 0; i < TRIES; i++) {
+    bool gathers = put_and_gather(REFERRED);
+    int r = put_bin(size, 0);
+    support_assert(r == 0 || r == FORKQ_FULL);
+    *ret_gathered += gathers;
+    *ret_found += gathers && r == 0;
+    assert_get_bin(REFERRED);
+    if (r == 0)
+      assert_get_bin(size);
+  }
+}
+
+/* By a put that is packed in place, and by one that is packed before. */
+START_TEST(what_is_gathered_takes_no_room_from_a_put) {
+  static const size_t sizes[] = { REFERRED, DRAFTED };
+  const forkq_queue_options_t options = { .size = sizeof options,
+                                          .outbox_max_bytes = REFERRED };
+  forkq_queue_destroy(queue);
+  ck_assert_int_eq(forkq_queue_create_with(&queue, &options), 0);
+  use_once();
+  assert_get_bin(10);
+  int gathered, found;
+  count_room(sizes[_i], &gathered, &found);
+  ck_assert_int_gt(gathered, 0);
+  ck_assert_int_gt(2 * found, gathered);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("direct_write");
   TCase *tcase = tcase_create("large messages");
@@ -219,6 +252,7 @@ int main(void) {
   tcase_add_test(tcase, small_messages_are_not_gathered);
   tcase_add_test(tcase, what_is_gathered_is_sent_without_another_put);
   tcase_add_test(tcase, a_put_that_finds_no_room_sends_what_is_gathered);
+  tcase_add_loop_test(tcase, what_is_gathered_takes_no_room_from_a_put, 0, 2);
   suite_add_tcase(suite, tcase);
   return support_main(suite);
 }
