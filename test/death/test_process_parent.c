@@ -56,7 +56,7 @@ static void parent_of_a_daemon(void *changes_user) {
 static void assert_ends_with(pid_t parent) {
   support_until(&shared->ready);
   pid_t daemon = atomic_load(&shared->daemon);
-  ck_assert(support_asleep(daemon));
+  support_until_asleep(daemon); /* so it has not ended before */
   support_kill_and_wait(parent);
   until_gone(daemon);
 }
