@@ -9,7 +9,8 @@ tree=$work/tree
 mkdir -p "$work"
 rm -rf "$tree"
 mkdir "$tree"
-cp -a "$root"/{include,src,test,docs,bench,LICENSE,README.md,dev,meson.build,meson_options.txt} "$tree"
+# With new times: a used $work has objects of the last damage, which ninja would take for newer.
+cp -RP "$root"/{include,src,test,docs,bench,LICENSE,README.md,dev,meson.build,meson_options.txt} "$tree"
 dir=$work/build
 seen=0 unseen=0 broken=0
 
