@@ -72,7 +72,8 @@ static void before_fork(void) {
   if (!held)
     return;
   for (struct forkq__life *l = registry.next; l != &registry; l = l->next)
-    l->ops->before_fork(l, deadline);
+    if (l->ops->before_fork != NULL)
+      l->ops->before_fork(l, deadline);
 }
 
 static void after_fork_parent(void) {
@@ -81,7 +82,8 @@ static void after_fork_parent(void) {
   if (!held)
     return;
   for (struct forkq__life *l = registry.previous; l != &registry; l = l->previous)
-    l->ops->after_fork_parent(l);
+    if (l->ops->after_fork_parent != NULL)
+      l->ops->after_fork_parent(l);
   forkq__mutex_unlock(&registry_lock);
 }
 
@@ -115,7 +117,8 @@ void forkq__life_exit(void) {
   while ((life = newest_not_exited()) != NULL) {
     life->exited = life->exiting = true;
     forkq__mutex_unlock(&registry_lock);
-    life->ops->at_exit(life);
+    if (life->ops->at_exit != NULL)
+      life->ops->at_exit(life);
     if (!hold_for_exit())
       return;
     life->exiting = false;

@@ -24,6 +24,7 @@
 
 struct forkq__life;
 
+/* NULL where there is nothing to do; but each object has an after_fork_child. */
 struct forkq__life_ops {
   /* before_fork locks the object, if it can do so before the deadline. after_fork_parent
    * unlocks it, if before_fork locked it. */

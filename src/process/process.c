@@ -86,15 +86,6 @@ static int own_pidfd(const forkq_process_t *process) {
 
 /* ---- fork ------------------------------------------------------------------------------------ */
 
-static void before_fork(struct forkq__life *life, int64_t deadline) {
-  (void)life;
-  (void)deadline;
-}
-
-static void after_fork_parent(struct forkq__life *life) {
-  (void)life;
-}
-
 /* In a child of this process. If it is the one that is being started, it needs the reading ends. */
 static void after_fork_child(struct forkq__life *life) {
   forkq_process_t *process = process_of(life);
@@ -108,16 +99,8 @@ static void after_fork_child(struct forkq__life *life) {
   forkq__mutex_init(&process->mutex); /* a thread of the parent may have had it */
 }
 
-static void at_exit(struct forkq__life *life) {
-  (void)life;
-}
-
-static const struct forkq__life_ops process_ops = {
-  .before_fork = before_fork,
-  .after_fork_parent = after_fork_parent,
-  .after_fork_child = after_fork_child,
-  .at_exit = at_exit,
-};
+static const struct forkq__life_ops process_ops = { .after_fork_child =
+                                                        after_fork_child };
 
 /* ---- the end of a process -------------------------------------------------------------------- */
 
