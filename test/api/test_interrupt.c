@@ -473,6 +473,41 @@ START_TEST(after_it_nobody_polls_in_vain) {
 }
 END_TEST
 
+static _Atomic int polls;
+
+int __real_forkq__os_poll_cancellable(struct pollfd *fds, nfds_t fd_count,
+                                      int64_t deadline, void (*leave)(void *arg),
+                                      void *arg);
+int __wrap_forkq__os_poll_cancellable(struct pollfd *fds, nfds_t fd_count,
+                                      int64_t deadline, void (*leave)(void *arg),
+                                      void *arg);
+int __wrap_forkq__os_poll_cancellable(struct pollfd *fds, nfds_t fd_count,
+                                      int64_t deadline, void (*leave)(void *arg),
+                                      void *arg) {
+  atomic_fetch_add(&polls, 1);
+  return __real_forkq__os_poll_cancellable(fds, fd_count, deadline, leave, arg);
+}
+
+#define WITH_IT_RAISED_MS 50
+
+/* It is raised for another thread, which does not come to see it. */
+START_TEST(who_was_told_pauses_while_the_event_is_raised_for_others) {
+  be_empty();
+  struct forkq__interrupts *interrupts = &queue->channel.interrupts;
+  forkq__queue_equip(queue);
+  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
+  forkq__interrupts_begin_poll(interrupts);
+  forkq__os_event_raise(forkq__interrupts_fd(interrupts));
+  atomic_store(&polls, 0);
+  if (_i == 0)
+    ck_assert_int_eq(get(WITH_IT_RAISED_MS), FORKQ_TIMEDOUT);
+  else
+    ck_assert_int_eq(forkq_wait(&entry, 1, WITH_IT_RAISED_MS), 0);
+  ck_assert_int_lt(atomic_load(&polls), 4 * WITH_IT_RAISED_MS);
+  forkq__interrupts_end_poll(interrupts, true);
+}
+END_TEST
+
 /* An interrupt that comes when a thread has stopped polling and is about to lower the event. */
 static bool interrupt_late;
 
@@ -518,6 +553,8 @@ int main(void) {
   tcase_add_checked_fixture(others, set_up, end);
   tcase_add_test(others, each_thread_is_told_once);
   tcase_add_test(others, after_it_nobody_polls_in_vain);
+  tcase_add_loop_test(others, who_was_told_pauses_while_the_event_is_raised_for_others, 0,
+                      2);
   tcase_add_test(others, the_event_is_raised_again_for_an_interrupt_that_it_would_hide);
   suite_add_tcase(suite, others);
   return support_main(suite);
