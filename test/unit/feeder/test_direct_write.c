@@ -102,6 +102,28 @@ START_TEST(a_message_in_fragments_is_the_feeder_s) {
 }
 END_TEST
 
+/* Nor is a part of it, though the pipe has room: another process could write between that and the rest. */
+START_TEST(a_message_in_fragments_is_not_begun_by_a_put) {
+  static char data[HALF_A_PIPE];
+  struct forkq__sender *sender = &queue->feeder.sender;
+  make_bin(data, sizeof data);
+  support_keep_to_pipe(queue);
+  use_once();
+  assert_get_bin(10);
+  ck_assert_int_eq(forkq__sender_lock(sender, FORKQ__FOREVER), 0);
+  ck_assert(forkq__slots_try_take(&queue->slots));
+  ck_assert_int_eq(forkq__outbox_begin(&sender->outbox, sizeof data), 0);
+  ck_assert_int_eq(forkq__outbox_append_beyond(&sender->outbox, data, sizeof data), 0);
+  forkq__sender_commit(sender);
+  forkq__sender_send_now(sender);
+  int level = forkq__os_pipe_level(queue->channel.read_fd);
+  forkq__feeder_push(&queue->feeder, true);
+  forkq__sender_unlock(sender);
+  ck_assert_int_eq(level, 0);
+  assert_get_bin(HALF_A_PIPE);
+}
+END_TEST
+
 /* A process finds its own items with any timeout, though its feeder has to send them. */
 START_TEST(a_message_in_fragments_is_found_by_its_own_get) {
   static const size_t sizes[] = { 5000, 60000, 400000 };
@@ -243,6 +265,7 @@ int main(void) {
   tcase_add_checked_fixture(tcase, set_up, stop_counting);
   tcase_add_test(tcase, a_large_message_is_in_the_pipe_when_its_put_returns);
   tcase_add_test(tcase, a_message_in_fragments_is_the_feeder_s);
+  tcase_add_test(tcase, a_message_in_fragments_is_not_begun_by_a_put);
   tcase_add_test(tcase, a_message_in_fragments_is_found_by_its_own_get);
   suite_add_tcase(suite, tcase);
   tcase = tcase_create("gathering");
