@@ -212,17 +212,20 @@ static void fill_and_wait(void *arg) {
   forkq_queue_destroy(queue);
 }
 
-/* Each lowers the event that they share. Both hear of the room. */
+/* Each lowers the event that they share, and is counted. Both hear of the room. */
 START_TEST(two_processes_wait) {
   _Atomic int *filled = support_shared(sizeof *filled);
+  struct forkq__slots_shared *slots = &queue->segment->slots;
   ask();
   fill();
   pid_t child = support_fork(fill_and_wait, (void *)filled);
   support_until(filled);
+  ck_assert_uint_eq(atomic_load(&slots->watchers), 2);
   ck_assert_int_eq(put(1, 0), FORKQ_FULL);
   ck_assert_int_eq(get(0), 1);
   ck_assert_int_eq(support_wait(child), 0);
   ck_assert(is_ready(room, PATIENCE_MS));
+  support_until_equal(&slots->watchers, 0);
 }
 END_TEST
 
