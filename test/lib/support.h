@@ -102,7 +102,7 @@ void support_keep_to_pipe(void *queue);
 void support_copy_late(void *queue);
 #define SUPPORT_LATE (32 * 1024)
 
-/* Gives that pipe room for 16 packets, and lets the queue know: it is full sooner. */
+/* Gives that pipe room for 16 packets, so that it is full sooner. */
 void support_shrink_pipe(const void *queue);
 
 /* Milliseconds on CLOCK_MONOTONIC. */
