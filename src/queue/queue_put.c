@@ -89,17 +89,22 @@ static int try_next_slot(forkq_queue_t *queue) {
 
 /* Makes room where it can: lets getters have what this process has put, and looks for slots of dead
  * processes. Returns whether there is room by then. */
-static __attribute__((noinline)) bool make_room(forkq_queue_t *queue) {
+static bool make_room(forkq_queue_t *queue) {
   forkq__feeder_hurry(&queue->feeder);
   if (!forkq__sender_full(&queue->feeder.sender))
     (void)forkq__queue_reap(queue);
   return !forkq__queue_is_full(queue);
 }
 
+/* Out of line: a batch comes by here for each of its messages. */
+static __attribute__((noinline)) int make_slot(forkq_queue_t *queue) {
+  return make_room(queue) ? take_slot(queue) : FORKQ__NOTHING;
+}
+
 /* The same, but if there is no room, it makes some. */
 static int try_next_slot_or_make_room(forkq_queue_t *queue) {
   int r = try_next_slot(queue);
-  return r == FORKQ__NOTHING && make_room(queue) ? take_slot(queue) : r;
+  return r == FORKQ__NOTHING ? make_slot(queue) : r;
 }
 
 /* Whether the process can put: 0, FORKQ__NOTHING to try again, or why not. */
