@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,10 @@
  * to come to rest in a short soak. */
 #define KIB_AN_HOUR 512.0
 #define KIB_IN_ALL 256.0
+
+/* RSS goes up and down with the pieces of shared memory that a process has just touched. Growth within so many
+ * standard errors is that. */
+#define ERRORS 2.0
 
 /* The first second is that of the start. */
 #define FIRST_NS INT64_C(3000000000)
@@ -109,25 +114,36 @@ void soak_look(struct soak *soak) {
 
 /* ---- the verdict ------------------------------------------------------------------------- */
 
-/* By least squares: how much RSS grows, in KiB a second. */
-static double slope(const struct sample *samples, size_t count) {
-  double t = 0, y = 0, tt = 0, ty = 0;
+/* How much RSS grows, in KiB a second, by least squares, and the standard error of that. */
+static double slope(const struct sample *samples, size_t count, double *ret_error) {
+  double t = 0, y = 0, tt = 0, ty = 0, yy = 0;
   for (size_t i = 0; i < count; i++) {
     t += samples[i].seconds / (double)count;
     y += (double)samples[i].rss_kib / (double)count;
   }
   for (size_t i = 0; i < count; i++) {
-    tt += (samples[i].seconds - t) * (samples[i].seconds - t);
-    ty += (samples[i].seconds - t) * ((double)samples[i].rss_kib - y);
+    double dt = samples[i].seconds - t, dy = (double)samples[i].rss_kib - y;
+    tt += dt * dt;
+    ty += dt * dy;
+    yy += dy * dy;
   }
+  double rest = count > 2 && tt > 0 ? (yy - ty * ty / tt) / (double)(count - 2) : 0;
+  *ret_error = rest > 0 ? sqrt(rest / tt) : 0;
   return tt > 0 ? ty / tt : 0;
 }
 
+static int least_fds(const struct sample *samples, size_t count) {
+  int least = samples[0].fds;
+  for (size_t i = 1; i < count; i++)
+    least = samples[i].fds < least ? samples[i].fds : least;
+  return least;
+}
+
+/* A process that looks for the dead, or repairs, opens descriptors for a moment. One that is never closed
+ * raises the least. */
 static int fds_grew(const struct sample *samples, size_t count) {
-  int first = samples[0].fds, most = first;
-  for (size_t i = 0; i < count; i++)
-    most = samples[i].fds > most ? samples[i].fds : most;
-  return most - first;
+  return least_fds(samples + count / 2, count - count / 2) -
+         least_fds(samples, count / 2);
 }
 
 int soak_end(struct soak *soak) {
@@ -140,19 +156,22 @@ int soak_end(struct soak *soak) {
   size_t count = soak->count - soak->count / 2;
   double lasting = half[0].lasting > 0 ? half[0].lasting : 1;
   double seconds = half[count - 1].seconds - half[0].seconds;
-  double rate = slope(half, count) / lasting * 3600, grew = rate / 3600 * seconds;
+  double error, grew = slope(half, count, &error) / lasting * seconds;
+  double rate = grew / seconds * 3600;
+  error *= seconds / lasting;
   double gets = 0;
   for (size_t i = 0; i < soak->count; i++)
     gets += soak->samples[i].gets / (double)soak->count;
   int fds = fds_grew(soak->samples, soak->count);
   int shm = half[count - 1].shm - soak->samples[0].shm;
-  int bad = fds > 0 || shm > 0 || (rate > KIB_AN_HOUR && grew > KIB_IN_ALL);
+  int bad =
+      fds > 0 || shm > 0 || (rate > KIB_AN_HOUR && grew - ERRORS * error > KIB_IN_ALL);
   printf("soak: %zu samples, %.0f gets/s, %d processes\n", soak->count, gets,
          half[count - 1].processes);
   printf(
       "soak: of %.0f processes that lived all the time: descriptors %+d; memory in the "
-      "second half %+.0f KiB/h each (%+.1f KiB in %.0f s)\n",
-      lasting, fds, rate, grew, seconds);
+      "second half %+.0f KiB/h each (%+.1f KiB in %.0f s, standard error %.1f)\n",
+      lasting, fds, rate, grew, seconds, error);
   printf("soak: /dev/shm %+d\nsoak: %s\n", shm, bad ? "NOT FLAT" : "flat");
   free(soak->samples);
   return bad;
