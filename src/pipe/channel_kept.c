@@ -82,12 +82,16 @@ static int set(struct forkq__channel *channel, uint32_t task, forkq_item_t *item
  * not wait must not see 0. After the clearing it looks once more: a task may have been lost meanwhile. */
 static uint32_t look(struct forkq__channel *channel) {
   struct forkq__ledger *ledger = channel->account.ledger;
+  /* model: look_oldest */
   uint32_t task = forkq__kept_next_lost(ledger);
   if (task != FORKQ__NO_TASK)
     return task;
+  /* model: look_clear */
   atomic_store(&ledger->kept.look, 0);
+  /* model: look_oldest_again */
   task = forkq__kept_next_lost(ledger);
   if (task != FORKQ__NO_TASK)
+    /* model: look_again */
     atomic_store(&ledger->kept.look, 1);
   return task;
 }
@@ -144,6 +148,7 @@ static int with_lock(struct forkq__channel *channel, forkq_item_t *item, int64_t
 
 int forkq__channel_receive_lost(struct forkq__channel *channel, forkq_item_t *item,
                                 int64_t deadline) {
+  /* model: get_look */
   return forkq__channel_has_lost(channel)
              ? with_lock(channel, item, deadline, receive_again)
              : FORKQ__NOTHING;

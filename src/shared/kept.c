@@ -179,8 +179,10 @@ static int reserve_medium(const struct forkq__account *account, uint32_t task,
     return 0;
   FORKQ__STORE(shared->warm, 1);
   uint32_t pages = (size + FORKQ__KEPT_SMALL - 1) / FORKQ__KEPT_SMALL * FORKQ__KEPT_SMALL;
+  /* model: kept_reserve */
   int r = reserve(account, medium_begin(task), pages);
   if (r == 0)
+    /* model: kept_reserved */
     FORKQ__STORE(kept->medium, pages);
   return r;
 }
@@ -192,6 +194,7 @@ static int write_mapped(const struct forkq__account *account, uint32_t task,
   int r = size <= FORKQ__KEPT_SMALL ? reserve_small(account, task)
                                     : reserve_medium(account, task, size);
   if (r == 0)
+    /* model: kept_bytes */
     memcpy(mapped(account, task, size), data, size);
   return r;
 }
@@ -231,7 +234,9 @@ int forkq__kept_prepare(struct forkq__account *account, const void *data, uint32
     return r;
   struct forkq__kept *kept = entry(ledger, task);
   FORKQ__STORE(kept->size, size);
+  /* model: kept_number */
   FORKQ__STORE(kept->number, next_number(ledger));
+  /* model: kept_prepared */
   FORKQ__STORE(kept->word, own_word(&account->liveness.tasks, PREPARED, 1));
   *ret_task = task;
   return 0;
@@ -239,6 +244,7 @@ int forkq__kept_prepare(struct forkq__account *account, const void *data, uint32
 
 void forkq__kept_take(struct forkq__account *account, uint32_t task) {
   struct forkq__kept *kept = entry(account->ledger, task);
+  /* model: kept_taken */
   FORKQ__STORE(kept->word, with_state(FORKQ__LOAD(kept->word), KEPT));
 }
 
@@ -246,9 +252,11 @@ void forkq__kept_repair(struct forkq__ledger *ledger, bool took) {
   for (uint32_t i = 0; i < used(ledger); i++) {
     uint64_t word = FORKQ__LOAD(entry(ledger, i)->word);
     if (state_of(word) == PREPARED)
+      /* model: repair_kept */
       FORKQ__STORE(entry(ledger, i)->word, took ? with_state(word, KEPT) : 0);
   }
   /* The reader may have been looking. */
+  /* model: repair_kept_look */
   atomic_store(&ledger->kept.look, 1);
 }
 
@@ -315,7 +323,9 @@ int forkq__kept_read(const struct forkq__account *account, uint32_t task, void *
 void forkq__kept_hand_on(struct forkq__account *account, uint32_t task) {
   struct forkq__kept *kept = entry(account->ledger, task);
   uint32_t given = given_of(FORKQ__LOAD(kept->word));
+  /* model: hand_on_number */
   FORKQ__STORE(kept->number, next_number(account->ledger));
+  /* model: hand_on_word */
   FORKQ__STORE(kept->word, own_word(&account->liveness.tasks, KEPT, given + 1));
 }
 
@@ -370,8 +380,10 @@ static uint32_t next_medium(struct forkq__ledger *ledger, uint32_t task, uint32_
 static void release_mediums(const struct forkq__account *account, uint32_t begin,
                             uint32_t end) {
   for (uint32_t i = begin; i < end; i++)
+    /* model: trim_says */
     FORKQ__STORE(entry(account->ledger, i)->medium, 0);
   if (begin < end)
+    /* model: trim_release */
     forkq__os_memory_release(account->liveness.memory_fd, medium_begin(begin),
                              medium_begin(end) - medium_begin(begin));
 }
@@ -401,6 +413,7 @@ uint64_t forkq__kept_number(struct forkq__ledger *ledger, uint32_t task) {
 void forkq__kept_clear(struct forkq__ledger *ledger, uint32_t task, uint64_t number) {
   struct forkq__kept *kept = entry(ledger, task);
   if (state_of(FORKQ__LOAD(kept->word)) == KEPT && FORKQ__LOAD(kept->number) == number)
+    /* model: finish_clear */
     FORKQ__STORE(kept->word, 0);
 }
 
@@ -421,7 +434,9 @@ void forkq__kept_lose(struct forkq__ledger *ledger, uint32_t cell) {
     if (state_of(word) != KEPT || cell_of(word) != cell)
       continue;
     /* A reader clears `look`, and then looks at the words. */
+    /* model: lose_word */
     atomic_store(&entry(ledger, i)->word, with_state(word, LOST));
+    /* model: lose_look */
     atomic_store(&ledger->kept.look, 1);
     lost++;
   }
