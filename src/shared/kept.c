@@ -187,7 +187,7 @@ static int reserve_medium(const struct forkq__account *account, uint32_t task,
   return r;
 }
 
-static int write_mapped(const struct forkq__account *account, uint32_t task,
+static int write_mapped(const struct forkq__account *account, uint32_t task, uint8_t *to,
                         const void *data, uint32_t size) {
   if (FORKQ__LOAD(entry(account->ledger, task)->large) != 0)
     forkq__kept_release(account, task); /* its last reader was killed */
@@ -195,7 +195,7 @@ static int write_mapped(const struct forkq__account *account, uint32_t task,
                                     : reserve_medium(account, task, size);
   if (r == 0)
     /* model: kept_bytes */
-    memcpy(mapped(account, task, size), data, size);
+    memcpy(to, data, size);
   return r;
 }
 
@@ -228,8 +228,9 @@ int forkq__kept_prepare(struct forkq__account *account, const void *data, uint32
     task = forget_one(account);
   if (task == FORKQ__NO_TASK)
     return FORKQ_EUNDONE;
-  int r = mapped(account, task, size) != NULL ? write_mapped(account, task, data, size)
-                                              : write_large(account, task, data, size);
+  uint8_t *to = mapped(account, task, size);
+  int r = to != NULL ? write_mapped(account, task, to, data, size)
+                     : write_large(account, task, data, size);
   if (r < 0)
     return r;
   struct forkq__kept *kept = entry(ledger, task);
