@@ -66,7 +66,7 @@ START_TEST(it_stays_for_the_next_and_goes_back_when_none_comes) {
   ck_assert_uint_eq(kept()->warm, 1);
   pid_t pid = support_fork(sleep_in_get, NULL);
   until_back(before);
-  ck_assert_uint_eq(kept()->warm, 0);
+  support_until_equal(&kept()->warm, 0);
   end_sleeper(pid);
 }
 END_TEST
