@@ -188,8 +188,10 @@ typedef struct forkq_queue_options {
    * - A process may have got FORKQ_KEPT_TASKS_MAX items and not done them. Then a get is
    *   FORKQ_EUNDONE, and the item stays the next one. A batch gets as many items as it may.
    * - `max_message` is at most FORKQ_KEPT_MESSAGE_MAX, and 0 stands for that.
-   * - Each process that has the queue maps 32 MiB more of it, a page of which is memory for each item
-   *   that was ever kept at the same time; larger messages take their size until task_done.
+   * - Each process that has the queue maps 64 MiB more of it. For each item that was ever kept at the same
+   *   time a page of it is memory. Messages of up to 512 KiB, of 64 tasks at a time, take their size in it,
+   *   also for the next ones: until a getter has waited for a second, or a process closes the queue. All
+   *   larger messages, and more at a time, take their size until task_done, and more time.
    * - A process says task_done of its own items, or of its parent's: see forkq_queue_task_done.
    * With FORKQ_LOST_TASKS_REDELIVER a task may be done more than once: its process may have died after
    * the work and before its task_done. It is got again as soon as another process finds that the

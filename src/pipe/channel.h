@@ -143,15 +143,20 @@ bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline);
 
 /* As forkq__channel_receive, of a lost task that is to be got again; FORKQ__NOTHING if there is none. Also
  * FORKQ_EUNDONE: this process has too many. has_lost: whether there may be any, for one who will sleep.
- * tell_lost: wakes a getter, or a watcher, if so. look_for_lost: finds dead processes that had tasks, if it is
- * time for that. */
+ * tell_lost: wakes a getter, or a watcher, if so. */
 int forkq__channel_receive_lost(struct forkq__channel *channel, forkq_item_t *item,
                                 int64_t deadline);
 static inline bool forkq__channel_has_lost(struct forkq__channel *channel) {
   return channel->redelivers && atomic_load(&channel->account.ledger->kept.look) != 0;
 }
 void forkq__channel_tell_lost(struct forkq__channel *channel);
-void forkq__channel_look_for_lost(struct forkq__channel *channel);
+
+/* Where tasks are kept. tend: if it is time for that, finds dead processes that had tasks, and gives back
+ * memory that nobody uses. deadline: until when the owner of the turn may sleep, as it has to tend. trim: gives
+ * that memory back at once, unless a reader has the lock. */
+void forkq__channel_tend_kept(struct forkq__channel *channel);
+int64_t forkq__channel_kept_deadline(struct forkq__channel *channel, int64_t deadline);
+void forkq__channel_trim_kept(struct forkq__channel *channel);
 
 /* Gets the bytes of a lost task that is to be told: 0, FORKQ__NOTHING, or an error. */
 int forkq__channel_get_lost(struct forkq__channel *channel, forkq_item_t *item);

@@ -20,7 +20,7 @@ void forkq__channel_tell_lost(struct forkq__channel *channel) {
 }
 
 /* Many threads of the process may come here at once. One of them looks. */
-void forkq__channel_look_for_lost(struct forkq__channel *channel) {
+static void look_for_lost(struct forkq__channel *channel) {
   if (!channel->redelivers || !forkq__ledger_work_is_left(channel->account.ledger))
     return;
   int64_t at = FORKQ__LOAD(channel->reap_at), now = forkq__os_now();
@@ -28,6 +28,30 @@ void forkq__channel_look_for_lost(struct forkq__channel *channel) {
                        &channel->reap_at, &at,
                        forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__LAST_LOOK_MS)))
     (void)forkq__reap(channel);
+}
+
+void forkq__channel_tend_kept(struct forkq__channel *channel) {
+  if (!channel->keeps)
+    return;
+  look_for_lost(channel);
+  if (forkq__kept_idle(channel->account.ledger))
+    forkq__channel_trim_kept(channel);
+}
+
+int64_t forkq__channel_kept_deadline(struct forkq__channel *channel, int64_t deadline) {
+  if (channel->redelivers)
+    return forkq__os_deadline_within(deadline, FORKQ__LAST_LOOK_MS);
+  return channel->keeps && forkq__kept_warm(channel->account.ledger)
+             ? forkq__os_deadline_within(deadline, FORKQ__KEPT_IDLE_MS)
+             : deadline;
+}
+
+void forkq__channel_trim_kept(struct forkq__channel *channel) {
+  if (!channel->keeps || !forkq__kept_warm(channel->account.ledger) ||
+      forkq__channel_try_lock_read(channel) != 0)
+    return;
+  forkq__kept_trim(&channel->account);
+  forkq__channel_unlock_read(channel);
 }
 
 /* What the get asks of a message, before it takes it: 0, or why it does not. */
@@ -58,12 +82,16 @@ static int set(struct forkq__channel *channel, uint32_t task, forkq_item_t *item
  * not wait must not see 0. After the clearing it looks once more: a task may have been lost meanwhile. */
 static uint32_t look(struct forkq__channel *channel) {
   struct forkq__ledger *ledger = channel->account.ledger;
+  /* model: look_oldest */
   uint32_t task = forkq__kept_next_lost(ledger);
   if (task != FORKQ__NO_TASK)
     return task;
+  /* model: look_clear */
   atomic_store(&ledger->kept.look, 0);
+  /* model: look_oldest_again */
   task = forkq__kept_next_lost(ledger);
   if (task != FORKQ__NO_TASK)
+    /* model: look_again */
     atomic_store(&ledger->kept.look, 1);
   return task;
 }
@@ -120,6 +148,7 @@ static int with_lock(struct forkq__channel *channel, forkq_item_t *item, int64_t
 
 int forkq__channel_receive_lost(struct forkq__channel *channel, forkq_item_t *item,
                                 int64_t deadline) {
+  /* model: get_look */
   return forkq__channel_has_lost(channel)
              ? with_lock(channel, item, deadline, receive_again)
              : FORKQ__NOTHING;

@@ -108,6 +108,7 @@ static void repair_take(struct forkq__channel *channel) {
                                             (took ? FORKQ__LOAD(shared->take_items) : 0));
   /* model: repair_taker */
   FORKQ__STORE(shared->taker, 0);
+  /* model: repair_take_kept */
   FORKQ__STORE(shared->take_kept, 0);
 }
 
@@ -317,10 +318,12 @@ int forkq__channel_take_counted(struct forkq__channel *channel, forkq_item_t *it
 static void take_lost_for(struct forkq__channel *channel, uint32_t taker, uint32_t task,
                           void (*change)(struct forkq__channel *channel, uint32_t task)) {
   struct forkq__channel_shared *shared = channel->shared;
+  /* model: take_kept */
   FORKQ__STORE(shared->take_kept, task + 1);
   _Atomic uint64_t *got = note_take(channel, taker, 1);
   change(channel, task);
   end_take(channel, got, 1);
+  /* model: take_kept_over */
   FORKQ__STORE(shared->take_kept, 0);
 }
 

@@ -172,8 +172,8 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
     { .events = POLLIN },
   };
   int r = 0;
-  if (channel->redelivers)
-    deadline = forkq__os_deadline_within(deadline, FORKQ__LAST_LOOK_MS);
+  if (channel->keeps)
+    deadline = forkq__channel_kept_deadline(channel, deadline);
   FORKQ__STORE(shared->hastened, 0);
   /* model: watch_asleep */
   atomic_store(&shared->asleep, 1);
@@ -226,7 +226,7 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
       r = receive(channel, item, deadline, saw_event != 0);
     if (r != FORKQ__NOTHING)
       return r;
-    forkq__channel_look_for_lost(channel);
+    forkq__channel_tend_kept(channel);
     if (forkq__channel_exhausted(channel))
       return FORKQ_ESHUTDOWN;
     r = why_over(channel, deadline);
@@ -356,7 +356,7 @@ void forkq__channel_watch_end(struct forkq__channel *channel) {
 
 bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
   struct forkq__channel_shared *shared = channel->shared;
-  forkq__channel_look_for_lost(channel);
+  forkq__channel_tend_kept(channel);
   /* A reader is loading a packet, or died while loading. Once this process has the read lock,
    * the loading is over. */
   /* model: look_loading */

@@ -149,8 +149,10 @@ static int close_queue(forkq_queue_t *queue, int64_t deadline) {
     left = false;
   forkq__queue_end_observing(queue);
   forkq__queue_end_room(queue);
-  if (forkq__queue_check(queue) == 0)
+  if (forkq__queue_check(queue) == 0) {
     forkq__queue_end_looking(queue);
+    forkq__channel_trim_kept(&queue->channel);
+  }
   forkq__queue_drop_inherited(queue);
   queue->feeder.leaving = !left;
   if (left)

@@ -72,6 +72,8 @@ void forkq__queue_look_for_lost(forkq_queue_t *queue) {
     return;
   if (forkq__ledger_work_is_left(&queue->segment->ledger))
     (void)forkq__queue_reap(queue);
+  if (forkq__kept_idle(&queue->segment->ledger))
+    forkq__channel_trim_kept(&queue->channel);
   plan_lost_look(queue);
 }
 

@@ -8,7 +8,7 @@ struct forkq__account {
   struct forkq__ledger *ledger;
   struct forkq__liveness liveness;
   _Atomic uint32_t cell; /* or FORKQ__NO_CELL */
-  uint8_t *kept_pages;   /* see kept.h; NULL: the queue keeps no tasks */
+  uint8_t *kept_memory;  /* see kept.h; NULL: the queue keeps no tasks */
 };
 
 /* Without a cell. The caller sets `ledger`, and the memory's file in `liveness`. */

@@ -6,11 +6,16 @@
  *   bits 0 and 1    the state: see kept.h
  *
  * The word is stored last when a task comes, and first when it goes. So a death leaves the task there or
- * not, and at most memory that the next one in this entry uses. */
+ * not, and at most memory that the next one in this entry uses.
+ *
+ * Reserving memory, making it appear in a process, and giving it back cost more than copying a medium message.
+ * So the rooms for these are mapped all the time, and keep their memory from task to task. A getter that
+ * sleeps gives it back when no such message was kept for a second; a process that closes does at once. */
 #include "shared/kept.h"
 
 #include "base/log.h"
 #include "base/os.h"
+#include "base/times.h"
 
 #include <errno.h>
 #include <string.h>
@@ -69,7 +74,27 @@ static int64_t large_begin(uint32_t task) {
   return FORKQ__KEPT_LARGE_BEGIN + (int64_t)task * FORKQ_KEPT_MESSAGE_MAX;
 }
 
+static int64_t medium_begin(uint32_t task) {
+  return FORKQ__KEPT_MEDIUM_BEGIN + (int64_t)task * FORKQ__KEPT_MEDIUM;
+}
+
 #define PAGES_SIZE ((size_t)FORKQ__KEPT_MAX * FORKQ__KEPT_SMALL)
+#define MAPPED_SIZE (PAGES_SIZE + (size_t)FORKQ__KEPT_MEDIUMS * FORKQ__KEPT_MEDIUM)
+
+static bool is_medium(uint32_t task, uint32_t size) {
+  return size > FORKQ__KEPT_SMALL && size <= FORKQ__KEPT_MEDIUM &&
+         task < FORKQ__KEPT_MEDIUMS;
+}
+
+/* Where a message of that size lies, or NULL: where there is room for a large one. */
+static uint8_t *mapped(const struct forkq__account *account, uint32_t task,
+                       uint32_t size) {
+  if (size <= FORKQ__KEPT_SMALL)
+    return account->kept_memory + (size_t)task * FORKQ__KEPT_SMALL;
+  return is_medium(task, size)
+             ? account->kept_memory + PAGES_SIZE + (size_t)task * FORKQ__KEPT_MEDIUM
+             : NULL;
+}
 
 /* The number may be another file's by now. */
 static bool is_ours(const struct forkq__account *account) {
@@ -78,19 +103,19 @@ static bool is_ours(const struct forkq__account *account) {
 
 int forkq__kept_map(struct forkq__account *account) {
   void *memory;
-  int r = forkq__os_memory_map(account->liveness.memory_fd, FORKQ__KEPT_BEGIN, PAGES_SIZE,
-                               &memory);
+  int r = forkq__os_memory_map(account->liveness.memory_fd, FORKQ__KEPT_BEGIN,
+                               MAPPED_SIZE, &memory);
   if (r < 0)
     return r;
-  forkq__os_memory_omit(memory, PAGES_SIZE);
-  account->kept_pages = memory;
+  forkq__os_memory_omit(memory, MAPPED_SIZE);
+  account->kept_memory = memory;
   return 0;
 }
 
 void forkq__kept_unmap(struct forkq__account *account) {
-  if (account->kept_pages != NULL)
-    forkq__os_memory_unmap(account->kept_pages, PAGES_SIZE);
-  account->kept_pages = NULL;
+  if (account->kept_memory != NULL)
+    forkq__os_memory_unmap(account->kept_memory, MAPPED_SIZE);
+  account->kept_memory = NULL;
 }
 
 static uint64_t count_own(struct forkq__account *account) {
@@ -128,21 +153,50 @@ static uint32_t forget_one(const struct forkq__account *account) {
   return task;
 }
 
-static int write_small(const struct forkq__account *account, uint32_t task,
-                       const void *data, uint32_t size) {
+static int reserve(const struct forkq__account *account, int64_t begin, size_t size) {
+  return is_ours(account)
+             ? forkq__os_memory_back(account->liveness.memory_fd, begin, size)
+             : -EBADF;
+}
+
+static int reserve_small(const struct forkq__account *account, uint32_t task) {
   struct forkq__kept *kept = entry(account->ledger, task);
-  if (FORKQ__LOAD(kept->large) != 0)
-    forkq__kept_release(account, task); /* its last reader was killed */
-  if (FORKQ__LOAD(kept->backed) == 0) {
-    int r = is_ours(account) ? forkq__os_memory_back(account->liveness.memory_fd,
-                                                     small_begin(task), FORKQ__KEPT_SMALL)
-                             : -EBADF;
-    if (r < 0)
-      return r;
+  if (FORKQ__LOAD(kept->backed) != 0)
+    return 0;
+  int r = reserve(account, small_begin(task), FORKQ__KEPT_SMALL);
+  if (r == 0)
     FORKQ__STORE(kept->backed, 1);
-  }
-  memcpy(account->kept_pages + (size_t)task * FORKQ__KEPT_SMALL, data, size);
-  return 0;
+  return r;
+}
+
+/* `warm` before, so that somebody looks for it whatever becomes of this process. */
+static int reserve_medium(const struct forkq__account *account, uint32_t task,
+                          uint32_t size) {
+  struct forkq__kept_shared *shared = &account->ledger->kept;
+  struct forkq__kept *kept = entry(account->ledger, task);
+  FORKQ__STORE(shared->used_at, forkq__os_now());
+  if (FORKQ__LOAD(kept->medium) >= size)
+    return 0;
+  FORKQ__STORE(shared->warm, 1);
+  uint32_t pages = (size + FORKQ__KEPT_SMALL - 1) / FORKQ__KEPT_SMALL * FORKQ__KEPT_SMALL;
+  /* model: kept_reserve */
+  int r = reserve(account, medium_begin(task), pages);
+  if (r == 0)
+    /* model: kept_reserved */
+    FORKQ__STORE(kept->medium, pages);
+  return r;
+}
+
+static int write_mapped(const struct forkq__account *account, uint32_t task, uint8_t *to,
+                        const void *data, uint32_t size) {
+  if (FORKQ__LOAD(entry(account->ledger, task)->large) != 0)
+    forkq__kept_release(account, task); /* its last reader was killed */
+  int r = size <= FORKQ__KEPT_SMALL ? reserve_small(account, task)
+                                    : reserve_medium(account, task, size);
+  if (r == 0)
+    /* model: kept_bytes */
+    memcpy(to, data, size);
+  return r;
 }
 
 static int write_large(const struct forkq__account *account, uint32_t task,
@@ -174,13 +228,16 @@ int forkq__kept_prepare(struct forkq__account *account, const void *data, uint32
     task = forget_one(account);
   if (task == FORKQ__NO_TASK)
     return FORKQ_EUNDONE;
-  int r = size <= FORKQ__KEPT_SMALL ? write_small(account, task, data, size)
-                                    : write_large(account, task, data, size);
+  uint8_t *to = mapped(account, task, size);
+  int r = to != NULL ? write_mapped(account, task, to, data, size)
+                     : write_large(account, task, data, size);
   if (r < 0)
     return r;
   struct forkq__kept *kept = entry(ledger, task);
   FORKQ__STORE(kept->size, size);
+  /* model: kept_number */
   FORKQ__STORE(kept->number, next_number(ledger));
+  /* model: kept_prepared */
   FORKQ__STORE(kept->word, own_word(&account->liveness.tasks, PREPARED, 1));
   *ret_task = task;
   return 0;
@@ -188,6 +245,7 @@ int forkq__kept_prepare(struct forkq__account *account, const void *data, uint32
 
 void forkq__kept_take(struct forkq__account *account, uint32_t task) {
   struct forkq__kept *kept = entry(account->ledger, task);
+  /* model: kept_taken */
   FORKQ__STORE(kept->word, with_state(FORKQ__LOAD(kept->word), KEPT));
 }
 
@@ -195,9 +253,11 @@ void forkq__kept_repair(struct forkq__ledger *ledger, bool took) {
   for (uint32_t i = 0; i < used(ledger); i++) {
     uint64_t word = FORKQ__LOAD(entry(ledger, i)->word);
     if (state_of(word) == PREPARED)
+      /* model: repair_kept */
       FORKQ__STORE(entry(ledger, i)->word, took ? with_state(word, KEPT) : 0);
   }
   /* The reader may have been looking. */
+  /* model: repair_kept_look */
   atomic_store(&ledger->kept.look, 1);
 }
 
@@ -246,12 +306,13 @@ uint32_t forkq__kept_size(struct forkq__ledger *ledger, uint32_t task) {
 }
 
 /* The caller has read the size of the task, too, and it may be another by now where the memory is damaged. So
- * what is copied is bounded by what is asked for as well. */
+ * no more is copied from a place than lies there. */
 int forkq__kept_read(const struct forkq__account *account, uint32_t task, void *data,
                      uint32_t size) {
-  if (size <= FORKQ__KEPT_SMALL &&
-      forkq__kept_size(account->ledger, task) <= FORKQ__KEPT_SMALL) {
-    memcpy(data, account->kept_pages + (size_t)task * FORKQ__KEPT_SMALL, size);
+  uint32_t whole = forkq__kept_size(account->ledger, task);
+  const uint8_t *from = size <= whole ? mapped(account, task, whole) : NULL;
+  if (from != NULL) {
+    memcpy(data, from, size);
     return 0;
   }
   return is_ours(account) ? forkq__os_memory_read(account->liveness.memory_fd, data, size,
@@ -263,7 +324,9 @@ int forkq__kept_read(const struct forkq__account *account, uint32_t task, void *
 void forkq__kept_hand_on(struct forkq__account *account, uint32_t task) {
   struct forkq__kept *kept = entry(account->ledger, task);
   uint32_t given = given_of(FORKQ__LOAD(kept->word));
+  /* model: hand_on_number */
   FORKQ__STORE(kept->number, next_number(account->ledger));
+  /* model: hand_on_word */
   FORKQ__STORE(kept->word, own_word(&account->liveness.tasks, KEPT, given + 1));
 }
 
@@ -299,6 +362,50 @@ void forkq__kept_release(const struct forkq__account *account, uint32_t task) {
   FORKQ__STORE(kept->large, 0);
 }
 
+bool forkq__kept_idle(const struct forkq__ledger *ledger) {
+  return forkq__kept_warm(ledger) &&
+         forkq__os_now() - FORKQ__LOAD(ledger->kept.used_at) >=
+             FORKQ__KEPT_IDLE_MS * FORKQ__NS_PER_MS;
+}
+
+/* The first entry from `task` on that is free, or is not, of those below `end`; else `end`. */
+static uint32_t next_medium(struct forkq__ledger *ledger, uint32_t task, uint32_t end,
+                            bool free) {
+  while (task < end && (FORKQ__LOAD(entry(ledger, task)->word) == 0) != free)
+    task++;
+  return task;
+}
+
+/* Until their memory is given back, they say that they have none: who dies here leaves memory for which
+ * nothing speaks but `warm`. So a room is given back whatever its entry says. */
+static void release_mediums(const struct forkq__account *account, uint32_t begin,
+                            uint32_t end) {
+  for (uint32_t i = begin; i < end; i++)
+    /* model: trim_says */
+    FORKQ__STORE(entry(account->ledger, i)->medium, 0);
+  if (begin < end)
+    /* model: trim_release */
+    forkq__os_memory_release(account->liveness.memory_fd, medium_begin(begin),
+                             medium_begin(end) - medium_begin(begin));
+}
+
+/* A free entry stays free as long as the caller has the lock. */
+void forkq__kept_trim(const struct forkq__account *account) {
+  struct forkq__ledger *ledger = account->ledger;
+  uint32_t end = used(ledger) < FORKQ__KEPT_MEDIUMS ? used(ledger) : FORKQ__KEPT_MEDIUMS;
+  uint32_t left = 0;
+  if (!is_ours(account))
+    return;
+  for (uint32_t i = 0; i < end;) {
+    uint32_t busy = next_medium(ledger, i, end, false);
+    release_mediums(account, i, busy);
+    i = next_medium(ledger, busy, end, true);
+    for (uint32_t j = busy; j < i; j++)
+      left |= FORKQ__LOAD(entry(ledger, j)->medium);
+  }
+  FORKQ__STORE(ledger->kept.warm, left != 0);
+}
+
 uint64_t forkq__kept_number(struct forkq__ledger *ledger, uint32_t task) {
   return FORKQ__LOAD(entry(ledger, task)->number);
 }
@@ -307,6 +414,7 @@ uint64_t forkq__kept_number(struct forkq__ledger *ledger, uint32_t task) {
 void forkq__kept_clear(struct forkq__ledger *ledger, uint32_t task, uint64_t number) {
   struct forkq__kept *kept = entry(ledger, task);
   if (state_of(FORKQ__LOAD(kept->word)) == KEPT && FORKQ__LOAD(kept->number) == number)
+    /* model: finish_clear */
     FORKQ__STORE(kept->word, 0);
 }
 
@@ -327,7 +435,9 @@ void forkq__kept_lose(struct forkq__ledger *ledger, uint32_t cell) {
     if (state_of(word) != KEPT || cell_of(word) != cell)
       continue;
     /* A reader clears `look`, and then looks at the words. */
+    /* model: lose_word */
     atomic_store(&entry(ledger, i)->word, with_state(word, LOST));
+    /* model: lose_look */
     atomic_store(&ledger->kept.look, 1);
     lost++;
   }

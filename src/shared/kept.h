@@ -2,7 +2,8 @@
  *
  * There is one table for all processes. An entry says whose the task is. So a task goes from a dead
  * process to the next one by one store, and nothing is copied; and the cell of the dead is free at once.
- * The bytes of an entry have their place in the segment's file: a page, or room for a large message.
+ * The bytes of an entry have their place in the segment's file: a page; or room for a medium message,
+ * which the first entries have, and whose memory stays for the next task; or room for a large one.
  *
  *   0           free
  *   prepared    a reader is about to take the task, or to drop it; only that reader, or the repair
@@ -18,6 +19,9 @@
 
 #include "shared/account.h"
 
+/* Memory of medium messages that no task has stays for so long. */
+#define FORKQ__KEPT_IDLE_MS 1000
+
 static inline bool forkq__keeps_tasks(const struct forkq__ledger *ledger) {
   return ledger->lost_tasks != FORKQ_LOST_TASKS_COUNT;
 }
@@ -26,7 +30,7 @@ static inline bool forkq__redelivers(const struct forkq__ledger *ledger) {
   return ledger->lost_tasks == FORKQ_LOST_TASKS_REDELIVER;
 }
 
-/* Maps the pages of the entries, when the queue is opened: 0 or a negative errno; and unmaps them. */
+/* Maps the pages of the entries, and the rooms for medium messages, when the queue is opened: 0 or a negative errno; and unmaps them. */
 int forkq__kept_map(struct forkq__account *account);
 void forkq__kept_unmap(struct forkq__account *account);
 
@@ -59,6 +63,9 @@ void forkq__kept_drop(const struct forkq__account *account, uint32_t task);
 uint64_t forkq__kept_handle(struct forkq__ledger *ledger, uint32_t task);
 uint32_t forkq__kept_given(struct forkq__ledger *ledger, uint32_t task);
 
+/* Gives back the memory of medium messages that no task has. */
+void forkq__kept_trim(const struct forkq__account *account);
+
 /* ---- with the ledger's lock ------------------------------------------------------------------ */
 
 /* find: the kept task of a handle. first_of: the kept task that was got before the others of one owner
@@ -81,5 +88,11 @@ void forkq__kept_lose(struct forkq__ledger *ledger, uint32_t cell);
 
 /* How many are lost. */
 uint64_t forkq__kept_lost(struct forkq__ledger *ledger);
+
+/* Whether there may be memory of medium messages; and none was kept for FORKQ__KEPT_IDLE_MS. */
+static inline bool forkq__kept_warm(const struct forkq__ledger *ledger) {
+  return FORKQ__LOAD(ledger->kept.warm) != 0;
+}
+bool forkq__kept_idle(const struct forkq__ledger *ledger);
 
 #endif

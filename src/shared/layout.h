@@ -39,6 +39,8 @@
  *                                                 lock
  *                     look                        any process                 the next owner of the
  *                                                                             lock that the dead had
+ *                     used_at, warm               readers, with the read      needs none: memory
+ *                                                 lock                        stays for longer
  *                     redelivered                 readers, with the read      needs none: a count
  *                                                 lock                        for the statistics
  *   kept              word                        see kept.c: in each state   the next reader
@@ -47,7 +49,7 @@
  *                                                                             ledger's lock
  *                     number, size                readers, with the read      needs none: they count
  *                                                 lock                        once the word says so
- *                     backed, large               who has the lock of the     needs none: memory
+ *                     backed, medium, large       who has the lock of the     needs none: memory
  *                                                 word's state                stays for longer
  *   channel_shared    write_seq                   the owner of the write      needs none: no number
  *                                                 lock                        is used twice
@@ -149,6 +151,7 @@ struct forkq__kept {
   _Atomic uint32_t size;
   _Atomic uint32_t backed; /* 1: the memory for a small message is reserved */
   _Atomic uint32_t large;  /* bytes that are reserved for a large one */
+  _Atomic uint32_t medium; /* at least so many bytes are reserved for a medium one */
 };
 
 struct forkq__kept_shared {
@@ -156,6 +159,8 @@ struct forkq__kept_shared {
   _Atomic uint32_t look;             /* 1: there may be one that no living process has */
   _Atomic uint64_t numbers;          /* the last that was given */
   _Atomic uint64_t redelivered;      /* for the statistics */
+  _Atomic int64_t used_at;           /* when a medium message was kept last */
+  _Atomic uint32_t warm;             /* 1: memory may be reserved for medium ones */
   alignas(64) struct forkq__kept tasks[FORKQ__KEPT_MAX];
 };
 
@@ -314,8 +319,9 @@ struct forkq__segment {
 /* ---- the file ------------------------------------------------------------------------------
  *
  * The segment, then room for the kept part of a large message (spill.h), then an arena for each cell
- * (arena.h), then the bytes of kept tasks: a page for each, and room for a large message for each
- * (kept.h). All but the segment is a hole at first, and takes no memory. */
+ * (arena.h), then the bytes of kept tasks (kept.h): a page for each, room for a medium
+ * message for some, and room for a large one for each. All but the segment is a hole at first, and takes no
+ * memory. */
 #define FORKQ__SPILL_BEGIN ((int64_t)sizeof(struct forkq__segment))
 #define FORKQ__ARENA_SIZE (INT64_C(64) << 20) /* FORKQ_SHARED_MAX */
 #define FORKQ__ARENAS_BEGIN                                                              \
@@ -323,8 +329,13 @@ struct forkq__segment {
    FORKQ__ARENA_SIZE * FORKQ__ARENA_SIZE)
 #define FORKQ__KEPT_SMALL 4096u /* messages of so many bytes lie in the page */
 #define FORKQ__KEPT_BEGIN (FORKQ__ARENAS_BEGIN + FORKQ__CELLS_MAX * FORKQ__ARENA_SIZE)
-#define FORKQ__KEPT_LARGE_BEGIN                                                          \
+#define FORKQ__KEPT_MEDIUM                                                               \
+  524288u /* messages of so many bytes lie in the first rooms, ... */
+#define FORKQ__KEPT_MEDIUMS 64u /* ... of which there are so many */
+#define FORKQ__KEPT_MEDIUM_BEGIN                                                         \
   (FORKQ__KEPT_BEGIN + (int64_t)FORKQ__KEPT_MAX * FORKQ__KEPT_SMALL)
+#define FORKQ__KEPT_LARGE_BEGIN                                                          \
+  (FORKQ__KEPT_MEDIUM_BEGIN + (int64_t)FORKQ__KEPT_MEDIUMS * FORKQ__KEPT_MEDIUM)
 #define FORKQ__FILE_END                                                                  \
   (FORKQ__KEPT_LARGE_BEGIN + (int64_t)FORKQ__KEPT_MAX * FORKQ_KEPT_MESSAGE_MAX)
 

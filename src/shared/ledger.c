@@ -46,9 +46,11 @@ static void finish_confirm(struct forkq__ledger *ledger) {
   if (confirming == 0)
     return;
   if (task < FORKQ__KEPT_MAX && cell < FORKQ__CELLS_MAX) {
+    /* model: finish_done */
     FORKQ__STORE(ledger->cells[cell].done, FORKQ__LOAD(ledger->done_base) + 1);
     forkq__kept_clear(ledger, task, FORKQ__LOAD(ledger->done_number));
   }
+  /* model: finish_over */
   FORKQ__STORE(ledger->confirming, 0);
 }
 
@@ -57,6 +59,7 @@ static void repair(void *arg) {
   struct forkq__ledger *ledger = arg;
   if (forkq__keeps_tasks(ledger)) {
     finish_confirm(ledger);
+    /* model: repair_lost_look */
     atomic_store(&ledger->kept.look, 1); /* it may have lost tasks, and not said so */
   }
   struct sums sums = add_up(ledger);
@@ -335,11 +338,15 @@ int forkq__ledger_task_done(struct forkq__ledger *ledger, const struct forkq__ta
 static void confirm(const struct forkq__account *account, uint32_t task) {
   struct forkq__ledger *ledger = account->ledger;
   uint32_t cell = forkq__kept_cell_of(ledger, task);
+  /* model: confirm_base */
   FORKQ__STORE(ledger->done_base, FORKQ__LOAD(ledger->cells[cell].done));
+  /* model: confirm_number */
   FORKQ__STORE(ledger->done_number, forkq__kept_number(ledger, task));
+  /* model: confirm_note */
   FORKQ__STORE(ledger->confirming, (uint64_t)cell << 32 | (task + 1));
   forkq__kept_release(account, task);
   finish_confirm(ledger);
+  /* model: confirm_sum */
   FORKQ__STORE(ledger->done, FORKQ__LOAD(ledger->done) + 1);
 }
 

@@ -6,12 +6,19 @@
 #include <unistd.h>
 
 #define SMALL_MAX FORKQ__KEPT_SMALL
+#define MEDIUM_MAX FORKQ__KEPT_MEDIUM
 
 /* ---- sizes -------------------------------------------------------------------------------------- */
 
-static const size_t sizes[] = {
-  6, 511, SMALL_MAX - 1, SMALL_MAX, SMALL_MAX + 1, 100000, FORKQ_KEPT_MESSAGE_MAX
-};
+static const size_t sizes[] = { 6,
+                                511,
+                                SMALL_MAX - 1,
+                                SMALL_MAX,
+                                SMALL_MAX + 1,
+                                100000,
+                                MEDIUM_MAX,
+                                MEDIUM_MAX + 1,
+                                FORKQ_KEPT_MESSAGE_MAX };
 #define SIZES (sizeof sizes / sizeof *sizes)
 
 static void take_all_borrowed(void *arg) {

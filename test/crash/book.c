@@ -57,9 +57,15 @@ uint64_t book_recoveries(const struct book *book) {
   return atomic_load(&book->queue->segment->ledger.recoveries);
 }
 
+uint64_t book_again(const struct book *book) {
+  return plan_keeps(&book->plan)
+             ? atomic_load(&book->queue->segment->ledger.kept.redelivered)
+             : 0;
+}
+
 const char *book_op_name(uint32_t op) {
-  static const char *const names[] = { "idle", "put",  "get",   "task_done",
-                                       "join", "look", "close", "drain" };
+  static const char *const names[] = { "idle", "put",   "get",   "task_done", "join",
+                                       "look", "close", "drain", "get_lost" };
   return names[op];
 }
 
@@ -174,17 +180,57 @@ void book_note_put(struct book *book, struct life *life, uint32_t seq, enum put 
     atomic_store(&book->fates[life - book->lives][seq].put, put);
 }
 
-void book_got(struct book *book, struct life *life, uint32_t by, uint32_t seq) {
+/* Each get of it but the last was of a process that is gone. Of some of those it is not in the book. */
+static void note_given(struct book *book, struct fate *fate, uint32_t by, uint32_t seq,
+                       uint32_t redelivered) {
+  uint32_t before = atomic_fetch_add(&fate->given, 1);
+  if (before > redelivered)
+    book_fail(book, "item %u of life %u came %u times before, and says %u", seq, by,
+              before, redelivered);
+  if (before > 0 && redelivered <= atomic_load(&fate->again))
+    book_fail(book, "item %u of life %u was given %u times before, and says %u", seq, by,
+              atomic_load(&fate->again) + 1, redelivered);
+  if (atomic_load(&fate->done_ended) > 0)
+    book_fail(book, "item %u of life %u came again after it was done", seq, by);
+  if (atomic_load(&fate->told) > 0)
+    book_fail(book, "item %u of life %u came again after it was told to be lost", seq,
+              by);
+  atomic_store(&fate->again, redelivered);
+}
+
+void book_got(struct book *book, struct life *life, uint32_t by, uint32_t seq,
+              uint32_t redelivered) {
   if (book->plan.forever)
     return;
   struct fate *fate = &book->fates[by][seq];
-  uint32_t self = (uint32_t)(life - book->lives) + 1;
+  uint32_t self = (uint32_t)(life - book->lives) + 1, owner = 0;
   if (atomic_load(&fate->owner) == 0) {
     atomic_store(&fate->asked, atomic_load(&life->asked));
     atomic_store(&fate->came, atomic_fetch_add(&book->clock, 1) + 1);
+    atomic_store(&fate->late, redelivered > 0);
   }
-  uint32_t owner = atomic_exchange(&fate->owner, self);
-  if (owner != 0)
+  note_given(book, fate, by, seq, redelivered);
+  if (!atomic_compare_exchange_strong(&fate->owner, &owner, self) &&
+      !plan_redelivers(&book->plan))
     book_fail(book, "item %u of life %u came twice: to life %u and to life %u", seq, by,
               owner - 1, self - 1);
+}
+
+void book_done_begins(struct book *book, uint32_t by, uint32_t seq) {
+  if (!book->plan.forever)
+    atomic_fetch_add(&book->fates[by][seq].done_begun, 1);
+}
+
+void book_done_ends(struct book *book, uint32_t by, uint32_t seq) {
+  if (!book->plan.forever && atomic_fetch_add(&book->fates[by][seq].done_ended, 1) > 0)
+    book_fail(book, "item %u of life %u is done twice", seq, by);
+}
+
+void book_told(struct book *book, uint32_t by, uint32_t seq) {
+  struct fate *fate = &book->fates[by][seq];
+  atomic_fetch_add(&book->told, 1);
+  if (atomic_fetch_add(&fate->told, 1) > 0)
+    book_fail(book, "item %u of life %u was told to be lost twice", seq, by);
+  if (atomic_load(&fate->done_ended) > 0)
+    book_fail(book, "item %u of life %u was told to be lost and is done", seq, by);
 }

@@ -22,7 +22,7 @@ enum phase {
   END    /* nothing is left */
 };
 
-enum op { IDLE, PUT, GET, DONE, JOIN, LOOK, CLOSE, DRAIN };
+enum op { IDLE, PUT, GET, DONE, JOIN, LOOK, CLOSE, DRAIN, HEAR };
 
 enum state { UNBORN, RUNNING, ENDED, KILLED };
 
@@ -36,10 +36,18 @@ enum put {
 /* What became of an item. */
 struct fate {
   _Atomic uint32_t put;
-  _Atomic uint32_t owner; /* the life that got it, + 1 */
+  _Atomic uint32_t
+      owner; /* the life that got it, + 1; where it is got again, the first */
   /* Times on the book's clock: its get began, and had returned. */
   _Atomic uint64_t asked;
   _Atomic uint64_t came;
+  /* As a task. */
+  _Atomic uint32_t given; /* how often it came */
+  _Atomic uint32_t again; /* how often it had been given before, as the last get said */
+  _Atomic bool late;      /* its first get is not known: the life died in it */
+  _Atomic uint32_t done_begun; /* calls that say that it is done, and ... */
+  _Atomic uint32_t done_ended; /* ... those that returned 0 */
+  _Atomic uint32_t told;       /* how often it was told to be lost */
 };
 
 /* A process, from its fork to its end. */
@@ -78,6 +86,9 @@ struct life {
   _Atomic uint64_t got;
   _Atomic uint64_t done_begun;
   _Atomic uint64_t done_ended;
+  _Atomic uint32_t
+      left;           /* tasks that its children have left undone, where tasks are kept */
+  _Atomic bool hears; /* it asks for a lost task */
 };
 
 /* Times from a death to the next completed operation of any other process. */
@@ -95,6 +106,7 @@ struct book {
   _Atomic uint64_t clock;
   _Atomic uint64_t progress;
   _Atomic uint64_t gets;
+  _Atomic uint64_t told;
   _Atomic uint32_t lives_used;
   _Atomic uint32_t doomed; /* how many the nemesis has begun to kill */
   _Atomic uint32_t kills;
@@ -137,8 +149,9 @@ void book_doom(struct book *book, struct life *life);
  * an epoch in which nobody rests or is stopped. */
 void book_await_progress(struct book *book, int64_t death_ns);
 
-/* What the queue itself counts as recoveries. */
+/* What the queue itself counts as recoveries, and as tasks that were got again. */
 uint64_t book_recoveries(const struct book *book);
+uint64_t book_again(const struct book *book);
 
 /* An item or more were put or got: survivors are at work. */
 void book_progress(struct book *book, enum op op, uint32_t items);
@@ -147,6 +160,12 @@ void book_progress(struct book *book, enum op op, uint32_t items);
 void book_note_put(struct book *book, struct life *life, uint32_t seq, enum put put);
 
 /* An item came out of the queue, in the get that the life is in. */
-void book_got(struct book *book, struct life *life, uint32_t by, uint32_t seq);
+void book_got(struct book *book, struct life *life, uint32_t by, uint32_t seq,
+              uint32_t redelivered);
+
+/* The same task is about to be said to be done; it was, by a call that returned 0; it was told to be lost. */
+void book_done_begins(struct book *book, uint32_t by, uint32_t seq);
+void book_done_ends(struct book *book, uint32_t by, uint32_t seq);
+void book_told(struct book *book, uint32_t by, uint32_t seq);
 
 #endif

@@ -3,8 +3,9 @@
 
 #include "check.h"
 #include "nemesis.h"
+#include "queue/queue_impl.h"
 #include "support.h"
-#include "worker.h"
+#include "tasks.h"
 
 #include <forkq/simple_queue.h>
 #include <inttypes.h>
@@ -128,6 +129,14 @@ static void get_the_rest(struct worker *judge) {
     (void)worker_get(judge, 1, judge->book->plan.simple ? -1 : PATIENCE_MS);
 }
 
+/* What processes left undone comes again when they, and the children that might do it, have ended. */
+static void get_what_is_lost(struct worker *judge) {
+  struct book *book = judge->book;
+  while (plan_redelivers(&book->plan) && !failed(book) &&
+         forkq__ledger_work_is_left(&book->queue->segment->ledger))
+    (void)worker_get(judge, 1, 20);
+}
+
 /* What their gets bring nobody may ever hear of: so nothing is put for them. */
 static void await_exits(struct nemesis *nemesis) {
   while (nemesis_exits(nemesis->book) && !failed(nemesis->book)) {
@@ -145,6 +154,7 @@ static void come_to_rest(struct worker *judge, struct nemesis *nemesis) {
   atomic_store(&book->phase, END);
   wake_consumers(judge, nemesis);
   get_the_rest(judge);
+  get_what_is_lost(judge);
   await_end_of(nemesis, JOINER);
 }
 
@@ -170,6 +180,7 @@ static void check_empty(struct book *book) {
   forkq_item_destroy(&item);
 }
 
+/* Only what the dead have left is abandoned; where it is got again, nothing is. */
 static void check_join(struct worker *judge) {
   struct book *book = judge->book;
   uint64_t abandoned = 0;
@@ -178,6 +189,8 @@ static void check_join(struct worker *judge) {
     return;
   if (r == FORKQ_EABANDONED && abandoned == 0)
     book_fail(book, "join says that no task was abandoned");
+  if (book->plan.lost_tasks == FORKQ_LOST_TASKS_TELL)
+    tasks_hear(judge);
   if (!book->plan.forever) {
     struct range range = check_abandoned(book);
     if (abandoned < range.low || abandoned > range.high)
@@ -210,12 +223,12 @@ static void check_capacity(struct worker *judge) {
 static void check_all(struct worker *judge) {
   struct book *book = judge->book;
   check_empty(book);
+  if (book->plan.joinable)
+    check_join(judge);
   if (!book->plan.forever)
     check_items(book);
   if (!book->plan.forever && !book->plan.simple)
     check_statistics(book);
-  if (book->plan.joinable)
-    check_join(judge);
   if (book->plan.maxsize > 0 && !failed(book))
     check_capacity(judge);
 }

@@ -9,6 +9,7 @@
 
 #include "payload.h"
 #include "support.h"
+#include "tasks.h"
 
 #include <forkq/loop_handle.h>
 #include <uv.h>
@@ -111,10 +112,10 @@ static void note_accepted(struct request *request) {
 
 static void note_got(struct request *request) {
   struct worker *worker = request->looper->worker;
-  worker_take(worker, &request->item);
+  struct task task = worker_take(worker, &request->item);
   book_progress(worker->book, GET, 1);
   if (worker->book->plan.joinable)
-    worker_finish_tasks(worker, 1);
+    tasks_finish(worker, &task, 1);
 }
 
 /* ---- what a callback may say ------------------------------------------------------------- */

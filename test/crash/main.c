@@ -39,6 +39,8 @@ struct totals {
   uint64_t kills;
   uint64_t gets;
   uint64_t recoveries;
+  uint64_t again; /* tasks of the dead that were got again */
+  uint64_t told;  /* and that were told */
   int64_t late_ns;
   uint32_t count[2];
   int32_t us[2][ALL_SAMPLES];
@@ -76,6 +78,7 @@ static int create(struct book *book) {
     .size = sizeof options,
     .maxsize = plan->maxsize,
     .joinable = plan->joinable,
+    .lost_tasks = (int)plan->lost_tasks,
     .no_direct_write = !plan->direct,
     .on_feeder_error = feeder_error,
     .on_feeder_error_arg = book,
@@ -143,6 +146,8 @@ static void add_to_totals(struct book *book) {
   totals.kills += atomic_load(&book->kills);
   totals.gets += atomic_load(&book->gets);
   totals.recoveries += book_recoveries(book);
+  totals.again += book_again(book);
+  totals.told += atomic_load(&book->told);
   add_samples(0, &book->puts_after);
   add_samples(1, &book->gets_after);
 }
@@ -223,9 +228,10 @@ static void print_times(const char *what, uint32_t kind) {
 
 static void print_totals(const struct run *run, int64_t began) {
   printf("seed %" PRIu64 ": %" PRIu64 " kills in %" PRIu64 " epochs, %" PRIu64
-         " recoveries, %" PRIu64 " items got, %.1f s\n",
+         " recoveries, %" PRIu64 " items got, %" PRIu64 " tasks got again, %" PRIu64
+         " told, %.1f s\n",
          run->seed, totals.kills, totals.epochs, totals.recoveries, totals.gets,
-         (double)(book_now() - began) / 1e9);
+         totals.again, totals.told, (double)(book_now() - began) / 1e9);
   print_times("put", 0);
   print_times("get", 1);
   printf("an idle process was up to %.1f ms late\n", (double)totals.late_ns / 1e6);

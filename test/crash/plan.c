@@ -2,8 +2,6 @@
 
 #include "support.h"
 
-#include <forkq/queue.h>
-
 #include <stdio.h>
 
 /* The smallest message holds its own description, the largest is many pipes long. */
@@ -90,6 +88,17 @@ static void choose_memory(struct plan *plan, uint64_t *random) {
   plan->late = one_in(random, 2);
 }
 
+/* And likewise. */
+static void choose_tasks(struct plan *plan, uint64_t *random) {
+  static const forkq_lost_tasks_t ways[] = { FORKQ_LOST_TASKS_COUNT,
+                                             FORKQ_LOST_TASKS_TELL,
+                                             FORKQ_LOST_TASKS_REDELIVER };
+  static const uint32_t works[] = { 0, 50, 500 };
+  uint32_t way = support_random_below(random, 3);
+  plan->work_us = pick(random, works, 3);
+  plan->lost_tasks = plan->joinable ? ways[way] : FORKQ_LOST_TASKS_COUNT;
+}
+
 struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
   uint64_t random = seed_of(seed, epoch);
   struct plan plan = { .seed = seed, .epoch = epoch };
@@ -101,6 +110,7 @@ struct plan plan_epoch(uint64_t seed, uint32_t epoch) {
   choose_loops(&plan, &random);
   choose_ends(&plan, &random);
   choose_memory(&plan, &random);
+  choose_tasks(&plan, &random);
   return plan;
 }
 
@@ -125,25 +135,26 @@ struct plan plan_soak(uint64_t seed) {
 
 void plan_describe(const struct plan *plan, char *line, size_t size) {
   static const char *const sizes[] = { "small", "page", "large", "any" };
-  snprintf(
-      line, size,
-      "%s%s maxsize %lld, %s messages, batches %u/%u, %uP %uC %uM %uJ %uL, pauses %u/%u "
-      "us%s%s%s%s%s%s%s%s%s%s, %u KiB beside, "
-      "%u kills",
-      plan->simple ? "simple" : "queue", plan->joinable ? " joinable" : "",
-      (long long)plan->maxsize, sizes[plan->sizes], plan->batch_put, plan->batch_get,
-      plan->count[PRODUCER], plan->count[CONSUMER], plan->count[MIXED],
-      plan->count[JOINER], plan->count[LOOP], plan->pause_us[PRODUCER],
-      plan->pause_us[CONSUMER], plan->direct ? ", direct" : "",
-      plan->stops ? ", stops" : "", plan->late_reap ? ", zombies" : "",
-      plan->life_ops > 0 ? ", short lives" : "", plan->heavy ? ", heavy" : "",
-      plan->exits ? ", exits in gets" : "", plan->dispatch ? ", dispatchers" : "",
-      plan->daemons ? ", daemons" : "", plan->poor ? ", poor" : "",
-      plan->late ? ", late copies" : "",
-      (unsigned)((plan->shared_max_bytes == 0 ? FORKQ_SHARED_MAX
-                                              : plan->shared_max_bytes) >>
-                 10),
-      plan->kills);
+  static const char *const lost[] = { "", ", lost tasks told", ", lost tasks got again" };
+  snprintf(line, size,
+           "%s%s%s maxsize %lld, %s messages, batches %u/%u, %uP %uC %uM %uJ %uL, pauses "
+           "%u/%u "
+           "us%s%s%s%s%s%s%s%s%s%s, %u KiB beside, %u us a task, "
+           "%u kills",
+           plan->simple ? "simple" : "queue", plan->joinable ? " joinable" : "",
+           lost[plan->lost_tasks], (long long)plan->maxsize, sizes[plan->sizes],
+           plan->batch_put, plan->batch_get, plan->count[PRODUCER], plan->count[CONSUMER],
+           plan->count[MIXED], plan->count[JOINER], plan->count[LOOP],
+           plan->pause_us[PRODUCER], plan->pause_us[CONSUMER],
+           plan->direct ? ", direct" : "", plan->stops ? ", stops" : "",
+           plan->late_reap ? ", zombies" : "", plan->life_ops > 0 ? ", short lives" : "",
+           plan->heavy ? ", heavy" : "", plan->exits ? ", exits in gets" : "",
+           plan->dispatch ? ", dispatchers" : "", plan->daemons ? ", daemons" : "",
+           plan->poor ? ", poor" : "", plan->late ? ", late copies" : "",
+           (unsigned)((plan->shared_max_bytes == 0 ? FORKQ_SHARED_MAX
+                                                   : plan->shared_max_bytes) >>
+                      10),
+           plan_keeps(plan) ? plan->work_us : 0, plan->kills);
 }
 
 int plan_timeout(const struct plan *plan, uint64_t *random) {

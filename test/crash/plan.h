@@ -3,6 +3,8 @@
 #ifndef FORKQ_CRASH_PLAN_H
 #define FORKQ_CRASH_PLAN_H
 
+#include <forkq/queue.h>
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +21,7 @@ struct plan {
   uint32_t kills;
   bool simple;
   bool joinable;
+  forkq_lost_tasks_t lost_tasks; /* what becomes of the tasks of the dead */
   bool direct;
   bool stops;
   bool late_reap; /* the dead stay zombies to the end of the epoch */
@@ -37,6 +40,7 @@ struct plan {
   uint32_t count[KINDS];    /* processes of each kind */
   uint32_t immortal;        /* so many of each kind are never killed */
   uint32_t pause_us[KINDS]; /* between two operations, at most */
+  uint32_t work_us;         /* that a task takes, at most, where tasks are kept */
   uint32_t life_ops;        /* operations after which a process ends by itself; 0: none */
   int wait;                 /* see plan_timeout */
 };
@@ -48,6 +52,15 @@ struct plan plan_soak(uint64_t seed);
 
 /* One line. */
 void plan_describe(const struct plan *plan, char *line, size_t size);
+
+/* Whether tasks are kept; and got again. */
+static inline bool plan_keeps(const struct plan *plan) {
+  return plan->lost_tasks != FORKQ_LOST_TASKS_COUNT;
+}
+
+static inline bool plan_redelivers(const struct plan *plan) {
+  return plan->lost_tasks == FORKQ_LOST_TASKS_REDELIVER;
+}
 
 /* A timeout for the next put or get: without limit, none, or some milliseconds. */
 int plan_timeout(const struct plan *plan, uint64_t *random);

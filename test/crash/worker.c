@@ -2,9 +2,9 @@
 #include "worker.h"
 
 #include "loop.h"
-#include "payload.h"
 #include "queue/queue_impl.h"
 #include "support.h"
+#include "tasks.h"
 
 #include <dirent.h>
 #include <forkq/simple_queue.h>
@@ -16,7 +16,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define LARGEST (512u << 10)
@@ -214,84 +213,41 @@ void worker_look(struct worker *worker) {
 
 /* ---- getting ----------------------------------------------------------------------------- */
 
-static void say_done(struct worker *worker) {
-  atomic_fetch_add(&worker->life->done_begun, 1);
-  int r = forkq_queue_task_done(worker->book->queue);
-  atomic_fetch_add(&worker->life->done_ended, 1);
-  if (r != 0)
-    book_fail(worker->book, "life %u: task_done says %s", worker->self,
-              forkq_error_name(r));
+bool worker_read(struct worker *worker, const forkq_item_t *item,
+                 struct payload *ret_payload) {
+  struct book *book = worker->book;
+  if (payload_read(item->data, item->size, ret_payload) && ret_payload->by < LIVES_MAX &&
+      ret_payload->seq > 0 && (book->plan.forever || ret_payload->seq < ITEMS_MAX))
+    return true;
+  book_fail(book, "life %u got a torn item of %zu bytes", worker->self, item->size);
+  return false;
 }
 
-/* In a child of the process that got the tasks, which need not live any more. One in so many is
- * left undone. */
-static _Noreturn void do_in_child(struct worker *worker, size_t count) {
-  uint64_t random = worker->random ^ (uint64_t)getpid();
-  if (support_random_below(&random, 4) == 0)
-    book_sleep_us(support_random_below(&random, 2000));
-  for (size_t i = 0; i < count; i++) {
-    if (support_random_below(&random, 16) == 0) {
-      atomic_fetch_add(&worker->book->doomed, 1); /* a join may hear of it */
-      _exit(0);
-    }
-    say_done(worker);
-  }
-  _exit(0);
-}
-
-static void await_helper(struct worker *worker) {
-  if (worker->helper == 0)
-    return;
-  book_begin(worker->book, worker->life, DONE, -1);
-  (void)waitpid(worker->helper, NULL, 0);
-  book_end(worker->life);
-  worker->helper = 0;
-}
-
-/* The judge lives on, and so would a task that its child leaves undone. */
-static bool has_it_done(struct worker *worker) {
-  return worker->book->plan.dispatch && atomic_load(&worker->life->kind) != JUDGE &&
-         support_random_below(&worker->random, 4) == 0;
-}
-
-void worker_finish_tasks(struct worker *worker, size_t count) {
-  struct life *life = worker->life;
-  if (has_it_done(worker)) {
-    await_helper(worker);
-    worker->helper = fork();
-    if (worker->helper == 0)
-      do_in_child(worker, count);
-    if (worker->helper < 0)
-      book_fail(worker->book, "fork failed");
-    return;
-  }
-  for (size_t i = 0; i < count; i++) {
-    book_begin(worker->book, life, DONE, 0);
-    say_done(worker);
-    book_end(life);
-  }
+/* Of one producer no item comes behind a later one, but for what is got again. */
+static void check_order(struct worker *worker, const struct payload *payload) {
+  uint64_t now = (uint64_t)payload->generation << 32 | payload->seq;
+  uint64_t last = worker->last[payload->by];
+  if (now <= last)
+    book_fail(worker->book,
+              "life %u got item %u of life %u, generation %u, behind %u of %u",
+              worker->self, payload->seq, payload->by, payload->generation,
+              (uint32_t)last, (uint32_t)(last >> 32));
+  worker->last[payload->by] = now;
 }
 
 /* An item is whole, not older than the one before of its producer, and nobody else's. */
-void worker_take(struct worker *worker, const forkq_item_t *item) {
-  struct book *book = worker->book;
+struct task worker_take(struct worker *worker, const forkq_item_t *item) {
   struct payload payload;
-  if (!payload_read(item->data, item->size, &payload) || payload.by >= LIVES_MAX ||
-      payload.seq == 0 || (!book->plan.forever && payload.seq >= ITEMS_MAX)) {
-    book_fail(book, "life %u got a torn item of %zu bytes", worker->self, item->size);
-    return;
-  }
-  uint64_t now = (uint64_t)payload.generation << 32 | payload.seq;
-  if (now <= worker->last[payload.by])
-    book_fail(book, "life %u got item %u of life %u, generation %u, behind %u of %u",
-              worker->self, payload.seq, payload.by, payload.generation,
-              (uint32_t)worker->last[payload.by],
-              (uint32_t)(worker->last[payload.by] >> 32));
-  worker->last[payload.by] = now;
+  if (!worker_read(worker, item, &payload))
+    return (struct task){ .item = item };
+  if (item->redelivered == 0)
+    check_order(worker, &payload);
+  else if (!plan_redelivers(&worker->book->plan))
+    book_fail(worker->book, "life %u got an item again", worker->self);
   atomic_fetch_add(&worker->life->got, 1);
-  book_got(book, worker->life, payload.by, payload.seq);
+  book_got(worker->book, worker->life, payload.by, payload.seq, item->redelivered);
+  return (struct task){ item, payload.by, payload.seq };
 }
-
 static int get_one(struct worker *worker, int timeout_ms, forkq_item_t **ret_item) {
   forkq_item_t *item = *ret_item = &worker->items[0];
   if (support_random_below(&worker->random, 3) == 0)
@@ -310,6 +266,7 @@ int worker_get(struct worker *worker, uint32_t count, int timeout_ms) {
   struct book *book = worker->book;
   struct life *life = worker->life;
   forkq_item_t *item = worker->items;
+  struct task tasks[BATCH_MAX];
   size_t got = 0;
   atomic_store(&life->want, count);
   atomic_store(&life->asked, atomic_fetch_add(&book->clock, 1) + 1);
@@ -320,14 +277,14 @@ int worker_get(struct worker *worker, uint32_t count, int timeout_ms) {
   if (r == 0 && count == 1)
     got = 1;
   for (size_t i = 0; i < got; i++)
-    worker_take(worker, item + i);
+    tasks[i] = worker_take(worker, item + i);
   atomic_store(&life->asked, 0);
   judge_outcome(worker, GET, r);
   if (got > 0)
     book_progress(book, GET, (uint32_t)got);
   book_end(life);
   if (book->plan.joinable)
-    worker_finish_tasks(worker, got);
+    tasks_finish(worker, tasks, got);
   return r;
 }
 
@@ -494,6 +451,8 @@ static void join(struct worker *worker) {
     uint64_t abandoned;
     if (worker_join(worker, timeout_ms, &abandoned) != FORKQ_TIMEDOUT)
       book_sleep_us(200);
+    if (worker->book->plan.lost_tasks == FORKQ_LOST_TASKS_TELL)
+      tasks_hear(worker);
   }
 }
 
@@ -513,11 +472,12 @@ static void *get_in_thread(void *arg) {
   if (r != 0 && r != FORKQ_ECLOSED)
     book_fail(worker->book, "life %u: a get beside exit says %s", worker->self,
               forkq_error_name(r));
+  struct task task = { .item = item };
   if (r == 0)
-    worker_take(worker, item);
+    task = worker_take(worker, item);
   atomic_store(&worker->life->asked, 0);
   if (r == 0 && worker->book->plan.joinable)
-    say_done(worker);
+    tasks_say_done(worker, &task, true);
   return arg;
 }
 

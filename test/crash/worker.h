@@ -5,6 +5,7 @@
 
 #include "book.h"
 #include "kept.h"
+#include "payload.h"
 
 /* Forks a worker: its life, or NULL when the book is full. A process that dies at its
  * `arm_at`-th call, `arm_ns` later; 0: it does not. */
@@ -53,8 +54,16 @@ char *worker_write_message(struct worker *worker, uint32_t i, uint32_t seq,
 msgpack_object worker_binary(const char *message, uint32_t size);
 int worker_pack_binary(msgpack_packer *packer, void *arg);
 
-void worker_take(struct worker *worker, const forkq_item_t *item);
-void worker_finish_tasks(struct worker *worker, size_t count);
+/* An item that was got, and whose it was: life and number. */
+struct task {
+  const forkq_item_t *item;
+  uint32_t by, seq;
+};
+
+/* read: false, and a failure in the book, if any byte is wrong. take: the item came, in a get. */
+bool worker_read(struct worker *worker, const forkq_item_t *item,
+                 struct payload *ret_payload);
+struct task worker_take(struct worker *worker, const forkq_item_t *item);
 
 /* After so many operations: what is in the pipe for sure? */
 #define OPS_PER_LOOK 16

@@ -83,6 +83,7 @@ watched="$sleep -DGETTERS=1 -DREADERS=0"
 shut="$sleep -DREADERS=0 -DSHUTTERS=1"
 put='put_shutdown -DCRASHES=0'
 arena='arena -DFRAMES=1'
+kept='kept -DWORKERS=3'
 
 # shellcheck disable=SC2086 # lists of words
 small() {
@@ -97,6 +98,8 @@ small() {
   holds $put
   holds $arena -DCRASHES=1
   holds arena -DPACKETS=1 -DCRASHES=1
+  holds kept -DCRASHES=1 -DMOST=2
+  holds $kept -DCRASHES=1
   cycles=NP
   holds $watched -DOBSERVERS=1
   holds $watched -DWATCHERS=1 -DPACKETS=1
@@ -119,6 +122,9 @@ mistakes() {
   for mutant in 48 49 51; do is_found $shut -DMUTANT=$mutant; done
   is_found $put -DMUTANT=61
   for mutant in 71 72 73 74 75 76 77 78 79 80 81 82 83 84 85; do is_found $arena -DCRASHES=1 -DMUTANT=$mutant; done
+  for mutant in 90 91 92 93 94 95 101 102; do is_found kept -DCRASHES=1 -DMUTANT=$mutant; done
+  for mutant in 96 97; do is_found $kept -DCRASHES=1 -DMUTANT=$mutant; done
+  for mutant in 98 99 100; do is_found $kept -DCRASHES=2 -DMUTANT=$mutant; done
   cycles=NP
   is_found $watched -DOBSERVERS=1 -DMUTANT=47
   cycles=
@@ -141,6 +147,8 @@ full() {
   holds $arena -DCRASHES=2
   holds $arena -DOWNERS=3 -DCRASHES=1
   holds $arena -DPACKETS=3 -DOWNERS=1 -DCRASHES=2
+  holds kept -DITEMS=3 -DMOST=2 -DCRASHES=1
+  holds $kept -DCRASHES=2
 }
 
 # Of each state 12 bytes of a hash are kept: two states with the same would count as one.

@@ -25,7 +25,7 @@
 /* The shared memory as far as these queues use it. */
 #define CELLS 8
 #define SHARED_SIZE offsetof(struct forkq__segment, ledger.cells[CELLS])
-#define KEPT_SIZE offsetof(struct forkq__kept_shared, tasks[CELLS])
+#define KEPT_SIZE offsetof(struct forkq__kept_shared, tasks[FORKQ__KEPT_MEDIUMS + CELLS])
 
 /* What survivors got, and what they are at; for all processes of a world. */
 struct journal {
@@ -654,7 +654,7 @@ static void check_kept(void) {
   if (world->lost_tasks == 0)
     return;
   for (uint32_t i = 0; i < kept->used; i++)
-    world_must(kept->tasks[i].word == 0);
+    world_must((kept->tasks[i].word & 3) == 0);
 }
 
 static void check_tasks(const struct operation *operation) {

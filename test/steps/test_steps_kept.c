@@ -17,6 +17,19 @@ static void one_large(void) {
   world_put_large(SEVERAL_PACKETS);
 }
 
+/* As if other tasks had all rooms for medium messages. */
+static void no_mediums(void) {
+  struct forkq__kept_shared *kept = &world_queue->segment->ledger.kept;
+  for (uint32_t i = 0; i < FORKQ__KEPT_MEDIUMS; i++)
+    kept->tasks[i].word = 1u << 30;
+  kept->used = FORKQ__KEPT_MEDIUMS;
+}
+
+static void one_large_without_mediums(void) {
+  no_mediums();
+  one_large();
+}
+
 static void two_lost_of_three(void) {
   world_put_many(3);
   world_lose(2);
@@ -29,6 +42,7 @@ static void two_known_to_be_lost(void) {
 }
 
 static void a_large_one_known_to_be_lost(void) {
+  no_mediums();
   world_put_large(SEVERAL_PACKETS);
   world_lose(1);
   world_must(forkq_queue_qsize(world_queue) >= 0);
@@ -128,6 +142,13 @@ static const struct operation operations[] = {
     .act = get_one,
     .beside = true,
     .floor = 70 },
+  { .name = "keep: get beside, with its own room",
+    .joinable = true,
+    .lost_tasks = REDELIVER,
+    .prepare = one_large_without_mediums,
+    .act = get_one,
+    .beside = true,
+    .floor = 70 },
   { .name = "keep: task_done",
     .maxsize = 3,
     .joinable = true,
@@ -148,7 +169,7 @@ static const struct operation operations[] = {
   { .name = "keep: task_done_item of a large one, the last, for one who joins",
     .joinable = true,
     .lost_tasks = REDELIVER,
-    .prepare = one_large,
+    .prepare = one_large_without_mediums,
     .begin = get_an_item,
     .act = do_item,
     .waiting = JOINER,
@@ -208,6 +229,15 @@ static const struct operation operations[] = {
     .begin = get_one,
     .act = close_it,
     .floor = 12 },
+  { .name = "keep: close, and give memory back",
+    .joinable = true,
+    .lost_tasks = REDELIVER,
+    .prepare = one_large,
+    .begin = get_and_do,
+    .act = close_it,
+    .takes = 1,
+    .beside = true,
+    .floor = 20 },
   { .name = "keep: shutdown at once",
     .maxsize = 3,
     .joinable = true,
