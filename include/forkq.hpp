@@ -20,9 +20,9 @@
  *   `get`, `recv` and all `try_` functions return an outcome, or a result, which is an outcome
  *   with a value. It is false, and nothing is thrown, if the queue is empty (FORKQ_EMPTY) or
  *   full (FORKQ_FULL), the time is over (FORKQ_TIMEDOUT), the queue is shut down
- *   (FORKQ_ESHUTDOWN), this process has closed the object (FORKQ_ECLOSED), the other end of a
- *   connection is closed (FORKQ_EEOF), or the program has interrupted the call
- *   (FORKQ_EINTERRUPTED). status() tells which. Every other error is thrown.
+ *   (FORKQ_ESHUTDOWN), no process is left that could put (FORKQ_EALONE), this process has closed
+ *   the object (FORKQ_ECLOSED), the other end of a connection is closed (FORKQ_EEOF), or the
+ *   program has interrupted the call (FORKQ_EINTERRUPTED). status() tells which. Every other error is thrown.
  *
  *   `get` and `recv` without a time wait without limit. So they are false only at the end, or
  *   after an interrupt, and a loop can be `while (auto item = queue.get())`.
@@ -218,6 +218,7 @@ inline outcome settle(const char *function, int result) {
   case FORKQ_FULL:
   case FORKQ_TIMEDOUT:
   case FORKQ_ESHUTDOWN:
+  case FORKQ_EALONE:
   case FORKQ_ECLOSED:
   case FORKQ_EEOF:
   case FORKQ_EINTERRUPTED:
@@ -884,6 +885,11 @@ public:
                           forkq_queue_flush(native_handle(), limit.ms(), nullptr));
   }
 
+  /* forkq_queue_close_put: this process only gets from now on */
+  void close_put() {
+    detail::check("forkq_queue_close_put", forkq_queue_close_put(native_handle()));
+  }
+
   /* forkq_queue_close, for this process */
   void close() {
     detail::check("forkq_queue_close", forkq_queue_close(native_handle()));
@@ -1043,6 +1049,11 @@ public:
   /* forkq_simple_queue_interrupt, likewise */
   void interrupt() noexcept {
     (void)forkq_simple_queue_interrupt(native_handle());
+  }
+  /* forkq_simple_queue_close_put */
+  void close_put() {
+    detail::check("forkq_simple_queue_close_put",
+                  forkq_simple_queue_close_put(native_handle()));
   }
   /* forkq_simple_queue_close */
   void close() {

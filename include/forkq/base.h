@@ -158,7 +158,8 @@ FORKQ_API const char *forkq_version(void);
   XX(EFORMAT, -20038, "format is not valid")                                             \
   XX(EMISSING, -20039, "object lacks a key or an element")                               \
   XX(EINTERRUPTED, -20040, "call was interrupted")                                       \
-  XX(EUNDONE, -20041, "too many items were got and are not done")
+  XX(EUNDONE, -20041, "too many items were got and are not done")                        \
+  XX(EALONE, -20042, "no process is left that could put")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,

@@ -59,7 +59,7 @@ typedef struct forkq_handover {
  * Blocks: only while another thread of the process is in the middle of a put or a close.
  * Errors:
  *   FORKQ_ENULL     `queue` or `ret_handover` is NULL
- *   FORKQ_ECLOSED   this process has closed the queue
+ *   FORKQ_ECLOSED   this process has closed the queue, or its puts
  *   FORKQ_EPACKING  a packing function made the call
  *   -EDEADLK        a signal handler made the call and interrupted another call on the
  *                   queue
@@ -124,7 +124,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_attach(forkq_queue_t **ret_queue,
  * Blocks: while the socket's buffer is full.
  * Errors:
  *   FORKQ_ENULL     `queue` is NULL
- *   FORKQ_ECLOSED   this process has closed the queue
+ *   FORKQ_ECLOSED   this process has closed the queue, or its puts
  *   FORKQ_EPACKING  a packing function made the call
  *   -EDEADLK        as in forkq_queue_hand_over
  *   -EAGAIN         the socket is nonblocking and its buffer is full; nothing was sent

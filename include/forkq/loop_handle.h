@@ -192,6 +192,8 @@ forkq_loop_open_connection(forkq_loop_handle_t **ret_handle, uv_loop_t *loop,
  *   FORKQ_EMPTY      the queue is empty (timeout 0)
  *   FORKQ_TIMEDOUT   no item arrived within the timeout
  *   FORKQ_ESHUTDOWN  the queue is shut down, and nothing is left to get
+ *   FORKQ_EALONE     nothing is left to get, and no process is left that could put: see
+ *                    forkq_queue_close_put
  *   FORKQ_ECLOSED    this process has closed the queue
  *   other            FORKQ_EBADFRAME, FORKQ_ETOOMANY, FORKQ_EUNDONE, FORKQ_EBROKEN, -ENOMEM and others,
  *                    as in forkq_queue_get
@@ -253,7 +255,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_loop_get_bytes_into(forkq_loop_req_t *req,
  *   FORKQ_FULL       the queue is full (timeout 0)
  *   FORKQ_TIMEDOUT   the queue was full for the whole timeout
  *   FORKQ_ESHUTDOWN  the queue is shut down
- *   FORKQ_ECLOSED    this process has closed the queue
+ *   FORKQ_ECLOSED    this process has closed the queue, or its puts
  *   other            FORKQ_EBROKEN, -ENOMEM and others, as in forkq_queue_put
  * Python: none. */
 FORKQ_API FORKQ_MUST_CHECK int forkq_loop_put(forkq_loop_req_t *req,

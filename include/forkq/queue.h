@@ -57,6 +57,21 @@
  *   The feeder ends after it has been idle for 1 s; while large messages are not yet got,
  *   after a minute at most.
  *
+ * The last process that could put
+ *
+ *   A getter waits as long as any process could still put: each that has the queue, whether or
+ *   not it has ever put. A process that only gets says so with forkq_queue_close_put. When no
+ *   process is left that could put, gets return what was sent, and then FORKQ_EALONE: at once,
+ *   and however the last one ended, also by SIGKILL. So workers that get tasks end when their
+ *   parent is gone, if each of them has called forkq_queue_close_put.
+ *
+ *   A process counts from the fork, or the handover, that gives it the queue, until it ends,
+ *   calls exec, or closes the queue or its puts. This includes a child that never makes a call on
+ *   the queue, a program that was handed the queue and has not attached it, a handover that
+ *   waits in a socket, a server (forkq/serve.h), and the program forkq while it uses the
+ *   queue. The kernel counts them: they are the processes that have a descriptor of the writing
+ *   end of the queue's pipe.
+ *
  * exec
  *
  *   The queue's descriptors are close-on-exec. Items that the process has not sent are
@@ -196,9 +211,9 @@ typedef struct forkq_queue_options {
    * With FORKQ_LOST_TASKS_REDELIVER a task may be done more than once: its process may have died after
    * the work and before its task_done. It is got again as soon as another process finds that the
    * process has died: within 0.1 s if one waits in a get, in join or in forkq_wait, or watches the
-   * queue (forkq_queue_fileno, a loop). It takes no slot. After a shutdown, a get
-   * of a process that has no unfinished task waits for those that others have, and then says
-   * FORKQ_ESHUTDOWN; an immediate shutdown drops what is to be got again. */
+   * queue (forkq_queue_fileno, a loop). It takes no slot. After a shutdown, or
+   * the end of the last process that could put, a get of a process that has no unfinished task waits
+   * for those that others have, and then says FORKQ_ESHUTDOWN or FORKQ_EALONE; an immediate shutdown drops what is to be got again. */
   int lost_tasks;
 } forkq_queue_options_t;
 
@@ -277,7 +292,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_joinable_queue_create(forkq_queue_t **ret_q
  *   FORKQ_FULL        the queue is full (timeout 0)
  *   FORKQ_TIMEDOUT    the queue was full for the whole timeout
  *   FORKQ_EINTERRUPTED  see forkq_queue_interrupt
- *   FORKQ_ECLOSED     this process has closed the queue, perhaps during the wait
+ *   FORKQ_ECLOSED     this process has closed the queue, or its puts, perhaps during the wait
  *   FORKQ_ESHUTDOWN   the queue is shut down, perhaps during the wait
  *   FORKQ_ETOODEEP    the object is nested deeper than FORKQ_DEPTH_MAX
  *   FORKQ_ETOOBIG     the message is larger than max_message
@@ -334,7 +349,7 @@ forkq_queue_put_with(forkq_queue_t *queue, forkq_pack_fn pack, void *arg, int ti
  * Returns: 0.
  * Blocks: while another thread of the process has the queue's mutex, or forks; never for room.
  * Errors: the common errors, and:
- *   FORKQ_ECLOSED     this process has closed the queue
+ *   FORKQ_ECLOSED     this process has closed the queue, or its puts
  *   FORKQ_ESHUTDOWN   the queue is shut down
  *   FORKQ_ERANGE      `size` is 0
  *   FORKQ_ETOOBIG     `size` is larger than max_message
@@ -432,6 +447,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_put_nowait(forkq_queue_t *queue,
  *   FORKQ_ECLOSED    this process has closed the queue. A waiting get notices within 500
  *                    ms.
  *   FORKQ_ESHUTDOWN  the queue is shut down, and nothing is left to get
+ *   FORKQ_EALONE     nothing is left to get, and no process is left that could put: only after
+ *                    forkq_queue_close_put
  *   FORKQ_EBADFRAME  a foreign process wrote bytes that are not a valid item. The item is
  *                    gone and its slot is free. item->data has the bytes, if there are
  *                    any.
@@ -737,11 +754,12 @@ FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
 /* Returns a descriptor for an event loop of the program: epoll, poll, GLib or libevent.
  * (For libuv see forkq/loop_handle.h.)
  *
- * The descriptor is readable, level-triggered, whenever a get would find an item or a
- * shutdown, also when another process has read the item ahead. When it is readable, get
+ * The descriptor is readable, level-triggered, whenever a get would find an item, a
+ * shutdown or FORKQ_EALONE, also when another process has read the item ahead. When it is readable, get
  * with timeout 0 until FORKQ_EMPTY, or stop earlier: it stays readable while there is
  * more. A spurious wake-up is possible: another process was faster, or items of other
- * processes are still on their way after a shutdown. Then retry after some milliseconds.
+ * processes are still on their way after a shutdown, or tasks of others may come again after
+ * the end of the last process that could put. Then retry after some milliseconds.
  * The descriptor says nothing about room for puts: see forkq_queue_room_fileno.
  *
  * The queue owns the descriptor: do not read, write or close it. It is valid until
@@ -897,6 +915,28 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_flush(forkq_queue_t *queue, int timeo
  *   exception ends the call. A binding does that with FORKQ_EINTERRUPTED: it calls
  *   PyErr_CheckSignals, and then the function again with the time that is left. */
 FORKQ_API int forkq_queue_interrupt(forkq_queue_t *queue);
+
+/* Ends the puts of this process, which goes on getting. Its puts return FORKQ_ECLOSED from now on, those
+ * that wait included. Calling it twice is allowed. There is no way back.
+ *
+ * When no process is left that could put, gets of this process return what was sent, and then FORKQ_EALONE:
+ * see "The last process that could put". A process that has not called this function could put itself, and
+ * so never gets FORKQ_EALONE.
+ *
+ * The feeder first sends the items that were put. Until then this process counts as one that could put. A
+ * child that is forked afterwards can only get, too. A process that can only get cannot hand the queue over
+ * or serve it (FORKQ_ECLOSED). What its parent had put and not sent ("fork") it leaves to the parent, or
+ * sends it first if the parent is dead.
+ *
+ * Returns: 0.
+ * Blocks: never for the pipe. A child that kept unsent items of its parent may take 0.3 s.
+ * Errors:
+ *   FORKQ_ECLOSED   this process has closed the queue
+ *   FORKQ_ENULL     `queue` is NULL
+ *   FORKQ_EPACKING  a packing function made the call
+ *   -EDEADLK        see "Signals" in forkq/base.h
+ * Python: Queue._writer.close(), which is private, and which Pool's workers call. */
+FORKQ_API int forkq_queue_close_put(forkq_queue_t *queue);
 
 /* Closes the queue for this process: it can no longer put or get. Its threads that wait
  * in a put or get return FORKQ_ECLOSED. Other processes are not affected. Closing twice

@@ -50,8 +50,9 @@
  *   many (RLIMIT_NOFILE of the server; some 200 clients that do not read), clients wait until
  *   others have read.
  *
- *   The server needs the queue open in its process. After a forkq_queue_close there, clients
- *   get FORKQ_ECLOSED. Destroy the server before the queue.
+ *   The server needs the queue open in its process, and could hand it to one that puts. So no getter gets
+ *   FORKQ_EALONE while the server lives. After a forkq_queue_close, or forkq_queue_close_put, there,
+ *   clients get FORKQ_ECLOSED. Destroy the server before the queue.
  *
  * fork
  *
@@ -154,7 +155,7 @@ typedef struct forkq_connect_options {
  *                   are a path and a socket; options->size is not valid, or options->socket is
  *                   below 0
  *   FORKQ_EINUSE    a server that lives has the name
- *   FORKQ_ECLOSED   this process has closed the queue
+ *   FORKQ_ECLOSED   this process has closed the queue, or its puts
  *   FORKQ_EPACKING  a packing function made the call
  *   FORKQ_TIMEDOUT  another process has a lock of the directory
  *   FORKQ_ENOTHREAD the thread cannot be started
@@ -233,7 +234,7 @@ FORKQ_API void forkq_server_destroy(forkq_server_t *server);
  *   FORKQ_EHANDOVER   the process that listens is not forkq
  *   FORKQ_EVERSION    the server has another version of forkq or of the C library
  *   FORKQ_EEOF        the server closed the connection: it ended, or is not forkq
- *   FORKQ_ECLOSED     the server has closed the queue
+ *   FORKQ_ECLOSED     the server has closed the queue, or its puts
  *   FORKQ_ETWICE      this process already has the queue, and has not destroyed it
  *   FORKQ_ENAMESPACE  the creator of the queue is in another PID namespace, or one of the two
  *                     namespaces is unknown

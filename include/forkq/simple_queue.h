@@ -36,7 +36,7 @@ forkq_simple_queue_create(forkq_simple_queue_t **ret_queue);
  * Blocks: while the pipe is full, without limit, and while other threads of the process
  *   put.
  * Errors: the common errors, and:
- *   FORKQ_ECLOSED     this process has closed the queue, perhaps during the wait
+ *   FORKQ_ECLOSED     this process has closed the queue, or its puts, perhaps during the wait
  *   FORKQ_EINTERRUPTED  see forkq_simple_queue_interrupt
  *   FORKQ_ETOODEEP    the object is nested deeper than FORKQ_DEPTH_MAX
  *   FORKQ_ETOOBIG     the message is larger than FORKQ_MESSAGE_MAX
@@ -91,6 +91,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_put_nil(forkq_simple_queue_t *
  *   FORKQ_ECLOSED    this process has closed the queue. A waiting get notices within 500
  *                    ms.
  *   FORKQ_EINTERRUPTED  see forkq_simple_queue_interrupt
+ *   FORKQ_EALONE     nothing is left to get, and no process is left that could put: only after
+ *                    forkq_simple_queue_close_put
  *   FORKQ_EBADFRAME  as in forkq_queue_get
  *   FORKQ_EBROKEN    the shared memory is damaged
  *   -ENOMEM          as in forkq_queue_get
@@ -147,6 +149,19 @@ FORKQ_API int forkq_simple_queue_empty(forkq_simple_queue_t *queue);
  *   FORKQ_ENULL  `queue` is NULL
  * Python: none. */
 FORKQ_API int forkq_simple_queue_interrupt(forkq_simple_queue_t *queue);
+
+/* Ends the puts of this process, which goes on getting, until FORKQ_EALONE: see forkq_queue_close_put. A put
+ * that another thread has begun goes on.
+ *
+ * Returns: 0.
+ * Blocks: never for the pipe.
+ * Errors:
+ *   FORKQ_ECLOSED   this process has closed the queue
+ *   FORKQ_ENULL     `queue` is NULL
+ *   FORKQ_EPACKING  a packing function made the call
+ *   -EDEADLK        see "Signals" in forkq/base.h
+ * Python: SimpleQueue._writer.close(), which is private. */
+FORKQ_API int forkq_simple_queue_close_put(forkq_simple_queue_t *queue);
 
 /* Closes the queue for this process, with all its descriptors but the one of interrupts. Threads that wait in a put
  * or get return FORKQ_ECLOSED. Closing twice is allowed.

@@ -69,8 +69,8 @@ static inline forkq_wait_entry_t forkq_wait_on_fd(int fd) {
   return entry;
 }
 
-/* Makes an entry for a queue. It is ready when a get would return an item or
- * FORKQ_ESHUTDOWN. Another process may get the item first: continue with a get that does
+/* Makes an entry for a queue. It is ready when a get would return an item, FORKQ_ESHUTDOWN or
+ * FORKQ_EALONE. Another process may get the item first: continue with a get that does
  * not wait.
  *
  * Returns: the entry.

@@ -82,6 +82,26 @@ void forkq__sender_close(struct forkq__sender *sender) {
   close_stop(sender);
 }
 
+/* Gives up the writing end when nothing is left to be sent. The thread that sends without the mutex uses it,
+ * and calls this when it has sent. A close gives up all descriptors together, after the gets have ended. */
+static void close_writing(struct forkq__sender *sender) {
+  struct forkq__channel *channel = sender->channel;
+  bool puts = !atomic_load(&channel->puts_closed);
+  if (puts || atomic_load(&channel->closed) || channel->write_fd < 0 ||
+      forkq__sender_has_packets(sender))
+    return;
+  forkq__os_close_own(channel->write_fd, channel->pipe_identity);
+  channel->write_fd = -1;
+}
+
+void forkq__sender_end_puts(struct forkq__sender *sender) {
+  FORKQ__HELD(&sender->mutex);
+  forkq__sender_send_now(sender);
+  sender->failed = FORKQ_ECLOSED;
+  FORKQ__STORE(sender->channel->puts_closed, true);
+  close_writing(sender);
+}
+
 /* ---- sending ----------------------------------------------------------------------------- */
 
 static bool dropped(struct forkq__sender *sender) {
@@ -116,6 +136,7 @@ static void end_through(struct forkq__sender *sender, struct forkq__buffer *list
   forkq__sender_relock(sender);
   forkq__sender_recycle(sender, list);
   sender->in_flight = NULL;
+  close_writing(sender);
   forkq__mutex_wake(&sender->done);
 }
 
@@ -328,6 +349,7 @@ void forkq__sender_send_outbox(struct forkq__sender *sender) {
   forkq__sender_relock(sender);
   struct forkq__buffer *excess = forkq__sender_keep(sender, sender->in_flight);
   sender->in_flight = NULL;
+  close_writing(sender);
   if (dropped(sender))
     drain_if_dropped(sender);
   forkq__mutex_wake(&sender->done);
@@ -353,6 +375,7 @@ void forkq__sender_drop(struct forkq__sender *sender) {
   if (list != NULL)
     forkq__sender_throw_away(sender, list);
   forkq__sender_recycle(sender, list);
+  close_writing(sender);
   drain_if_dropped(sender);
   /* The thread gives up at its next check, or when the draining has made room for it. */
   (void)await_landing(sender, deadline);

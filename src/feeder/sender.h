@@ -48,7 +48,7 @@ struct forkq__sender {
   uint64_t copied_bytes;   /* of the messages that a dead process had put */
   bool closing;            /* no more puts */
   bool forking;            /* a fork has the mutex */
-  int failed;              /* why nothing can be sent any more; or 0 */
+  int failed;              /* why nothing more can be put; or 0 */
   _Atomic bool abandoned;  /* nothing is sent after this packet; read without the mutex */
   int stop_fd;             /* readable once the sender is abandoned */
   /* Called for each item that could not be sent, on the feeder's thread, without the mutex. */
@@ -72,7 +72,7 @@ void forkq__sender_relock(struct forkq__sender *sender);
 void forkq__sender_unlock(struct forkq__sender *sender);
 
 /* Makes sure that this process has a cell and a stop_fd. Returns 0, the errors of
- * forkq__reap_and_claim, FORKQ_ECLOSED, the reason why nothing can be sent any more, or -EMFILE
+ * forkq__reap_and_claim, FORKQ_ECLOSED, the reason why nothing more can be put, or -EMFILE
  * or another errno of eventfd(2). */
 int forkq__sender_open(struct forkq__sender *sender);
 
@@ -84,6 +84,10 @@ static inline bool forkq__sender_is_open(struct forkq__sender *sender) {
 
 /* Gives up the cell and the stop_fd. What is left in the outbox is lost. */
 void forkq__sender_close(struct forkq__sender *sender);
+
+/* No more puts: they are FORKQ_ECLOSED. Gives up the writing end of the pipe, now or when all that was put
+ * is sent. The cell stays. */
+void forkq__sender_end_puts(struct forkq__sender *sender);
 
 /* ---- putting ------------------------------------------------------------------------------- */
 

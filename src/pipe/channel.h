@@ -55,6 +55,7 @@ struct forkq__channel {
   bool redelivers; /* ... and got again after the death of its process */
   _Atomic int64_t reap_at;      /* when it looks next for lost tasks */
   _Atomic bool closed;          /* threads in a receive give up soon */
+  _Atomic bool puts_closed;     /* no more puts; write_fd goes when all is sent */
   struct forkq__spin spin;      /* of the owner of the turn, before it sleeps */
   struct forkq__pieces *pieces; /* guarded by the read lock */
   _Atomic int wish;             /* an enum forkq__wish */
@@ -112,7 +113,9 @@ bool forkq__channel_hasten(struct forkq__channel *channel);
  *                    not be kept: then it is lost
  *   -EBADF           the descriptor is no longer the pipe
  *   FORKQ_EBADFRAME  the bytes were no valid packet or message, and were dropped
- *   FORKQ_EBROKEN    the read lock is damaged, or the pipe has ended
+ *   FORKQ_EALONE     nothing is there, and no process is left that could put; after a shutdown it
+ *                    is FORKQ_ESHUTDOWN instead
+ *   FORKQ_EBROKEN    the read lock is damaged, or the pipe has ended for a process that could put
  *
  * or another negative errno, of the read or of the keeping. */
 int forkq__channel_receive(struct forkq__channel *channel, forkq_item_t *item,
@@ -176,6 +179,10 @@ bool forkq__channel_shutting(struct forkq__channel *channel);
 
 /* Whether a shutdown has left nothing to get, now and forever. */
 bool forkq__channel_exhausted(struct forkq__channel *channel);
+
+/* Whether the pipe has ended, but tasks that others have may still come again. The pipe is then readable
+ * for good, and tells nothing more. */
+bool forkq__channel_awaits_tasks(struct forkq__channel *channel);
 
 /* Receives and drops all messages that are there. If a reader keeps the read lock, it drops
  * none. */

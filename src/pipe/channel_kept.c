@@ -21,7 +21,8 @@ void forkq__channel_tell_lost(struct forkq__channel *channel) {
 
 /* Many threads of the process may come here at once. One of them looks. */
 static void look_for_lost(struct forkq__channel *channel) {
-  if (!channel->redelivers || !forkq__ledger_work_is_left(channel->account.ledger))
+  if (!channel->redelivers || !(forkq__ledger_work_is_left(channel->account.ledger) ||
+                                forkq__channel_awaits_tasks(channel)))
     return;
   int64_t at = FORKQ__LOAD(channel->reap_at), now = forkq__os_now();
   if (now >= at && atomic_compare_exchange_strong(

@@ -149,15 +149,6 @@ static void repair_read(void *arg) {
   FORKQ__STORE(shared->loading, 0);
 }
 
-/* A read brings no bytes where a write could not copy its packet (older kernels leave an empty
- * one). On the pipe this is never the end of the file, because this process can write, too. */
-static ssize_t read_packet(struct forkq__channel *channel) {
-  ssize_t n = 0;
-  for (int tries = 0; n == 0 && tries < EMPTY_PACKETS; tries++)
-    n = forkq__os_read(channel->read_fd, &channel->shared->packet, FORKQ__PACKET_SIZE);
-  return n;
-}
-
 /* Whether a sleeper or watcher must be told of a packet that is read. */
 static bool to_be_told(struct forkq__channel_shared *shared) {
   /* model: told_asleep */
@@ -167,9 +158,47 @@ static bool to_be_told(struct forkq__channel_shared *shared) {
          !FORKQ__LOAD(shared->raised);
 }
 
-bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
+/* What poll(2) says of the pipe: 0 if nothing is there, or a negative errno. */
+static int pipe_events(const struct forkq__channel *channel) {
   struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
-  return forkq__os_poll(&pipe, 1, FORKQ__NOWAIT) > 0;
+  int r = forkq__os_poll(&pipe, 1, FORKQ__NOWAIT);
+  return r > 0 ? pipe.revents : r;
+}
+
+bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
+  return pipe_events(channel) > 0;
+}
+
+/* The kernel says so once the last descriptor of the writing end is closed, wherever it was: in a process,
+ * in a child that never used the queue, or on its way through a socket. What was written before is read
+ * first: until then poll says POLLIN as well. */
+static bool is_end(const struct forkq__channel *channel, int events) {
+  return FORKQ__LOAD(channel->puts_closed) && events > 0 &&
+         (events & (POLLIN | POLLHUP)) == POLLHUP;
+}
+
+bool forkq__channel_pipe_ended(const struct forkq__channel *channel) {
+  return FORKQ__LOAD(channel->puts_closed) && is_end(channel, pipe_events(channel));
+}
+
+/* Whether there is more to read after a read that brought no bytes. On the pipe of a process that could put,
+ * such a read is never the end of the file. */
+static bool may_have_more(const struct forkq__channel *channel) {
+  if (!FORKQ__LOAD(channel->puts_closed))
+    return true;
+  int events = pipe_events(channel);
+  return events > 0 && (events & POLLIN) != 0;
+}
+
+/* A read brings no bytes where a write could not copy its packet (older kernels leave an empty
+ * one), and at the end of the pipe. */
+static ssize_t read_packet(struct forkq__channel *channel) {
+  ssize_t n;
+  int tries = 0;
+  do
+    n = forkq__os_read(channel->read_fd, &channel->shared->packet, FORKQ__PACKET_SIZE);
+  while (n == 0 && ++tries < EMPTY_PACKETS && may_have_more(channel));
+  return n;
 }
 
 /* There was nothing to read: also of processes that are gone, perhaps. */
@@ -182,13 +211,38 @@ static int find_nothing(struct forkq__channel *channel) {
   return FORKQ__NOTHING;
 }
 
+/* The number of the descriptor may be another pipe's by now. */
+static int find_end(struct forkq__channel *channel) {
+  (void)find_nothing(channel);
+  return forkq__channel_is_pipe(channel, channel->read_fd) ? FORKQ_EALONE : -EBADF;
+}
+
+/* No getter is woken for an empty pipe: 0 if there is something to read, else what a load returns. */
+static int peek(struct forkq__channel *channel) {
+  int events = pipe_events(channel);
+  if (events <= 0)
+    return find_nothing(channel);
+  return is_end(channel, events) ? find_end(channel) : 0;
+}
+
+/* The read brought no bytes: the end, or only empty packets. */
+static int find_no_bytes(struct forkq__channel *channel) {
+  bool could_put = !FORKQ__LOAD(channel->puts_closed);
+  int events = could_put ? POLLIN : pipe_events(channel);
+  if (events <= 0)
+    return events < 0 ? events : find_nothing(channel);
+  if (is_end(channel, events))
+    return find_end(channel);
+  return forkq__channel_is_pipe(channel, channel->read_fd) ? FORKQ_EBROKEN : -EBADF;
+}
+
 int forkq__channel_load(struct forkq__channel *channel) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
   struct forkq__channel_shared *shared = channel->shared;
-  /* No getter is woken for an empty pipe. */
   /* model: load_peek */
-  if (to_be_told(shared) && !forkq__channel_pipe_readable(channel))
-    return find_nothing(channel);
+  int r = to_be_told(shared) ? peek(channel) : 0;
+  if (r != 0)
+    return r;
   /* model: load_offset */
   FORKQ__STORE(shared->offset, 0);
   /* model: load_wire_base */
@@ -216,10 +270,12 @@ int forkq__channel_load(struct forkq__channel *channel) {
   FORKQ__STORE(shared->loading, 0);
   if (n == -EAGAIN)
     return find_nothing(channel);
+  if (n == 0)
+    return find_no_bytes(channel);
   if (!forkq__channel_is_pipe(channel, channel->read_fd))
     return -EBADF;
-  if (n <= 0)
-    return n < 0 ? (int)n : FORKQ_EBROKEN;
+  if (n < 0)
+    return (int)n;
   forkq__log(FORKQ_LOG_ERROR, channel->account.ledger->name,
              "dropped %zd bytes that are not a packet", n);
   return FORKQ_EBADFRAME;

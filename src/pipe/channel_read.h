@@ -1,7 +1,7 @@
 /* The packet read ahead. It lies in shared memory, and the gets of all processes take their
  * frames from it. When the last frame is taken, a reader reads the next packet. This is a part
- * of the channel, for the channel's own files. All functions but pipe_readable need the read
- * lock. */
+ * of the channel, for the channel's own files. All functions but pipe_readable and pipe_ended need
+ * the read lock. */
 #ifndef FORKQ_CHANNEL_READ_H
 #define FORKQ_CHANNEL_READ_H
 
@@ -15,8 +15,9 @@ static inline bool forkq__channel_unread(const struct forkq__channel_shared *sha
 }
 
 /* Reads the next packet from the pipe. Never blocks. Returns 0, FORKQ__NOTHING if there is
- * none, FORKQ_EBADFRAME if the bytes are not a packet, -EBADF if the descriptor is no longer
- * the pipe, FORKQ_EBROKEN at the end of the file, or another negative errno of the read. */
+ * none, FORKQ_EALONE if the pipe has ended, FORKQ_EBADFRAME if the bytes are not a packet, -EBADF if
+ * the descriptor is no longer the pipe, FORKQ_EBROKEN at the end of the file where this process could
+ * put, or another negative errno of the read. */
 int forkq__channel_load(struct forkq__channel *channel);
 
 /* Steps over `frames` frames, the last of which ends at `next`; `messages` end in them. pass: they
@@ -47,7 +48,11 @@ static inline bool forkq__item_has_check(const forkq_item_t *item) {
   return item->borrow_ != NULL && item->borrow_->check != NULL;
 }
 
-/* Whether a read of the pipe would bring something. */
+/* Whether a read of the pipe would bring something, or find its end. */
 bool forkq__channel_pipe_readable(const struct forkq__channel *channel);
+
+/* Whether nothing is in the pipe, and no process has its writing end. Always false in a process that has
+ * not given up its own. */
+bool forkq__channel_pipe_ended(const struct forkq__channel *channel);
 
 #endif

@@ -411,6 +411,21 @@ bool forkq__channel_over(struct forkq__channel *channel, int64_t deadline) {
          (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline);
 }
 
+/* No packet could be loaded, for the reason `r`. Returns 0 to try again, or why the receive ends. */
+static __attribute__((noinline)) int go_without(struct forkq__channel *channel,
+                                                struct forkq__assembly *assembly,
+                                                forkq_item_t *item, int64_t deadline,
+                                                int r) {
+  if (r == FORKQ__NOTHING)
+    return assembly->active ? wait_for_rest(channel, assembly, item, deadline)
+                            : wait_for_kept(channel, deadline);
+  if (r == FORKQ_EALONE)
+    drop_torn(channel, assembly); /* nobody is left that could send the rest */
+  else if (assembly->active && keep(channel, assembly, item) < 0)
+    (void)lose(channel, assembly);
+  return r;
+}
+
 /* The caller holds the read lock. */
 static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
                            int64_t deadline, struct forkq__late_copy *late) {
@@ -420,11 +435,8 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
     int r;
     if (!forkq__channel_unread(shared)) {
       r = forkq__channel_load(channel);
-      if (r == FORKQ__NOTHING)
-        r = assembly.active ? wait_for_rest(channel, &assembly, item, deadline)
-                            : wait_for_kept(channel, deadline);
-      else if (r < 0 && assembly.active && keep(channel, &assembly, item) < 0)
-        (void)lose(channel, &assembly);
+      if (r < 0)
+        r = go_without(channel, &assembly, item, deadline, r);
       if (r < 0)
         return r;
     } else if (shared->packet.flags & FORKQ__FRAGMENT) {

@@ -58,6 +58,46 @@ static void lower_event(struct forkq__channel *channel) {
     forkq__os_event_raise(channel->event_fd);
 }
 
+/* Whether tasks that other processes have may be got again. A process that has tasks itself does not wait
+ * for others, which may wait for it. */
+static bool tasks_may_come(struct forkq__channel *channel) {
+  struct forkq__ledger *ledger = channel->account.ledger;
+  return channel->redelivers && forkq__ledger_unfinished(ledger) > 0 &&
+         !(forkq__account_has_cell(&channel->account) &&
+           forkq__ledger_at_work(forkq__account_cell(&channel->account)));
+}
+
+bool forkq__channel_awaits_tasks(struct forkq__channel *channel) {
+  return tasks_may_come(channel) && forkq__channel_pipe_ended(channel);
+}
+
+/* Nothing is in the pipe, and nothing will come through it. What the dead had put and not sent counts as
+ * unfinished until it is given back. The reaper needs the read lock, so this one must not have it. */
+static __attribute__((noinline)) int find_end(struct forkq__channel *channel) {
+  if (tasks_may_come(channel)) {
+    (void)forkq__reap(channel);
+    if (tasks_may_come(channel))
+      return FORKQ__NOTHING;
+  }
+  if (forkq__channel_has_lost(channel))
+    return FORKQ__NOTHING;
+  return atomic_load(&channel->shared->shutdown) == FORKQ__OPEN ? FORKQ_EALONE
+                                                                : FORKQ_ESHUTDOWN;
+}
+
+/* Ends a receive that got nothing, and lets go of the read lock. A watcher may have raised the event itself,
+ * and would see it raised forever. */
+static __attribute__((noinline)) int end_in_vain(struct forkq__channel *channel, int r,
+                                                 bool saw_event) {
+  if ((r == FORKQ__NOTHING || r == FORKQ_EALONE) &&
+      (saw_event || FORKQ__LOAD(channel->shared->raised) ||
+       /* model: receive_watchers */
+       atomic_load(&channel->shared->watchers)))
+    lower_event(channel);
+  forkq__channel_unlock_read(channel);
+  return r == FORKQ_EALONE ? find_end(channel) : r;
+}
+
 static int receive_once(struct forkq__channel *channel, forkq_item_t *item,
                         int64_t deadline, bool saw_event) {
   int r = forkq__channel_lock_read(channel, deadline);
@@ -66,11 +106,8 @@ static int receive_once(struct forkq__channel *channel, forkq_item_t *item,
   struct forkq__late_copy late;
   late.data = NULL;
   r = forkq__channel_receive_locked(channel, item, deadline, &late);
-  /* A watcher may have raised the event itself, and would see it raised forever. */
-  if (r == FORKQ__NOTHING && (saw_event || FORKQ__LOAD(channel->shared->raised) ||
-                              /* model: receive_watchers */
-                              atomic_load(&channel->shared->watchers)))
-    lower_event(channel);
+  if (r < 0)
+    return end_in_vain(channel, r, saw_event);
   forkq__channel_unlock_read(channel);
   return late.data != NULL ? forkq__channel_copy_late(item, &late) : r;
 }
@@ -174,6 +211,10 @@ static int watch(struct forkq__channel *channel, int64_t deadline) {
   int r = 0;
   if (channel->keeps)
     deadline = forkq__channel_kept_deadline(channel, deadline);
+  if (forkq__channel_awaits_tasks(channel)) {
+    fds[0].fd = -1;
+    deadline = forkq__os_deadline_within(deadline, FORKQ__SHUTDOWN_LOOK_MS);
+  }
   FORKQ__STORE(shared->hastened, 0);
   /* model: watch_asleep */
   atomic_store(&shared->asleep, 1);
@@ -243,8 +284,16 @@ static int look_beside_turn(struct forkq__channel *channel, forkq_item_t *item) 
   int r = forkq__channel_receive_lost(channel, item, FORKQ__NOWAIT);
   if (r != FORKQ__NOTHING)
     return r;
-  return all_came(channel->shared) ? FORKQ__NOTHING
-                                   : forkq__channel_receive(channel, item, FORKQ__NOWAIT);
+  bool none = all_came(channel->shared) && !forkq__channel_pipe_ended(channel);
+  return none ? FORKQ__NOTHING : forkq__channel_receive(channel, item, FORKQ__NOWAIT);
+}
+
+/* Whether it is time to look. One whose time is over looks for the end of the pipe, which it has not seen
+ * yet: it has polled nothing. */
+static bool is_to_look(struct forkq__channel *channel, struct forkq__look *look,
+                       int64_t deadline) {
+  return forkq__look_due(look) ||
+         (FORKQ__LOAD(channel->puts_closed) && forkq__channel_over(channel, deadline));
 }
 
 /* Seats for the getters that wait for the turn and look often: see look.h. */
@@ -281,7 +330,7 @@ static int wait_for_turn(struct turn_wait *wait, forkq_item_t *item, int64_t dea
                           forkq__look_until(&wait->look, deadline), repair_turn, channel);
     if (r != FORKQ_TIMEDOUT)
       return r;
-    if (forkq__look_due(&wait->look) &&
+    if (is_to_look(channel, &wait->look, deadline) &&
         (r = look_beside_turn(channel, item)) != FORKQ__NOTHING) {
       *ret_received = true;
       return r;
@@ -309,15 +358,9 @@ int forkq__channel_receive_wait(struct forkq__channel *channel, forkq_item_t *it
 }
 
 /* Whether no item will come any more of a queue that is shut down: there is none, and none that other
- * processes have can come again. A process that has tasks itself does not wait for others, which may
- * wait for it. */
+ * processes have can come again. */
 static bool is_empty_for_good(struct forkq__channel *channel) {
-  struct forkq__ledger *ledger = channel->account.ledger;
-  if (forkq__ledger_size(ledger) > 0)
-    return false;
-  return !channel->redelivers || forkq__ledger_unfinished(ledger) == 0 ||
-         (forkq__account_has_cell(&channel->account) &&
-          forkq__ledger_at_work(forkq__account_cell(&channel->account)));
+  return forkq__ledger_size(channel->account.ledger) == 0 && !tasks_may_come(channel);
 }
 
 bool forkq__channel_exhausted(struct forkq__channel *channel) {
@@ -369,5 +412,7 @@ bool forkq__channel_watch_look(struct forkq__channel *channel, bool saw_event) {
   /* model: look_unread */
   return atomic_load(&shared->unread) > 0 || forkq__channel_has_lost(channel) ||
          /* model: look_pipe */
-         forkq__channel_pipe_readable(channel) || forkq__channel_exhausted(channel);
+         (forkq__channel_pipe_readable(channel) &&
+          !forkq__channel_awaits_tasks(channel)) ||
+         forkq__channel_exhausted(channel);
 }

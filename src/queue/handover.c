@@ -26,7 +26,7 @@ static int hold_handover(forkq_queue_t *queue, int64_t deadline,
     return r;
   const int fds[] = { channel->read_fd, channel->write_fd, channel->event_fd,
                       queue->slots.event_fd, channel->account.liveness.memory_fd };
-  if (fds[0] < 0) {
+  if (fds[0] < 0 || atomic_load(&channel->puts_closed)) {
     forkq__sender_unlock(&queue->feeder.sender);
     return FORKQ_ECLOSED;
   }

@@ -214,8 +214,8 @@ void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline);
 void forkq__queue_wake_joiners(forkq_queue_t *queue);
 
 /* For forkq_wait. Between begin and end, close waits as it does for a get. begin: 0, or the error
- * that a get would return. fds: the descriptors to poll, the last of them for interrupts; the second or
- * the last is -1 where only a look from time to time helps. look: 1 if a get would find an item or a shutdown, else 0; or
+ * that a get would return. fds: the descriptors to poll, the last of them for interrupts; each is -1 where
+ * only a look from time to time helps. look: 1 if a get would find an item, a shutdown or the end, else 0; or
  * FORKQ_ECLOSED. */
 int forkq__queue_watch_begin(forkq_queue_t *queue);
 void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[3]);
@@ -236,10 +236,11 @@ void forkq__queue_look_for_lost(forkq_queue_t *queue);
 void forkq__queue_resume_lost_looks(forkq_queue_t *queue);
 
 /* For forkq_queue_room_fileno, all with the feeder's mutex. note_no_room: a put that does not wait finds no
- * room. look_for_room: the time room.look_at has come. end_room: at close. room_forked: in the child of a
- * fork. */
+ * room. look_for_room: the time room.look_at has come. tell_room: a put would not wait. end_room: at close.
+ * room_forked: in the child of a fork. */
 void forkq__queue_note_no_room(forkq_queue_t *queue);
 void forkq__queue_look_for_room(forkq_queue_t *queue);
+void forkq__queue_tell_room(forkq_queue_t *queue);
 void forkq__queue_end_room(forkq_queue_t *queue);
 void forkq__queue_room_forked(forkq_queue_t *queue);
 

@@ -138,6 +138,7 @@ static int close_queue(forkq_queue_t *queue, int64_t deadline) {
     return -EDEADLK;
   if (atomic_exchange(&queue->channel.closed, true))
     return 0;
+  atomic_store(&queue->channel.puts_closed, true);
   forkq__slots_wake_all(&queue->slots);
   bool left = see_getters_off(queue, deadline);
   int r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
@@ -194,6 +195,34 @@ int forkq_queue_close(forkq_queue_t *queue) {
     return FORKQ_EPACKING;
   (void)forkq__life_forks(); /* puts a forked child right */
   return close_queue(queue, FORKQ__FOREVER);
+}
+
+/* With the mutex. What a dead parent has left is sent for the last time, as in a close. */
+static void end_puts(forkq_queue_t *queue) {
+  if (forkq__queue_check(queue) == 0)
+    forkq__queue_end_looking(queue);
+  forkq__queue_drop_inherited(queue);
+  forkq__sender_end_puts(&queue->feeder.sender);
+  forkq__queue_tell_room(queue);
+  forkq__slots_wake_all(&queue->slots);
+  forkq__sender_wake_putters(&queue->feeder.sender);
+}
+
+int forkq_queue_close_put(forkq_queue_t *queue) {
+  if (queue == NULL)
+    return FORKQ_ENULL;
+  if (forkq__queue_packing_here())
+    return FORKQ_EPACKING;
+  (void)forkq__life_forks(); /* puts a forked child right */
+  int r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
+  if (r < 0)
+    return r;
+  if (atomic_load(&queue->channel.closed))
+    r = FORKQ_ECLOSED;
+  else if (!atomic_load(&queue->channel.puts_closed))
+    end_puts(queue);
+  forkq__sender_unlock(&queue->feeder.sender);
+  return r;
 }
 
 int forkq_queue_join_thread(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent) {
@@ -273,6 +302,13 @@ static bool parent_has_tasks(const forkq_queue_t *queue) {
   return tasks->fd >= 0 && forkq__ledger_has_tasks(&queue->segment->ledger, tasks);
 }
 
+/* The parent may have been about to send the rest, and kept the writing end for that. */
+static void end_puts_forked(forkq_queue_t *queue) {
+  struct forkq__channel *channel = &queue->channel;
+  forkq__queue_drop_inherited(queue);
+  close_fd(&channel->write_fd, channel->pipe_identity);
+}
+
 static void after_fork_child(struct forkq__life *life) {
   forkq_queue_t *queue = forkq__queue_of(life);
   queue->parted = queue->parted || forkq__os_parent_is_outside();
@@ -289,8 +325,9 @@ static void after_fork_child(struct forkq__life *life) {
   forkq__interrupts_forked(&queue->channel.interrupts, queue->channel.event_identity);
   forkq__queue_observing_forked(queue);
   forkq__queue_room_forked(queue);
+  if (atomic_load(&queue->channel.puts_closed))
+    end_puts_forked(queue);
   if (atomic_load(&queue->channel.closed)) {
-    forkq__queue_drop_inherited(queue);
     queue->feeder.sender.closing = true;
     forkq__queue_close_descriptors(queue);
   }

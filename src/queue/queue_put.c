@@ -270,7 +270,7 @@ static int check_room_now(forkq_queue_t *queue) {
 /* Why a message need not be packed, because it could not be put; or 0. */
 static int check_before_draft(forkq_queue_t *queue, const struct forkq__source *source,
                               int64_t deadline) {
-  if (atomic_load(&queue->channel.closed))
+  if (atomic_load(&queue->channel.puts_closed))
     return FORKQ_ECLOSED;
   if (forkq__queue_is_shut(queue))
     return FORKQ_ESHUTDOWN;

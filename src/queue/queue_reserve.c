@@ -35,7 +35,7 @@ static struct forkq__reservation *new_reservation(uint32_t size) {
 
 /* Why nothing could be put: 0, or an error. */
 static int check_open(forkq_queue_t *queue) {
-  if (atomic_load(&queue->channel.closed))
+  if (atomic_load(&queue->channel.puts_closed))
     return FORKQ_ECLOSED;
   return forkq__queue_is_shut(queue) ? FORKQ_ESHUTDOWN : 0;
 }

@@ -117,6 +117,11 @@ void forkq__queue_look_for_room(forkq_queue_t *queue) {
     tell(queue);
 }
 
+void forkq__queue_tell_room(forkq_queue_t *queue) {
+  if (is_asked_for(queue))
+    tell(queue);
+}
+
 void forkq__queue_end_room(forkq_queue_t *queue) {
   end_watching(queue);
   close_descriptors(queue);

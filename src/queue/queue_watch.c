@@ -20,7 +20,7 @@ int forkq__queue_watch_begin(forkq_queue_t *queue) {
 
 void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[3]) {
   bool shutting = forkq__channel_shutting(&queue->channel);
-  fds[0] = queue->channel.read_fd;
+  fds[0] = forkq__channel_awaits_tasks(&queue->channel) ? -1 : queue->channel.read_fd;
   fds[1] = shutting ? -1 : queue->channel.event_fd;
   fds[2] = forkq__interrupts_fd(&queue->channel.interrupts);
 }

@@ -99,6 +99,10 @@ int forkq_simple_queue_empty(forkq_simple_queue_t *queue) {
   return forkq_queue_empty(as_queue(queue));
 }
 
+int forkq_simple_queue_close_put(forkq_simple_queue_t *queue) {
+  return forkq_queue_close_put(as_queue(queue));
+}
+
 int forkq_simple_queue_close(forkq_simple_queue_t *queue) {
   return forkq_queue_close(as_queue(queue));
 }

@@ -79,15 +79,13 @@ static bool watch_is_new(struct watch *watch, int fd) {
 }
 
 static int descriptor_of(const forkq_wait_entry_t *entry) {
-  int fds[3];
   switch (entry->kind) {
   case FORKQ_WAIT_CONNECTION:
     return forkq_connection_fileno(entry->on.connection);
   case FORKQ_WAIT_FD:
     return entry->on.fd >= 0 ? entry->on.fd : -EBADF;
   case FORKQ_WAIT_QUEUE:
-    forkq__queue_watch_fds(entry->on.queue, fds);
-    return fds[0];
+    return entry->on.queue->channel.read_fd;
   default:
     return -EINVAL;
   }
@@ -191,9 +189,9 @@ static int look_at_queues(struct watch *watch, forkq_wait_entry_t *entries,
   return ready;
 }
 
-/* Sets the events to poll, and returns the deadline of one poll. After a shutdown it is soon,
- * because there may be no wake-up when the last item is gone. It is soon, too, where an event of
- * interrupts is not polled. */
+/* Sets what to poll, and returns the deadline of one poll. After a shutdown, or the end of the pipe, it is
+ * soon, because there may be no wake-up when the last item or task is gone. It is soon, too, where an
+ * event of interrupts is not polled. */
 static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *entries,
                               size_t count, int64_t deadline) {
   for (size_t i = 0; i < count; i++) {
@@ -201,12 +199,13 @@ static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *ent
     if (!is_queue(&entries[i]))
       continue;
     forkq__queue_watch_fds(entries[i].on.queue, fds);
+    watch->fds[i].fd = fds[0];
     watch->fds[count + i].fd = fds[1];
     watch->fds[2 * count + i].fd = watch->polling ? fds[2] : -1;
     /* Lost tasks are found by a look. */
     if (entries[i].on.queue->channel.redelivers)
       deadline = forkq__os_deadline_within(deadline, FORKQ__LAST_LOOK_MS);
-    if (fds[1] < 0)
+    if (fds[0] < 0 || fds[1] < 0)
       deadline = forkq__os_deadline_within(deadline, FORKQ__SHUTDOWN_LOOK_MS);
     if (fds[2] < 0)
       deadline = forkq__os_deadline_within(deadline, FORKQ__CANCEL_MS);

@@ -44,8 +44,16 @@ static int get_items(const struct get *get, int64_t *ret_got) {
   forkq_item_destroy(&item);
   if (r >= 0)
     return code;
-  bool is_end = get->count == 0 && (r == FORKQ_EMPTY || r == FORKQ_ESHUTDOWN);
+  bool is_end =
+      get->count == 0 && (r == FORKQ_EMPTY || r == FORKQ_ESHUTDOWN || r == FORKQ_EALONE);
   return is_end ? FORKQ__TOOL_GOES_ON : forkq__tool_say_error(r, "queue %s", get->name);
+}
+
+/* A program that only gets learns when nobody is left that could put. */
+static int get_only(const struct get *get, int64_t *ret_got) {
+  int r = forkq_queue_close_put(get->queue);
+  return r < 0 ? forkq__tool_say_error(r, "queue %s", get->name)
+               : get_items(get, ret_got);
 }
 
 static int get_all(struct get *get) {
@@ -53,7 +61,7 @@ static int get_all(struct get *get) {
   int code = forkq__tool_attach(&get->queue, get->name);
   if (code != FORKQ__TOOL_GOES_ON)
     return code;
-  code = get_items(get, &got);
+  code = get_only(get, &got);
   if (get->discard)
     printf("%" PRId64 "\n", got);
   forkq_queue_destroy(get->queue);

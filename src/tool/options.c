@@ -40,6 +40,7 @@ static int exit_code(int error) {
   case FORKQ_TIMEDOUT:
     return FORKQ__TOOL_TIMEOUT;
   case FORKQ_ESHUTDOWN:
+  case FORKQ_EALONE:
     return FORKQ__TOOL_SHUTDOWN;
   case -ESRCH:
     return FORKQ__TOOL_ABSENT;

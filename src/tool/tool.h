@@ -16,7 +16,7 @@ enum forkq__tool_exit {
   FORKQ__TOOL_USAGE = 2, /* the arguments are wrong, or the input is no item */
   FORKQ__TOOL_TIMEOUT =
       3, /* the queue stayed full, or empty, for as long as it was to wait */
-  FORKQ__TOOL_SHUTDOWN = 4, /* the queue is shut down */
+  FORKQ__TOOL_SHUTDOWN = 4, /* the queue is shut down, or nobody is left that could put */
   FORKQ__TOOL_ABSENT = 5,   /* no such queue, or no such process */
   FORKQ__TOOL_DENIED = 6,   /* the system does not allow it */
 };

@@ -285,6 +285,24 @@ START_TEST(what_is_no_error_is_not_thrown) {
 }
 END_TEST
 
+START_TEST(the_last_that_could_put) {
+  forkq::queue queue;
+  forkq::simple_queue simple;
+  queue.put(1);
+  queue.close_put();
+  simple.close_put();
+  IS_NOT(FORKQ_ECLOSED, queue.try_put(2, LONG));
+  int got = 0;
+  while (auto value = queue.get<int>())
+    got += *value;
+  ck_assert_int_eq(got, 1);
+  IS_NOT(FORKQ_EALONE, queue.get());
+  IS_NOT(FORKQ_EALONE, queue.try_get());
+  IS_NOT(FORKQ_EALONE, simple.get());
+  THROWS(FORKQ_ECLOSED, simple.put(2));
+}
+END_TEST
+
 START_TEST(an_item_is_filled_in_again) {
   forkq::queue queue;
   for (int i = 0; i < 100; i++)
@@ -934,6 +952,7 @@ int main(int argc, char **argv) {
     structs,
     a_struct_of_another_size,
     what_is_no_error_is_not_thrown,
+    the_last_that_could_put,
     an_item_is_filled_in_again,
     errors_say_what_and_where,
     timeouts,

@@ -121,6 +121,25 @@ static void after_close(struct world *w) {
   close(w->fds[3]);
 }
 
+static void act_close_put(struct world *w) {
+  put_small(w, 4);
+  met(w, forkq_queue_close_put(w->queue));
+  bool closed = w->last == 0;
+  msgpack_object object = small(5);
+  int r = forkq_queue_put(w->queue, &object, 0);
+  CHILD_MUST(!closed || r == FORKQ_ECLOSED);
+  put_done(w, 5, r);
+  for (int i = 0; i < 3; i++)
+    met(w, get_done(w, &w->item, forkq_queue_get(w->queue, &w->item, SOON_MS)));
+}
+
+static void after_close_put(struct world *w) {
+  CHILD_MUST(forkq_queue_close_put(w->queue) == 0);
+  drain(w);
+  CHILD_MUST(forkq_queue_get(w->queue, &w->item, PATIENCE_MS) == FORKQ_EALONE);
+  destroy_queue(w);
+}
+
 static void act_cancel(struct world *w) {
   put_small(w, 4);
   met(w, forkq_queue_cancel_join_thread(w->queue));
@@ -414,6 +433,12 @@ const struct scenario scenarios_of_ends[] = {
     false,
     { FORKQ_ESHUTDOWN } },
   { "close", make_with_getter, act_close, after_close, false, { PUT_ERRORS } },
+  { "close_put",
+    make_queue,
+    act_close_put,
+    after_close_put,
+    false,
+    { PUT_ERRORS, FORKQ_EMPTY, FORKQ_ECLOSED, FORKQ_EALONE } },
   { "cancel", make_queue, act_cancel, nothing, false, { PUT_ERRORS } },
   { "destroy", make_running, act_destroy, nothing, false, { 0 } },
   { "room", make_bounded, act_room, after_room, false, { PUT_ERRORS, GET_ERRORS } },

@@ -54,6 +54,11 @@ static void put_and_close(void) {
   end();
 }
 
+static void put_and_end_puts(void) {
+  victim_put(2);
+  CHILD_MUST(forkq_queue_close_put(world_queue) == 0);
+}
+
 static void destroy(void) {
   forkq_queue_destroy(world_queue);
 }
@@ -191,6 +196,11 @@ static const struct operation operations[] = {
     .act = put_and_close,
     .puts = 2,
     .floor = 100 },
+  { .name = "put and close_put",
+    .maxsize = 3,
+    .act = put_and_end_puts,
+    .puts = 2,
+    .floor = 80 },
   { .name = "close, joinable",
     .maxsize = 3,
     .joinable = true,

@@ -139,6 +139,16 @@ def a_get_waits():
         assert getter.communicate(timeout=PATIENCE)[0] == "8\n" and getter.returncode == 0
 
 
+def a_get_ends_with_the_last_process_that_could_put():
+    with Scene("quiet"):
+        output("drain", "quiet")
+        getter = subprocess.Popen([tool, "get", "quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True)
+        until(lambda: output_json("show", "--json", "quiet")["waits"])
+    out, said = getter.communicate(timeout=PATIENCE)
+    assert getter.returncode == 4 and out == "" and "no process is left that could put" in said, said
+
+
 def drain_counts():
     with Scene("quiet"):
         assert output("drain", "quiet", "--discard") == "3\n"
@@ -205,7 +215,8 @@ main([items_come_back_as_they_were, what_is_no_item_is_refused, items_from_the_i
       input_that_cannot_be_read,
       msgpack_as_it_is, peek_takes_nothing, peek_shows_large_items,
       peek_joins_fragments_and_says_what_it_does_not_see, peek_of_a_busy_queue,
-      timeouts_and_exit_codes, a_get_waits, drain_counts, shutdown_ends_puts_and_then_gets,
+      timeouts_and_exit_codes, a_get_waits, a_get_ends_with_the_last_process_that_could_put,
+      drain_counts, shutdown_ends_puts_and_then_gets,
       tasks_are_done_when_they_are_written, what_cannot_be_written_is_not_done,
       no_message_goes_into_the_queue, a_put_notices_the_dead,
       what_cannot_be_sent_is_not_put])
