@@ -13,6 +13,11 @@
 int forkq__tool_say_no_look(int error, pid_t pid) {
   if (error == -ESRCH)
     return forkq__tool_say_error(error, "no process %d", (int)pid);
+  if (pid != 0 && (error == -EACCES || error == -EPERM))
+    return forkq__tool_say_error(error,
+                                 "cannot look at process %d, which is another user's, or "
+                                 "may not be traced; run forkq as its user, or as root",
+                                 (int)pid);
   if (pid != 0)
     return forkq__tool_say_error(error, "cannot look at process %d", (int)pid);
   return forkq__tool_say_error(error, "cannot look at the processes");
