@@ -27,7 +27,7 @@ int forkq__tool_connect(forkq_queue_t **ret_queue, const char *text) {
 int forkq__tool_served_inode(uint64_t *ret_inode, const char *text) {
   forkq_queue_t *queue;
   forkq_handover_t handover;
-  struct stat memory;
+  struct stat memory = { 0 };
   int code = forkq__tool_connect(&queue, text);
   if (code != FORKQ__TOOL_GOES_ON)
     return code;
