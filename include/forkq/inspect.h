@@ -25,7 +25,14 @@
  *   What a thread waits for is in /proc/PID/syscall and in its memory. The system shows these
  *   to a process that may trace the other (ptrace(2)). Where it may not, as with
  *   kernel.yama.ptrace_scope above 0, `waits_known` is 0, and only the queue's own numbers of
- *   waiting processes are left. */
+ *   waiting processes are left.
+ *
+ * What is not known
+ *
+ *   Since when a thread waits or has a lock, and when the last item was put or got: each put
+ *   and get would pay for such notes. A monitor that looks twice sees whether numbers such as
+ *   `put_items` and `got_items` have changed. A thread that waits both times need not have
+ *   waited in between. */
 #ifndef FORKQ_INSPECT_H
 #define FORKQ_INSPECT_H
 

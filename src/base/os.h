@@ -280,8 +280,17 @@ ssize_t forkq__os_fd_send(int socket, unsigned char byte, int fd);
 ssize_t forkq__os_fd_receive(int socket, unsigned char *ret_byte, int *ret_fd,
                              bool *ret_lost);
 
+/* An identity is the number of the file in its file system, in so many bits, and that of the file system
+ * above them. */
+#define FORKQ__INODE_BITS 48
+
 /* A number that no other open file has at the time. Both ends of a pipe have one number. */
 int forkq__os_identity(int fd, uint64_t *ret_identity);
+
+/* The file's own number of an identity, which other file systems may have, too. */
+static inline uint64_t forkq__os_inode(uint64_t identity) {
+  return identity & ((UINT64_C(1) << FORKQ__INODE_BITS) - 1);
+}
 
 /* Whether the descriptor is still that of the file with this identity. True also if the kernel
  * cannot tell because it has no memory. */

@@ -43,7 +43,7 @@ static inline int64_t forkq__os_page_size(void) {
 
 /* Anonymous files of one kind share a device, on which their inodes are unique. */
 static inline uint64_t forkq__os_identity_of(const struct stat *status) {
-  return (uint64_t)status->st_dev << 48 ^ (uint64_t)status->st_ino;
+  return (uint64_t)status->st_dev << FORKQ__INODE_BITS ^ (uint64_t)status->st_ino;
 }
 
 /* Whether the system call is not available. A filter of system calls (seccomp(2)) and an

@@ -6,6 +6,7 @@
 
 #include "base/contract.h"
 #include "base/os.h"
+#include "base/probe.h"
 #include "base/times.h"
 #include "pipe/reap.h"
 
@@ -235,7 +236,12 @@ static int send_run(struct forkq__sender *sender, struct forkq__buffer *first,
       forkq__channel_unlock_write(channel);
     if (r != FORKQ__NO_ROOM)
       return r;
+    FORKQ__PROBE2(wait_begin, channel->account.number,
+                  forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_PIPE));
     wait_room(sender, through, keep_lock);
+    FORKQ__PROBE3(wait_end, channel->account.number,
+                  forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_PIPE),
+                  forkq__probe_value(0));
     r = keep_lock ? check_with_lock(sender) : lock_write(sender, through);
     if (r != 0)
       return r;

@@ -1,6 +1,7 @@
 /* What is put: adding it to the outbox, and waiting where too many bytes are unsent. */
 #include "base/contract.h"
 #include "base/os.h"
+#include "base/probe.h"
 #include "feeder/sender_impl.h"
 
 #include <limits.h>
@@ -14,21 +15,24 @@ static void count_unsent(struct forkq__sender *sender, uint64_t bytes) {
     atomic_fetch_add(&sender->bytes, bytes);
 }
 
-static void count_put(struct forkq__sender *sender, uint64_t bytes) {
-  struct forkq__cell *cell = forkq__account_cell(&sender->channel->account);
+static void count_put(struct forkq__sender *sender, const struct forkq__outbox *put) {
+  struct forkq__account *account = &sender->channel->account;
+  struct forkq__cell *cell = forkq__account_cell(account);
+  uint64_t bytes = put->open.size;
+  FORKQ__PROBE2(put, account->number, put->open.size);
   FORKQ__STORE(cell->put_bytes, FORKQ__LOAD(cell->put_bytes) + bytes);
   count_unsent(sender, bytes);
 }
 
 void forkq__sender_commit(struct forkq__sender *sender) {
   FORKQ__HELD(&sender->mutex);
-  count_put(sender, sender->outbox.open.size);
+  count_put(sender, &sender->outbox);
   forkq__outbox_commit(&sender->outbox);
 }
 
 void forkq__sender_adopt(struct forkq__sender *sender, struct forkq__outbox *draft) {
   FORKQ__HELD(&sender->mutex);
-  count_put(sender, draft->open.size);
+  count_put(sender, draft);
   forkq__outbox_join(&sender->outbox, draft);
 }
 

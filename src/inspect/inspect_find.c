@@ -77,8 +77,10 @@ static int look_for_memory(int fd, void *arg) {
   struct finding *finding = arg;
   char path[FORKQ__PROC_PATH], link[sizeof MEMORY + 1];
   fd_path(path, finding->pid, fd);
-  if (forkq__proc_link(path, link, sizeof link) < 0 ||
-      strncmp(link, MEMORY, strlen(MEMORY)) != 0 || !is_memory(link))
+  int r = forkq__proc_link(path, link, sizeof link);
+  if (r == -EACCES || r == -EPERM)
+    return r; /* as all others of the process will be */
+  if (r < 0 || strncmp(link, MEMORY, strlen(MEMORY)) != 0 || !is_memory(link))
     return 0;
   return note_memory(finding, path, fd);
 }

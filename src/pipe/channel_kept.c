@@ -7,6 +7,7 @@
  * got again: it has to find the dead itself, as often nobody else would. So no wake-up has to outlive its
  * process. */
 #include "base/os.h"
+#include "base/probe.h"
 #include "base/times.h"
 #include "codec/item.h"
 #include "pipe/channel_read.h"
@@ -118,6 +119,7 @@ static int receive_again(struct forkq__channel *channel, forkq_item_t *item) {
     return r;
   forkq__channel_take_lost(channel, item, task);
   FORKQ__STORE(kept->redelivered, FORKQ__LOAD(kept->redelivered) + 1);
+  FORKQ__PROBE2(get_again, channel->account.number, item->size);
   (void)look(channel);
   return 0;
 }

@@ -121,7 +121,7 @@ static void repair_read(void *arg) {
   struct forkq__channel_shared *shared = channel->shared;
   const struct forkq__packet *packet = &shared->packet;
   uint32_t offset = FORKQ__LOAD(shared->offset);
-  forkq__ledger_note_recovery(channel->account.ledger);
+  forkq__ledger_note_recovery(channel->account.ledger, FORKQ_INSPECT_READ_LOCK);
   /* `raised` may be 1 only while the event is raised. An event too many costs one look. */
   /* model: repair_raised */
   FORKQ__STORE(shared->raised, 0);

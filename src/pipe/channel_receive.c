@@ -11,6 +11,7 @@
 #include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/probe.h"
 #include "codec/item.h"
 #include "pipe/channel_read.h"
 
@@ -454,13 +455,20 @@ static int receive_message(struct forkq__channel *channel, forkq_item_t *item,
   }
 }
 
+/* This process has got `count` messages. */
+static inline void count_bytes(struct forkq__channel *channel, uint64_t bytes,
+                               int count) {
+  struct forkq__channel_shared *shared = channel->shared;
+  FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + bytes);
+  FORKQ__PROBE3(get, channel->account.number, bytes, forkq__probe_value(count));
+}
+
 int forkq__channel_receive_locked(struct forkq__channel *channel, forkq_item_t *item,
                                   int64_t deadline, struct forkq__late_copy *late) {
   FORKQ__HELD_LOCK(&channel->shared->read_lock);
-  struct forkq__channel_shared *shared = channel->shared;
   int r = receive_message(channel, item, deadline, late);
   if (r == 0)
-    FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + item->size);
+    count_bytes(channel, item->size, 1);
   return r;
 }
 
@@ -491,7 +499,7 @@ static int take_run(struct forkq__channel *channel, forkq_item_t *items, size_t 
   if (took < 0)
     return took;
   *ret_taken = taken;
-  FORKQ__STORE(shared->bytes_taken, FORKQ__LOAD(shared->bytes_taken) + bytes);
+  count_bytes(channel, bytes, (int)taken);
   return r;
 }
 

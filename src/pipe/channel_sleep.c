@@ -178,7 +178,7 @@ static int poll_for_any(struct forkq__channel *channel, struct pollfd fds[3],
 
 static void repair_turn(void *arg) {
   struct forkq__channel *channel = arg;
-  forkq__ledger_note_recovery(channel->account.ledger);
+  forkq__ledger_note_recovery(channel->account.ledger, FORKQ_INSPECT_TURN);
   /* model: repair_asleep */
   atomic_store(&channel->shared->asleep, 0);
 }

@@ -9,6 +9,7 @@
 
 #include "base/contract.h"
 #include "base/os.h"
+#include "base/probe.h"
 #include "base/times.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@
  * cell, which the ledger settles. Readers drop a message that was left without its end. */
 static void repair_write(void *arg) {
   struct forkq__channel *channel = arg;
-  forkq__ledger_note_recovery(channel->account.ledger);
+  forkq__ledger_note_recovery(channel->account.ledger, FORKQ_INSPECT_WRITE_LOCK);
 }
 
 int forkq__channel_lock_write(struct forkq__channel *channel, int64_t deadline) {
@@ -66,6 +67,7 @@ int forkq__channel_write(struct forkq__channel *channel, struct forkq__packet *p
   FORKQ__STORE(cell->pending_seq, seq);
   /* model: write_pipe */
   ssize_t n = forkq__os_write(channel->write_fd, packet, size);
+  FORKQ__PROBE3(write, channel->account.number, n, forkq__packet_messages(packet));
   if (n >= 0)
     note_written(cell, packet);
   else

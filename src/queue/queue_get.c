@@ -7,6 +7,7 @@
 #include "queue/queue_impl.h"
 
 #include "base/os.h"
+#include "base/probe.h"
 #include "codec/item.h"
 #include "pipe/reap.h"
 
@@ -174,9 +175,13 @@ static __attribute__((noinline)) int receive_wait(forkq_queue_t *queue,
                                                   forkq_item_t *item, int64_t deadline) {
   int r;
   forkq__queue_equip(queue);
+  FORKQ__PROBE2(wait_begin, queue->channel.account.number,
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_ITEM));
   pthread_cleanup_push(leave_get, queue);
   r = forkq__channel_receive_wait(&queue->channel, item, deadline);
   pthread_cleanup_pop(0);
+  FORKQ__PROBE3(wait_end, queue->channel.account.number,
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_ITEM), r);
   return forkq__interrupts_tell(&queue->channel.interrupts, r);
 }
 

@@ -94,6 +94,7 @@ static int start(forkq_queue_t *queue) {
   struct forkq__channel *channel = &queue->channel;
   channel->shared = &segment->channel;
   channel->account.ledger = &segment->ledger;
+  channel->account.number = forkq__os_inode(channel->account.liveness.identity);
   channel->max_message = (uint32_t)segment->max_message;
   channel->joinable = segment->joinable != 0;
   channel->keeps = forkq__keeps_tasks(&segment->ledger);

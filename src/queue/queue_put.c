@@ -13,6 +13,7 @@
 
 #include "base/look.h"
 #include "base/os.h"
+#include "base/probe.h"
 #include "base/times.h"
 #include "codec/item.h"
 #include "codec/serializer.h"
@@ -181,6 +182,8 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
                                               FORKQ__FIRST_LOOK_MS, FORKQ__LAST_LOOK_MS);
   struct put_wait wait = { .queue = queue, .look = look };
   int r;
+  FORKQ__PROBE2(wait_begin, queue->channel.account.number,
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_ROOM));
   do {
     wait_for_change(&wait, deadline);
     r = try_lock_with_slot(queue, deadline, wait.reap);
@@ -188,8 +191,11 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
       r = FORKQ_EINTERRUPTED;
   } while (r == FORKQ__NOTHING && forkq__os_now() < deadline);
   end_wait(&wait);
-  return r == FORKQ__NOTHING ? FORKQ_TIMEDOUT
-                             : forkq__interrupts_tell(&queue->channel.interrupts, r);
+  if (r == FORKQ__NOTHING)
+    r = FORKQ_TIMEDOUT;
+  FORKQ__PROBE3(wait_end, queue->channel.account.number,
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_ROOM), r);
+  return forkq__interrupts_tell(&queue->channel.interrupts, r);
 }
 
 /* A put that does not wait found no room. */

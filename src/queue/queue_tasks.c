@@ -8,6 +8,7 @@
 
 #include "base/look.h"
 #include "base/os.h"
+#include "base/probe.h"
 #include "base/times.h"
 #include "codec/item.h"
 
@@ -131,9 +132,13 @@ static int wait_all_done(forkq_queue_t *queue, int64_t deadline) {
                                 FORKQ__LAST_LOOK_MS);
   atomic_fetch_add(&segment->joiners, 1);
   atomic_thread_fence(memory_order_seq_cst);
+  FORKQ__PROBE2(wait_begin, queue->channel.account.number,
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_TASKS));
   pthread_cleanup_push(leave_join, &wait);
   r = wait_in_join(queue, &wait.look, deadline);
   pthread_cleanup_pop(1);
+  FORKQ__PROBE3(wait_end, queue->channel.account.number,
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_TASKS), r);
   return r;
 }
 

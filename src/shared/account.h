@@ -8,6 +8,7 @@ struct forkq__account {
   struct forkq__ledger *ledger;
   struct forkq__liveness liveness;
   _Atomic uint32_t cell; /* or FORKQ__NO_CELL */
+  uint64_t number;       /* of the queue, as forkq ls shows it; for probes */
   uint8_t *kept_memory;  /* see kept.h; NULL: the queue keeps no tasks */
 };
 

@@ -7,6 +7,7 @@
 #include "base/contract.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/probe.h"
 #include "base/times.h"
 
 #include "shared/kept.h"
@@ -34,7 +35,9 @@ static struct sums add_up(struct forkq__ledger *ledger) {
   return sums;
 }
 
-void forkq__ledger_note_recovery(struct forkq__ledger *ledger) {
+void forkq__ledger_note_recovery(struct forkq__ledger *ledger,
+                                 forkq_inspect_lock_kind_t kind) {
+  FORKQ__PROBE2(lock_recovered, ledger->name, kind);
   atomic_fetch_add(&ledger->recoveries, 1);
   forkq__log(FORKQ_LOG_INFO, ledger->name, "recovered a lock whose owner died");
 }
@@ -69,7 +72,7 @@ static void repair(void *arg) {
   FORKQ__STORE(ledger->done, sums.done);
   /* model: repair_abandoned */
   FORKQ__STORE(ledger->abandoned, sums.abandoned);
-  forkq__ledger_note_recovery(ledger);
+  forkq__ledger_note_recovery(ledger, FORKQ_INSPECT_LEDGER_LOCK);
 }
 
 /* Between two owners of the lock the sums agree with their parts. */
@@ -200,7 +203,8 @@ void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
                           struct forkq__findings found) {
   FORKQ__HELD_LOCK(&ledger->lock);
   struct forkq__cell *cell = &ledger->cells[index];
-  if (FORKQ__LOAD(cell->state) == FORKQ__CELL_USED)
+  bool is_new = FORKQ__LOAD(cell->state) == FORKQ__CELL_USED;
+  if (is_new)
     atomic_fetch_add(&ledger->recoveries, 1);
   forkq__ledger_finish_take(ledger, index);
   bool known = forkq__ledger_finish_write(cell, found.packet);
@@ -213,6 +217,8 @@ void forkq__ledger_settle(struct forkq__ledger *ledger, uint32_t index,
                "lost %llu item%s of process %u, which died", (unsigned long long)lost,
                lost == 1 ? "" : "s", FORKQ__LOAD(cell->pid));
   }
+  if (is_new || lost > 0)
+    FORKQ__PROBE3(death, ledger->name, FORKQ__LOAD(cell->pid), lost);
   bool settled = known && found.reads_settled;
   /* model: settle_state */
   atomic_store(&cell->state,

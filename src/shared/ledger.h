@@ -28,6 +28,7 @@
 #include "shared/layout.h"
 #include "shared/liveness.h"
 
+#include <forkq/inspect.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -92,8 +93,9 @@ uint64_t forkq__ledger_at_work_on(struct forkq__cell *cell);
 
 /* ---- without the lock ---------------------------------------------------------------------- */
 
-/* Counts and logs that a lock of the queue was repaired. For the repair of each lock (lock.h). */
-void forkq__ledger_note_recovery(struct forkq__ledger *ledger);
+/* Counts and logs that a lock of the queue was repaired, and which. For the repair of each lock (lock.h). */
+void forkq__ledger_note_recovery(struct forkq__ledger *ledger,
+                                 forkq_inspect_lock_kind_t kind);
 
 /* Whether a reap has left the account of a dead process unsettled. */
 bool forkq__ledger_in_doubt(struct forkq__ledger *ledger);

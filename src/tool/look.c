@@ -1,6 +1,8 @@
 /* Finding the queues that a subcommand is about, and words for what is seen. */
 #include "tool/look.h"
 
+#include "tool/connect.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -11,6 +13,11 @@
 int forkq__tool_say_no_look(int error, pid_t pid) {
   if (error == -ESRCH)
     return forkq__tool_say_error(error, "no process %d", (int)pid);
+  if (pid != 0 && (error == -EACCES || error == -EPERM))
+    return forkq__tool_say_error(error,
+                                 "cannot look at process %d, which is another user's, or "
+                                 "may not be traced; run forkq as its user, or as root",
+                                 (int)pid);
   if (pid != 0)
     return forkq__tool_say_error(error, "cannot look at process %d", (int)pid);
   return forkq__tool_say_error(error, "cannot look at the processes");
@@ -105,12 +112,32 @@ static int choose(const forkq_inspect_t *inspect, const forkq_inspect_queue_t **
   return FORKQ__TOOL_ABSENT;
 }
 
+static int choose_served(const forkq_inspect_t *inspect,
+                         const forkq_inspect_queue_t **ret_queue, const char *text,
+                         uint64_t inode) {
+  const forkq_inspect_queue_t *queue;
+  for (size_t i = 0; (queue = forkq_inspect_queue_at(inspect, i)) != NULL; i++)
+    if (queue->inode == inode) {
+      *ret_queue = queue;
+      return FORKQ__TOOL_GOES_ON;
+    }
+  forkq__tool_say("the queue that is served at %s belongs to processes that you may not "
+                  "look at",
+                  text);
+  return FORKQ__TOOL_DENIED;
+}
+
 int forkq__tool_find(forkq_inspect_t **ret_inspect,
                      const forkq_inspect_queue_t **ret_queue, const char *text) {
-  int code = forkq__tool_look(ret_inspect, 0);
+  uint64_t inode = 0;
+  bool served = forkq__tool_is_served(text);
+  int code = served ? forkq__tool_served_inode(&inode, text) : FORKQ__TOOL_GOES_ON;
+  if (code == FORKQ__TOOL_GOES_ON)
+    code = forkq__tool_look(ret_inspect, 0);
   if (code != FORKQ__TOOL_GOES_ON)
     return code;
-  code = choose(*ret_inspect, ret_queue, text);
+  code = served ? choose_served(*ret_inspect, ret_queue, text, inode)
+                : choose(*ret_inspect, ret_queue, text);
   if (code == FORKQ__TOOL_GOES_ON && (*ret_queue)->error != 0)
     code = forkq__tool_say_error((*ret_queue)->error, "queue %s", text);
   if (code != FORKQ__TOOL_GOES_ON)

@@ -17,8 +17,8 @@ int forkq__tool_say_no_look(int error, pid_t pid);
 /* Whether the text names a process, by its number. */
 bool forkq__tool_is_pid(const char *text, pid_t *ret_pid);
 
-/* Looks, and finds the one queue that the text means: its inode, its name, or the number of a process that has
- * one queue. Says what is wrong. Returns as look. */
+/* Looks, and finds the one queue that the text means: its inode, its name, the number of a process that has
+ * one queue, or the path at which it is served. Says what is wrong. Returns as look. */
 int forkq__tool_find(forkq_inspect_t **ret_inspect,
                      const forkq_inspect_queue_t **ret_queue, const char *text);
 

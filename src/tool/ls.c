@@ -1,5 +1,6 @@
 /* forkq ls: a line for each queue. */
 #include "tool/commands.h"
+#include "tool/connect.h"
 #include "tool/look.h"
 
 #include <inttypes.h>
@@ -37,23 +38,39 @@ static void print_queue(const forkq_inspect_queue_t *queue) {
          forkq__tool_state(queue));
 }
 
-static bool is_listed(const forkq_inspect_queue_t *queue, const char *name) {
-  return name == NULL || strcmp(queue->name, name) == 0;
+/* Which queues are listed: of one process, with a name, or with a number. */
+struct wanted {
+  pid_t pid;        /* 0: of any */
+  const char *name; /* NULL: any */
+  uint64_t inode;   /* 0: any */
+};
+
+static int understand(struct wanted *wanted, const char *text) {
+  if (forkq__tool_is_served(text))
+    return forkq__tool_served_inode(&wanted->inode, text);
+  if (!forkq__tool_is_pid(text, &wanted->pid))
+    wanted->name = text;
+  return FORKQ__TOOL_GOES_ON;
 }
 
-static void print_all(const forkq_inspect_t *inspect, const char *name) {
+static bool is_listed(const forkq_inspect_queue_t *queue, const struct wanted *wanted) {
+  return (wanted->name == NULL || strcmp(queue->name, wanted->name) == 0) &&
+         (wanted->inode == 0 || queue->inode == wanted->inode);
+}
+
+static void print_all(const forkq_inspect_t *inspect, const struct wanted *wanted) {
   const forkq_inspect_queue_t *queue;
   print_head();
   for (size_t i = 0; (queue = forkq_inspect_queue_at(inspect, i)) != NULL; i++)
-    if (is_listed(queue, name))
+    if (is_listed(queue, wanted))
       print_queue(queue);
 }
 
-static int print_all_json(const forkq_inspect_t *inspect, const char *name) {
+static int print_all_json(const forkq_inspect_t *inspect, const struct wanted *wanted) {
   json_t *array = json_array();
   const forkq_inspect_queue_t *queue;
   for (size_t i = 0; (queue = forkq_inspect_queue_at(inspect, i)) != NULL; i++)
-    if (is_listed(queue, name))
+    if (is_listed(queue, wanted))
       json_array_append_new(array, forkq__tool_queue_json(queue, false));
   return forkq__tool_print_json(array);
 }
@@ -65,22 +82,24 @@ static int run(const struct forkq__tool_command *self, int argc, char **argv) {
   if (code != FORKQ__TOOL_GOES_ON)
     return code;
   if (argc > 1)
-    return forkq__tool_misuse(self, "one process or name, or none");
-  pid_t pid = 0;
-  const char *name = argc == 1 && !forkq__tool_is_pid(argv[0], &pid) ? argv[0] : NULL;
+    return forkq__tool_misuse(self, "one process, name or path, or none");
+  struct wanted wanted = { 0 };
   forkq_inspect_t *inspect;
-  code = forkq__tool_look(&inspect, pid);
+  code = argc == 1 ? understand(&wanted, argv[0]) : FORKQ__TOOL_GOES_ON;
+  if (code == FORKQ__TOOL_GOES_ON)
+    code = forkq__tool_look(&inspect, wanted.pid);
   if (code != FORKQ__TOOL_GOES_ON)
     return code;
   code = FORKQ__TOOL_OK;
   if (json)
-    code = print_all_json(inspect, name);
+    code = print_all_json(inspect, &wanted);
   else
-    print_all(inspect, name);
+    print_all(inspect, &wanted);
   forkq_inspect_destroy(inspect);
   return code;
 }
 
 const struct forkq__tool_command forkq__tool_ls = {
-  "ls", "[PID|NAME]", "list the queues of your processes, or of one, or with a name", run
+  "ls", "[PID|NAME|PATH]", "list the queues of your processes, or of one, or with a name",
+  run
 };

@@ -60,13 +60,13 @@ static const forkq_inspect_process_t *process_of(const forkq_inspect_queue_t *qu
 /* All that the queue itself tells, where the system shows no thread. */
 static void explain_unknown(struct answer *answer,
                             const struct forkq__tool_cause *cause) {
-  char text[256];
-  snprintf(
-      text, sizeof text,
-      "the system does not show what its threads do (ptrace); of all processes, %" PRIu32
-      " calls wait to get, %" PRIu32 " to put, %" PRIu32 " to join",
-      cause->queue->waiting_getters, cause->queue->waiting_putters,
-      cause->queue->joiners);
+  char text[384];
+  snprintf(text, sizeof text,
+           "the system does not show what its threads do; run forkq as root, or see "
+           "kernel.yama.ptrace_scope; of all processes, %" PRIu32
+           " calls wait to get, %" PRIu32 " to put, %" PRIu32 " to join",
+           cause->queue->waiting_getters, cause->queue->waiting_putters,
+           cause->queue->joiners);
   add(answer, "denied", text, cause);
 }
 

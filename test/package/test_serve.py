@@ -95,6 +95,24 @@ def case_an_abstract_name_is_a_path():
         assert served.ends()[2] == 0
 
 
+def case_looking_takes_its_path():
+    with Served("--name", "jobs") as served, Served() as other:
+        run("put", served.path, "1", "2")
+        run("put", other.path, "3")
+        queue, = json.loads(run("ls", "--json", served.path))
+        assert (queue["name"], queue["size"], queue["processes"]) == ("jobs", 2, 1), queue
+        assert run("ls", served.path).splitlines()[1].split()[:3] == [str(queue["inode"]), "jobs", "2"]
+        shown = json.loads(run("show", "--json", served.path))
+        assert shown["inode"] == queue["inode"], shown
+        assert [process["pid"] for process in shown["processes"]] == [served.process.pid], shown
+        assert (run("peek", served.path), run("peek", other.path)) == ("1\n2\n", "3\n")
+        assert run("drain", served.path) == "1\n2\n"
+        path = served.path
+        assert served.ends()[2] == 0
+        for command in ("ls", "show", "peek"):
+            run(command, path, code=5)
+
+
 def case_it_has_room_for_so_many():
     with Served("--maxsize", "2") as served:
         run("put", served.path, "1", "2")

@@ -12,8 +12,9 @@ cat "$@" | tr '\n' ' ' | grep -o 'FORKQ_API [^;(]*forkq_[a-z0-9_]*(' |
   sed 's/.*[ *]\(forkq_[a-z0-9_]*\)($/\1/' | sort >"$scratch/declared"
 nm -D --defined-only "$shared" | sed 's/.* //' | sort >"$scratch/versioned"
 sed -n 's/@@.*//p' "$scratch/versioned" >"$scratch/exported"
-# DW.ref.*: how the compiler finds what runs where a thread leaves a call.
-nm -g --defined-only "$static" | sed -n 's/^[0-9a-f]* [A-Z] //p' | grep -v '^DW\.ref\.' | sort >"$scratch/global"
+# DW.ref.*: how the compiler finds what runs where a thread leaves a call. _.stapsdt.base: what the places of
+# probes count from; every object that has probes has one, and it is hidden.
+nm -g --defined-only "$static" | sed -n 's/^[0-9a-f]* [A-Z] //p' | grep -v '^DW\.ref\.\|^_\.stapsdt\.base$' | sort >"$scratch/global"
 
 none_but() {
   ! grep -v "$1" "$2"

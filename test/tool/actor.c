@@ -193,6 +193,19 @@ static void full(void) {
   start("putter", put_one);
 }
 
+/* Whose threads nobody may look at without a right to do so. */
+static void hide_and_put(void) {
+  if (prctl(PR_SET_DUMPABLE, 0) != 0)
+    _exit(EXIT_FAILURE);
+  put_one();
+}
+
+static void hidden(void) {
+  create("hidden", 3, 0);
+  put_numbers(3);
+  start("putter", hide_and_put);
+}
+
 static void unread(void) {
   create("unread", 0, 0);
   start("worker", put_and_exit);
@@ -369,6 +382,7 @@ static const struct {
 } scenes[] = {
   { "quiet", quiet },
   { "full", full },
+  { "hidden", hidden },
   { "fullstopped", full_stopped },
   { "fulldead", full_dead },
   { "slow", slow },

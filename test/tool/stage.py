@@ -62,9 +62,9 @@ class Scene:
         assert self.process.wait(PATIENCE) == 0
 
 
-def run(*arguments, text_input=""):
-    """Runs forkq: its exit code, output and messages."""
-    result = subprocess.run([tool, *map(str, arguments)], input=text_input.encode(),
+def run(*arguments, text_input="", within=()):
+    """Runs forkq: its exit code, output and messages. `within`: what starts it."""
+    result = subprocess.run([*within, tool, *map(str, arguments)], input=text_input.encode(),
                             capture_output=True, timeout=PATIENCE, check=False)
     return result.returncode, result.stdout.decode(), result.stderr.decode()
 

@@ -1,7 +1,10 @@
 """forkq why: each case of its table, with processes that are in it."""
 
+import json
 import os
 import signal
+import subprocess
+import tempfile
 
 from stage import ALONE, Scene, can_be_alone, main, output, output_json, refused, soon, until
 
@@ -165,6 +168,39 @@ def a_lock_in_another_pid_namespace():
             why(waiter, "lock-busy", "of a process that is not seen")
 
 
+def a_process_that_may_not_be_traced():
+    """Root needs a right to look at a process that hides; others may not at all."""
+    without = ["setpriv", "--bounding-set=-sys_ptrace"] if os.getuid() == 0 else []
+    with Scene("hidden") as scene:
+        for command in ("why", "ls"):
+            refused(6, "may not be traced; run forkq as its user, or as root", command,
+                    scene.pids["putter"], within=without)
+        if without:
+            why(scene.pids["putter"], "full-unread", blamed=of(scene, "actor"))
+
+
+def threads_that_may_not_be_looked_at():
+    """As with kernel.yama.ptrace_scope, which is the system's: the file that tells what a thread does is one
+    that cannot be read."""
+    if os.getuid() != 0 or not can_be_alone():
+        return
+    with Scene("full") as scene, tempfile.NamedTemporaryFile() as closed:
+        putter = scene.pids["putter"]
+        why(putter, "full-unread", blamed=of(scene, "actor", "idler"))
+        os.chown(closed.name, 65534, 65534)
+        os.chmod(closed.name, 0)
+        subprocess.run(["mount", "--bind", closed.name, f"/proc/{putter}/task/{putter}/syscall"],
+                       check=True)
+        without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+        answer, = json.loads(output("why", "--json", putter, within=without))
+        assert answer["case"] == "denied" and answer["text"] == (
+            "the system does not show what its threads do; run forkq as root, or see "
+            "kernel.yama.ptrace_scope; of all processes, 0 calls wait to get, 1 to put, 0 to join"), answer
+        processes = json.loads(output("show", "--json", "full", within=without))["processes"]
+        known = {process["pid"]: process["waits_known"] for process in processes}
+        assert known == {**{pid: True for pid in scene.pids.values()}, putter: False}, known
+
+
 def who_does_not_wait():
     with Scene("quiet") as scene:
         answer, = output_json("why", "--json", scene.pids["idler"])
@@ -187,4 +223,5 @@ main([a_full_queue_that_nobody_reads, a_full_queue_whose_getters_are_gone,
       items_that_died_with_their_owner, a_sender_that_is_stopped,
       a_reader_that_is_stopped_before_the_items, items_that_are_on_their_way,
       a_shutdown_that_a_stopped_getter_has_not_seen, a_join_with_missing_task_done, locks,
-      a_lock_in_another_pid_namespace, who_does_not_wait, every_case_was_walked])
+      a_lock_in_another_pid_namespace, a_process_that_may_not_be_traced,
+      threads_that_may_not_be_looked_at, who_does_not_wait, every_case_was_walked])

@@ -6,7 +6,7 @@
 # shellcheck disable=SC2154 # build is dev's
 
 to_build='gcc libc6-dev meson ninja-build pkg-config libmsgpack-dev libuv1-dev libjansson-dev
-  libncurses-dev'
+  libncurses-dev systemtap-sdt-dev'
 to_test="$to_build g++ libmsgpack-cxx-dev check strace cmake git mandoc groff-base"
 # What forkq is compared with.
 to_compare='g++ libzmq3-dev libboost-dev python3 gnuplot-nox'
@@ -32,6 +32,7 @@ has() {
     libuv1-dev) pkg-config --exists libuv ;;
     libjansson-dev) pkg-config --exists jansson ;;
     libncurses-dev) pkg-config --exists ncursesw || pkg-config --exists ncurses ;;
+    systemtap-sdt-dev) echo '#include <sys/sdt.h>' | ${CC:-cc} -E - ;;
     libmsgpack-cxx-dev) echo '#include <msgpack.hpp>' | ${CXX:-c++} -x c++ -E - ;;
     check) pkg-config --exists check ;;
     libzmq3-dev) pkg-config --exists libzmq ;;

@@ -20,11 +20,11 @@ shift 2
 # handover and serve start themselves anew by /proc/self/exe, which is valgrind; serve_clients has a thousand
 # processes; connection_python tests
 # children in Python; fork, hazards, kill and stress test what their children do, in times that are
-# kept without it; process_join, process_parent, process_signals and process_start change the signals and
+# kept without it; probes changes the code that it runs; process_join, process_parent, process_signals and process_start change the signals and
 # handlers of their process for good, and most of them look at what a child has.
 not_for_valgrind='item faults_heap faults_calls limits faults_limits signals joinable_deaths
   steps_calls steps_put steps_get steps_tasks steps_loop steps_recovery steps_shutdown handover
-  serve serve_clients connection_python fork hazards kill stress process_join process_parent process_signals
+  serve serve_clients connection_python fork hazards kill stress probes process_join process_parent process_signals
   process_start'
 
 # Of no use under helgrind besides: there is one thread alone in connection, connection_faults,
