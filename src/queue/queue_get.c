@@ -181,7 +181,7 @@ static __attribute__((noinline)) int receive_wait(forkq_queue_t *queue,
   r = forkq__channel_receive_wait(&queue->channel, item, deadline);
   pthread_cleanup_pop(0);
   FORKQ__PROBE3(wait_end, queue->channel.account.number,
-                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_ITEM), r);
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_ITEM), forkq__probe_value(r));
   return forkq__interrupts_tell(&queue->channel.interrupts, r);
 }
 

@@ -194,7 +194,7 @@ static int wait_for_slot(forkq_queue_t *queue, int64_t deadline) {
   if (r == FORKQ__NOTHING)
     r = FORKQ_TIMEDOUT;
   FORKQ__PROBE3(wait_end, queue->channel.account.number,
-                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_ROOM), r);
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_ROOM), forkq__probe_value(r));
   return forkq__interrupts_tell(&queue->channel.interrupts, r);
 }
 

@@ -138,7 +138,7 @@ static int wait_all_done(forkq_queue_t *queue, int64_t deadline) {
   r = wait_in_join(queue, &wait.look, deadline);
   pthread_cleanup_pop(1);
   FORKQ__PROBE3(wait_end, queue->channel.account.number,
-                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_TASKS), r);
+                forkq__probe_value(FORKQ_INSPECT_WAITS_FOR_TASKS), forkq__probe_value(r));
   return r;
 }
 

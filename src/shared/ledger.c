@@ -37,7 +37,7 @@ static struct sums add_up(struct forkq__ledger *ledger) {
 
 void forkq__ledger_note_recovery(struct forkq__ledger *ledger,
                                  forkq_inspect_lock_kind_t kind) {
-  FORKQ__PROBE2(lock_recovered, ledger->name, kind);
+  FORKQ__PROBE2(lock_recovered, ledger->name, forkq__probe_value((int)kind));
   atomic_fetch_add(&ledger->recoveries, 1);
   forkq__log(FORKQ_LOG_INFO, ledger->name, "recovered a lock whose owner died");
 }

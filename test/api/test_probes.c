@@ -55,8 +55,9 @@ static int note_base(struct dl_phdr_info *info, size_t size, void *arg) {
 
 /* Three addresses and three texts. */
 static void add_probe(uintptr_t base, const char *description) {
-  const Elf64_Addr *addresses = (const Elf64_Addr *)description;
-  const char *provider = (const char *)(addresses + 3);
+  Elf64_Addr addresses[3]; /* the note is at a multiple of 4 */
+  memcpy(addresses, description, sizeof addresses);
+  const char *provider = description + sizeof addresses;
   const char *name = provider + strlen(provider) + 1;
   if (strcmp(provider, "forkq") != 0)
     return;

@@ -24,7 +24,15 @@ no_semaphores() {
   grep -q Semaphore: "$scratch/notes" && ! grep Semaphore: "$scratch/notes" | grep -v 'Semaphore: 0x0*$'
 }
 
+# perf leaves out constants, and refuses a probe whose arguments are of other sizes in another place.
+alike_for_perf() {
+  ! grep 'Arguments:.*@\$' "$scratch/notes" &&
+    awk '/Name:/ { name = $NF } /Arguments:/ { gsub(/@[^ ]*/, ""); $1 = name; print }' "$scratch/notes" |
+    sort -u | cut -d ' ' -f 1 | sort -uc
+}
+
 expect 'the page has probes' test "$(wc -l <"$scratch/told")" -ge 7
 expect 'the probes of the library are those of the page' diff "$scratch/told" "$scratch/found"
 expect 'no probe waits to be switched on: each is a nop' no_semaphores
+expect 'a probe has arguments of the same sizes in each place, and no constants' alike_for_perf
 finish
