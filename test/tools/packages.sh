@@ -39,6 +39,7 @@ has() {
     groff-base) is_command groff ;;
     gnuplot-nox) is_command gnuplot ;;
     linux-perf) is_command perf ;;
+    python3-dev) pkg-config --exists python3 ;;
     libclang-rt-dev) links_tsan ;;
     llvm) is_command llvm-cov ;;
     clang-tools) is_command clang-query ;;
