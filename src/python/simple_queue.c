@@ -92,22 +92,52 @@ static int wait_for(struct simple_queue *self, int (*run)(void *arg, int timeout
 
 /* ---- methods ------------------------------------------------------------------------------ */
 
-static int queue_init(PyObject *object, PyObject *args, PyObject *names) {
-  static char *keywords[] = { NULL };
-  struct simple_queue *self = queue_of(object);
-  if (!PyArg_ParseTupleAndKeywords(args, names, "", keywords))
-    return -1;
-  if (self->queue != NULL) {
-    PyErr_SetString(PyExc_ValueError, "the queue is initialized already");
-    return -1;
-  }
-  int r;
-  forkq_simple_queue_t *queue = NULL;
-  Py_BEGIN_ALLOW_THREADS r = forkq_simple_queue_create(&queue);
-  Py_END_ALLOW_THREADS if (r < 0) raise_error(r);
+/* From now on the object has a queue, if `r` says that there is one. */
+static int begin(struct simple_queue *self, forkq_simple_queue_t *queue, int r) {
+  if (r < 0)
+    raise_error(r);
   self->queue = queue;
   self->generation = forkq__py.generation;
   return r < 0 ? -1 : 0;
+}
+
+static int refuse_twice(const struct simple_queue *self) {
+  if (self->queue == NULL)
+    return 0;
+  PyErr_SetString(PyExc_ValueError, "the queue is initialized already");
+  return -1;
+}
+
+static int queue_init(PyObject *object, PyObject *args, PyObject *names) {
+  static char *keywords[] = { NULL };
+  struct simple_queue *self = queue_of(object);
+  if (!PyArg_ParseTupleAndKeywords(args, names, "", keywords) || refuse_twice(self) < 0)
+    return -1;
+  int r;
+  forkq_simple_queue_t *queue = NULL;
+  Py_BEGIN_ALLOW_THREADS r = forkq_simple_queue_create(&queue);
+  Py_END_ALLOW_THREADS return begin(self, queue, r);
+}
+
+static PyObject *queue_send(PyObject *object, PyObject *args) {
+  struct simple_queue *self = queue_of(object);
+  int socket, r;
+  if (!PyArg_ParseTuple(args, "i", &socket) || check_open(self) < 0)
+    return NULL;
+  Py_BEGIN_ALLOW_THREADS r = forkq_simple_queue_send(self->queue, socket);
+  Py_END_ALLOW_THREADS if (r < 0) return raise_error(r);
+  Py_RETURN_NONE;
+}
+
+static PyObject *queue_receive(PyObject *object, PyObject *args) {
+  struct simple_queue *self = queue_of(object);
+  forkq_simple_queue_t *queue = NULL;
+  int socket, r;
+  if (!PyArg_ParseTuple(args, "i", &socket) || refuse_twice(self) < 0)
+    return NULL;
+  Py_BEGIN_ALLOW_THREADS r = forkq_simple_queue_receive(&queue, socket);
+  Py_END_ALLOW_THREADS if (begin(self, queue, r) < 0) return NULL;
+  Py_RETURN_NONE;
 }
 
 struct put {
@@ -214,6 +244,8 @@ static PyMethodDef methods[] = {
     "empty()\n--\n\nWhether there is nothing to get." },
   { "close", queue_close, METH_NOARGS,
     "close()\n--\n\nEnds the use of the queue by this process." },
+  { "_send", queue_send, METH_VARARGS, NULL },
+  { "_receive", queue_receive, METH_VARARGS, NULL },
   { NULL, NULL, 0, NULL },
 };
 

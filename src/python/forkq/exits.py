@@ -7,7 +7,7 @@ import os
 import weakref
 from multiprocessing import process, util
 
-from . import _forkq
+from . import _forkq, handover
 
 # As in multiprocessing: after the children were joined.
 _EXIT_PRIORITY = -5
@@ -47,6 +47,7 @@ def _after_fork():
     global _registered
     _sending.clear()
     _registered = False
+    handover.forked()
     _forkq.after_fork()
 
 

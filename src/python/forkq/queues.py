@@ -5,7 +5,7 @@ import types
 from multiprocessing.reduction import ForkingPickler
 from typing import NamedTuple
 
-from . import _forkq, exits
+from . import _forkq, exits, handover
 
 _PROTOCOL = 5  # the first with buffers out of band
 
@@ -49,6 +49,9 @@ class Queue(_forkq.Queue):
     def __init__(self, maxsize=0, *, ctx=None, **options):
         super().__init__(maxsize, joinable=self._joinable, **options)
 
+    def __reduce__(self):
+        return handover.reduce(self, self.codec)
+
     @staticmethod
     def _on_queue_feeder_error(error, obj):
         """An object could not be sent, and is lost. It runs on another thread."""
@@ -73,5 +76,8 @@ class SimpleQueue(_forkq.SimpleQueue):
 
     def __init__(self, *, ctx=None):
         super().__init__()
+
+    def __reduce__(self):
+        return handover.reduce(self)
 
     __class_getitem__ = classmethod(types.GenericAlias)
