@@ -3,6 +3,7 @@
 A process first sends what it has put. At the end of a program the library does that. Children of
 multiprocessing end with os._exit(), at which the library does nothing, and so it is done here.
 """
+import atexit
 import os
 import weakref
 from multiprocessing import process, util
@@ -16,13 +17,16 @@ _END_PRIORITY = -1000
 
 _sending = weakref.WeakSet()  # queues into which this process has put
 _registered = False
+_ending = False
 
 
 def first_put(queue):
     """This process puts into the queue for the first time."""
     global _registered
     _sending.add(queue)
-    if not _registered:
+    if _ending and not _registered:
+        _forkq.end()  # nothing would call it any more
+    elif not _registered:
         _registered = True
         util.Finalize(None, _send_all, exitpriority=_EXIT_PRIORITY)
         util.Finalize(None, _forkq.end, exitpriority=_END_PRIORITY)
@@ -43,6 +47,11 @@ def _send_all():
         raise
 
 
+def _begin_to_end():
+    global _ending
+    _ending = True
+
+
 def _after_fork():
     global _registered
     _sending.clear()
@@ -51,4 +60,5 @@ def _after_fork():
     _forkq.after_fork()
 
 
+atexit.register(_begin_to_end)  # before what multiprocessing has registered
 os.register_at_fork(after_in_child=_after_fork)
