@@ -3,9 +3,10 @@ import sys
 import traceback
 import types
 from multiprocessing.reduction import ForkingPickler
+from queue import Empty, Full
 from typing import NamedTuple
 
-from . import _forkq, exits, handover
+from . import _forkq, asynchronous, exits, handover
 
 _PROTOCOL = 5  # the first with buffers out of band
 
@@ -48,6 +49,30 @@ class Queue(_forkq.Queue):
 
     def __init__(self, maxsize=0, *, ctx=None, **options):
         super().__init__(maxsize, joinable=self._joinable, **options)
+
+    async def aget(self):
+        """Awaits an object. A task that is cancelled has got nothing."""
+        return await asynchronous.call(self, "get", self.fileno, self.get_nowait, Empty)
+
+    async def aput(self, obj):
+        """Awaits room for the object. A task that is cancelled has put nothing."""
+        await asynchronous.call(self, "put", self.room_fileno, lambda: self.put_nowait(obj), Full)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        """An `async for` ends when the queue is shut down and nothing is left."""
+        try:
+            return await self.aget()
+        except _forkq.ShutDown:
+            raise StopAsyncIteration from None
+
+    def close(self):
+        asynchronous.close(self)
+        super().close()
+
+    close.__doc__ = _forkq.Queue.close.__doc__
 
     def __reduce__(self):
         return handover.reduce(self, self.codec)
