@@ -147,7 +147,8 @@ static int fill(PyObject *module) {
       import(&py->set_wakeup_fd, "signal", "set_wakeup_fd") < 0 ||
       make_exceptions(module) < 0 || find_main_thread() < 0)
     return -1;
-  if (PyModule_AddStringConstant(module, "__version__", forkq_version()) < 0)
+  if (PyModule_AddStringConstant(module, "__version__", forkq_version()) < 0 ||
+      PyModule_AddIntConstant(module, "TIMEDOUT", FORKQ_TIMEDOUT) < 0)
     return -1;
   return forkq__py_add_queue(module) < 0 || forkq__py_add_simple_queue(module) < 0 ? -1
                                                                                    : 0;

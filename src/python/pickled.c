@@ -229,7 +229,8 @@ static void copy(char *to, const char *from, size_t size) {
     memcpy(to, from, size);
     return;
   }
-  Py_BEGIN_ALLOW_THREADS memcpy(to, from, size);
+  Py_BEGIN_ALLOW_THREADS
+    memcpy(to, from, size);
   Py_END_ALLOW_THREADS
 }
 

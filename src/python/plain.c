@@ -167,8 +167,10 @@ static PyObject *unpack_bytes(const char *data, size_t size) {
   if (bytes == NULL)
     return NULL;
   char *to = PyBytes_AsString(bytes);
-  Py_BEGIN_ALLOW_THREADS memcpy(to, data, size);
-  Py_END_ALLOW_THREADS return bytes;
+  Py_BEGIN_ALLOW_THREADS
+    memcpy(to, data, size);
+  Py_END_ALLOW_THREADS
+  return bytes;
 }
 
 /* A key must be one for ever, and a list could change. */

@@ -44,9 +44,19 @@ int forkq__py_queue_is_open(struct forkq__py_queue *self) {
 
 /* ---- calls, and the close that waits for them ----------------------------------------------- */
 
+static void end_server(struct forkq__py_queue *self) {
+  forkq_server_t *server = self->server;
+  self->server = NULL;
+  Py_BEGIN_ALLOW_THREADS
+    forkq_server_destroy(server);
+  Py_END_ALLOW_THREADS
+}
+
 static void close_now(struct forkq__py_queue *self) {
   self->close_due = false;
-  Py_BEGIN_ALLOW_THREADS(void) forkq_queue_close(self->queue);
+  end_server(self);
+  Py_BEGIN_ALLOW_THREADS
+    forkq_queue_close(self->queue);
   Py_END_ALLOW_THREADS
 }
 
@@ -119,10 +129,18 @@ static int read_lost_tasks(int *ret_lost_tasks, const char *name) {
   return -1;
 }
 
+/* From where a queue comes. */
+struct origin {
+  int socket;
+  const char *path;
+  int timeout_ms;
+};
+
 /* From now on the object has a queue, which `open` makes. */
 static int begin(struct forkq__py_queue *self, forkq_queue_options_t *options,
-                 int (*open)(forkq_queue_t **, const forkq_queue_options_t *, int),
-                 int argument) {
+                 int (*open)(forkq_queue_t **, const forkq_queue_options_t *,
+                             const struct origin *),
+                 const struct origin *origin) {
   forkq__py_handles_sweep();
   struct forkq__py_reporter *reporter = forkq__py_reporter_make(self);
   if (reporter == NULL)
@@ -131,8 +149,10 @@ static int begin(struct forkq__py_queue *self, forkq_queue_options_t *options,
   options->on_feeder_error_arg = reporter;
   forkq_queue_t *queue = NULL;
   int r;
-  Py_BEGIN_ALLOW_THREADS r = open(&queue, options, argument);
-  Py_END_ALLOW_THREADS if (r < 0) {
+  Py_BEGIN_ALLOW_THREADS
+    r = open(&queue, options, origin);
+  Py_END_ALLOW_THREADS
+  if (r < 0) {
     forkq__py_reporter_free(reporter);
     forkq__py_raise(r);
     return -1;
@@ -144,13 +164,20 @@ static int begin(struct forkq__py_queue *self, forkq_queue_options_t *options,
 }
 
 static int create(forkq_queue_t **ret_queue, const forkq_queue_options_t *options,
-                  int Py_UNUSED(unused)) {
+                  const struct origin *Py_UNUSED(origin)) {
   return forkq_queue_create_with(ret_queue, options);
 }
 
 static int receive(forkq_queue_t **ret_queue, const forkq_queue_options_t *options,
-                   int socket) {
-  return forkq_queue_receive(ret_queue, socket, options);
+                   const struct origin *origin) {
+  return forkq_queue_receive(ret_queue, origin->socket, options);
+}
+
+static int connect_to(forkq_queue_t **ret_queue, const forkq_queue_options_t *options,
+                      const struct origin *origin) {
+  forkq_connect_options_t connecting = FORKQ_CONNECT_OPTIONS_INIT;
+  connecting.queue = options;
+  return forkq_queue_connect(ret_queue, origin->path, origin->timeout_ms, &connecting);
 }
 
 static int refuse_twice(struct forkq__py_queue *self) {
@@ -186,7 +213,7 @@ static int queue_init(PyObject *object, PyObject *args, PyObject *names) {
   if (refuse_twice(self) < 0 || read_codec(&self->codec, codec) < 0 ||
       read_lost_tasks(&options.lost_tasks, lost_tasks) < 0)
     return -1;
-  return begin(self, &options, create, 0);
+  return begin(self, &options, create, NULL);
 }
 
 /* ---- handing over ------------------------------------------------------------------------- */
@@ -196,18 +223,70 @@ static PyObject *queue_send(PyObject *object, PyObject *args) {
   int socket, r;
   if (!PyArg_ParseTuple(args, "i", &socket) || forkq__py_queue_is_open(self) < 0)
     return NULL;
-  Py_BEGIN_ALLOW_THREADS r = forkq_queue_send(self->queue, socket);
-  Py_END_ALLOW_THREADS if (r < 0) return forkq__py_queue_raise(self, r);
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_queue_send(self->queue, socket);
+  Py_END_ALLOW_THREADS
+  if (r < 0)
+    return forkq__py_queue_raise(self, r);
   Py_RETURN_NONE;
 }
 
 static PyObject *queue_receive(PyObject *object, PyObject *args) {
   struct forkq__py_queue *self = queue_of(object);
   forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  struct origin origin = { 0 };
   const char *codec;
-  int socket;
-  if (!PyArg_ParseTuple(args, "is", &socket, &codec) || refuse_twice(self) < 0 ||
-      read_codec(&self->codec, codec) < 0 || begin(self, &options, receive, socket) < 0)
+  if (!PyArg_ParseTuple(args, "is", &origin.socket, &codec) || refuse_twice(self) < 0 ||
+      read_codec(&self->codec, codec) < 0 || begin(self, &options, receive, &origin) < 0)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+/* ---- names -------------------------------------------------------------------------------- */
+
+static PyObject *queue_connect(PyObject *object, PyObject *args) {
+  struct forkq__py_queue *self = queue_of(object);
+  forkq_queue_options_t options = FORKQ_QUEUE_OPTIONS_INIT;
+  struct origin origin = { 0 };
+  const char *codec;
+  PyObject *path;
+  if (!PyArg_ParseTuple(args, "O&is", PyUnicode_FSConverter, &path, &origin.timeout_ms,
+                        &codec))
+    return NULL;
+  origin.path = PyBytes_AsString(path);
+  bool ok = refuse_twice(self) == 0 && read_codec(&self->codec, codec) == 0 &&
+            begin(self, &options, connect_to, &origin) == 0;
+  Py_DECREF(path);
+  if (!ok)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+static int serve(struct forkq__py_queue *self, const char *path) {
+  forkq_server_t *server = NULL;
+  int r;
+  if (forkq__py_queue_is_open(self) < 0)
+    return -1;
+  if (self->server != NULL) {
+    PyErr_SetString(PyExc_ValueError, "the queue is served already");
+    return -1;
+  }
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_queue_serve(&server, self->queue, path, NULL);
+  Py_END_ALLOW_THREADS
+  if (r < 0)
+    forkq__py_queue_raise(self, r);
+  self->server = server;
+  return r < 0 ? -1 : 0;
+}
+
+static PyObject *queue_serve(PyObject *object, PyObject *argument) {
+  PyObject *path;
+  if (!PyUnicode_FSConverter(argument, &path))
+    return NULL;
+  int r = serve(queue_of(object), PyBytes_AsString(path));
+  Py_DECREF(path);
+  if (r < 0)
     return NULL;
   Py_RETURN_NONE;
 }
@@ -240,8 +319,11 @@ static int wait_for_close(struct forkq__py_queue *self) {
   const struct timespec moment = { 0, 1000000 };
   look_for_fork(self);
   while (self->close_due) {
-    Py_BEGIN_ALLOW_THREADS(void) nanosleep(&moment, NULL);
-    Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return -1;
+    Py_BEGIN_ALLOW_THREADS
+      nanosleep(&moment, NULL);
+    Py_END_ALLOW_THREADS
+    if (PyErr_CheckSignals() < 0)
+      return -1;
   }
   return 0;
 }
@@ -324,14 +406,18 @@ static PyObject *queue_shutdown(PyObject *object, PyObject *args, PyObject *name
   if (!PyArg_ParseTupleAndKeywords(args, names, "|p", keywords, &immediate) ||
       forkq__py_queue_is_open(self) < 0)
     return NULL;
-  Py_BEGIN_ALLOW_THREADS r = forkq_queue_shutdown(self->queue, immediate);
-  Py_END_ALLOW_THREADS if (r < 0) return forkq__py_queue_raise(self, r);
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_queue_shutdown(self->queue, immediate);
+  Py_END_ALLOW_THREADS
+  if (r < 0)
+    return forkq__py_queue_raise(self, r);
   Py_RETURN_NONE;
 }
 
 static void queue_dealloc(PyObject *object) {
   struct forkq__py_queue *self = queue_of(object);
   PyTypeObject *type = Py_TYPE(object);
+  end_server(self);
   if (self->queue != NULL)
     forkq__py_handle_drop(self->queue, self->reporter);
   forkq__py_items_free(self->item, 1);
@@ -348,8 +434,11 @@ static PyObject *queue_task_done(PyObject *object, PyObject *Py_UNUSED(unused)) 
   if (check_made(self) < 0)
     return NULL;
   int r;
-  Py_BEGIN_ALLOW_THREADS r = forkq_queue_task_done(self->queue);
-  Py_END_ALLOW_THREADS if (r < 0) return forkq__py_queue_raise(self, r);
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_queue_task_done(self->queue);
+  Py_END_ALLOW_THREADS
+  if (r < 0)
+    return forkq__py_queue_raise(self, r);
   Py_RETURN_NONE;
 }
 
@@ -396,9 +485,10 @@ static PyObject *queue_qsize(PyObject *object, PyObject *Py_UNUSED(unused)) {
   if (check_made(self) < 0)
     return NULL;
   int64_t size;
-  Py_BEGIN_ALLOW_THREADS size = forkq_queue_qsize(self->queue);
-  Py_END_ALLOW_THREADS return size < 0 ? forkq__py_queue_raise(self, (int)size)
-                                       : PyLong_FromLongLong(size);
+  Py_BEGIN_ALLOW_THREADS
+    size = forkq_queue_qsize(self->queue);
+  Py_END_ALLOW_THREADS
+  return size < 0 ? forkq__py_queue_raise(self, (int)size) : PyLong_FromLongLong(size);
 }
 
 static PyObject *ask(PyObject *object, int (*question)(forkq_queue_t *queue)) {
@@ -406,8 +496,10 @@ static PyObject *ask(PyObject *object, int (*question)(forkq_queue_t *queue)) {
   if (check_made(self) < 0)
     return NULL;
   int r;
-  Py_BEGIN_ALLOW_THREADS r = question(self->queue);
-  Py_END_ALLOW_THREADS if (r == FORKQ_ECLOSED) {
+  Py_BEGIN_ALLOW_THREADS
+    r = question(self->queue);
+  Py_END_ALLOW_THREADS
+  if (r == FORKQ_ECLOSED) {
     PyErr_SetString(PyExc_OSError, "handle is closed");
     return NULL;
   }
@@ -427,9 +519,10 @@ static PyObject *descriptor(PyObject *object, int (*find)(forkq_queue_t *queue))
   if (forkq__py_queue_is_open(self) < 0)
     return NULL;
   int fd;
-  Py_BEGIN_ALLOW_THREADS fd = find(self->queue);
-  Py_END_ALLOW_THREADS return fd < 0 ? forkq__py_queue_raise(self, fd)
-                                     : PyLong_FromLong(fd);
+  Py_BEGIN_ALLOW_THREADS
+    fd = find(self->queue);
+  Py_END_ALLOW_THREADS
+  return fd < 0 ? forkq__py_queue_raise(self, fd) : PyLong_FromLong(fd);
 }
 
 static PyObject *queue_fileno(PyObject *object, PyObject *Py_UNUSED(unused)) {
@@ -446,8 +539,11 @@ static PyObject *queue_stats(PyObject *object, PyObject *Py_UNUSED(unused)) {
   if (check_made(self) < 0)
     return NULL;
   int r;
-  Py_BEGIN_ALLOW_THREADS r = forkq_queue_stats(self->queue, &stats);
-  Py_END_ALLOW_THREADS if (r < 0) return forkq__py_queue_raise(self, r);
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_queue_stats(self->queue, &stats);
+  Py_END_ALLOW_THREADS
+  if (r < 0)
+    return forkq__py_queue_raise(self, r);
   return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsK}", "put_items", stats.put_items,
                        "put_bytes", stats.put_bytes, "got_items", stats.got_items,
                        "got_bytes", stats.got_bytes, "put_waits", stats.put_waits,
@@ -531,9 +627,14 @@ static PyMethodDef methods[] = {
   { "room_fileno", queue_room_fileno, METH_NOARGS,
     "room_fileno()\n--\n\n"
     "A descriptor that can be read from when there may be room, after a queue.Full." },
+  { "serve", queue_serve, METH_O,
+    "serve(path, /)\n--\n\n"
+    "Gives the queue to programs of this user that connect to the path, until it is "
+    "closed." },
   { "stats", queue_stats, METH_NOARGS,
     "stats()\n--\n\nCounts of all processes since the queue was made, as a dict." },
   { "_end", queue_end, METH_NOARGS, NULL },
+  { "_connect", queue_connect, METH_VARARGS, NULL },
   { "_send", queue_send, METH_VARARGS, NULL },
   { "_receive", queue_receive, METH_VARARGS, NULL },
   { NULL, NULL, 0, NULL },

@@ -13,6 +13,7 @@ struct forkq__py_queue {
   PyObject ob_base;     /* what PyObject_HEAD is */
   forkq_queue_t *queue; /* NULL before __init__ */
   struct forkq__py_reporter *reporter;
+  forkq_server_t *server; /* while it has a name */
   enum forkq__py_codec codec;
   bool closed;
   bool

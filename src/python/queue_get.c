@@ -97,8 +97,10 @@ PyObject *forkq__py_queue_get_lost(PyObject *object, PyObject *Py_UNUSED(unused)
   if (self->queue == NULL)
     return forkq__py_queue_raise(self, FORKQ_ENULL);
   int r;
-  Py_BEGIN_ALLOW_THREADS r = forkq_queue_get_lost(self->queue, &item);
-  Py_END_ALLOW_THREADS PyObject *lost =
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_queue_get_lost(self->queue, &item);
+  Py_END_ALLOW_THREADS
+  PyObject *lost =
       r == 0 ? forkq__py_object_of(&item.object, self->codec) : raise_empty(self, r);
   forkq_item_destroy(&item);
   return lost;
@@ -148,9 +150,11 @@ static void add_objects(struct batch *batch) {
 
 static int get_some(struct batch *batch, const struct forkq__py_deadline *deadline) {
   int r;
-  Py_BEGIN_ALLOW_THREADS r = run_batch(batch, 0);
-  Py_END_ALLOW_THREADS if (r == FORKQ_EMPTY && deadline->waits) r =
-      forkq__py_queue_wait(batch->self, deadline, true, run_batch, batch);
+  Py_BEGIN_ALLOW_THREADS
+    r = run_batch(batch, 0);
+  Py_END_ALLOW_THREADS
+  if (r == FORKQ_EMPTY && deadline->waits)
+    r = forkq__py_queue_wait(batch->self, deadline, true, run_batch, batch);
   add_objects(batch);
   return r;
 }

@@ -18,18 +18,22 @@ struct dropped {
 static struct dropped *dropped; /* the GIL guards it */
 
 static void destroy(forkq_queue_t *queue, struct forkq__py_reporter *reporter) {
-  Py_BEGIN_ALLOW_THREADS /* the feeder may be about to report */
-      forkq_queue_destroy(queue);
-  Py_END_ALLOW_THREADS forkq__py_reporter_free(reporter);
+  Py_BEGIN_ALLOW_THREADS
+    /* the feeder may be about to report */
+    forkq_queue_destroy(queue);
+  Py_END_ALLOW_THREADS
+  forkq__py_reporter_free(reporter);
 }
 
 /* Whether the feeder has ended, or will at once. */
 static bool is_sent(forkq_queue_t *queue, int timeout_ms) {
   int r;
-  Py_BEGIN_ALLOW_THREADS r = forkq_queue_join_thread(queue, timeout_ms, NULL);
-  if (r == FORKQ_EINTERRUPTED)
+  Py_BEGIN_ALLOW_THREADS
     r = forkq_queue_join_thread(queue, timeout_ms, NULL);
-  Py_END_ALLOW_THREADS return r != FORKQ_TIMEDOUT && r != FORKQ_EINTERRUPTED;
+    if (r == FORKQ_EINTERRUPTED)
+      r = forkq_queue_join_thread(queue, timeout_ms, NULL);
+  Py_END_ALLOW_THREADS
+  return r != FORKQ_TIMEDOUT && r != FORKQ_EINTERRUPTED;
 }
 
 static bool has_unsent(forkq_queue_t *queue) {
@@ -40,8 +44,10 @@ static bool has_unsent(forkq_queue_t *queue) {
 void forkq__py_handle_drop(forkq_queue_t *queue, struct forkq__py_reporter *reporter) {
   forkq__py_handles_sweep();
   bool unsent = has_unsent(queue);
-  Py_BEGIN_ALLOW_THREADS(void) forkq_queue_close(queue);
-  Py_END_ALLOW_THREADS struct dropped *entry = NULL;
+  Py_BEGIN_ALLOW_THREADS
+    forkq_queue_close(queue);
+  Py_END_ALLOW_THREADS
+  struct dropped *entry = NULL;
   if (!is_sent(queue, unsent ? 0 : PATIENCE_MS))
     entry = malloc(sizeof *entry);
   if (entry == NULL) {
@@ -197,9 +203,11 @@ PyObject *forkq__py_reports_end(PyObject *Py_UNUSED(module),
                                 PyObject *Py_UNUSED(unused)) {
   const struct timespec moment = { 0, 1000000 };
   atomic_store(&ended, true);
-  Py_BEGIN_ALLOW_THREADS while (atomic_load(&reporting) > 0)(void)
-      nanosleep(&moment, NULL);
-  Py_END_ALLOW_THREADS Py_RETURN_NONE;
+  Py_BEGIN_ALLOW_THREADS
+    while (atomic_load(&reporting) > 0)
+      (void)nanosleep(&moment, NULL);
+  Py_END_ALLOW_THREADS
+  Py_RETURN_NONE;
 }
 
 void forkq__py_reports_forked(void) {

@@ -27,8 +27,10 @@ static int try_put(const struct put *put) {
   if (forkq__py_message_size(put->message) < FORKQ__PY_LARGE)
     return forkq__py_message_put(put->message, put->self->queue, 0);
   int r;
-  Py_BEGIN_ALLOW_THREADS r = forkq__py_message_put(put->message, put->self->queue, 0);
-  Py_END_ALLOW_THREADS return r;
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq__py_message_put(put->message, put->self->queue, 0);
+  Py_END_ALLOW_THREADS
+  return r;
 }
 
 static PyObject *result_of(struct forkq__py_queue *self, int r) {
@@ -168,8 +170,10 @@ static int run_batch(void *arg, int timeout_ms) {
 
 static int try_batch(struct batch *batch) {
   int r;
-  Py_BEGIN_ALLOW_THREADS r = run_batch(batch, 0);
-  Py_END_ALLOW_THREADS return r;
+  Py_BEGIN_ALLOW_THREADS
+    r = run_batch(batch, 0);
+  Py_END_ALLOW_THREADS
+  return r;
 }
 
 /* Until all are put, or the time is over. */

@@ -45,7 +45,8 @@ static int check_open(const struct simple_queue *self) {
 
 static void close_now(struct simple_queue *self) {
   self->close_due = false;
-  Py_BEGIN_ALLOW_THREADS(void) forkq_simple_queue_close(self->queue);
+  Py_BEGIN_ALLOW_THREADS
+    forkq_simple_queue_close(self->queue);
   Py_END_ALLOW_THREADS
 }
 
@@ -115,8 +116,10 @@ static int queue_init(PyObject *object, PyObject *args, PyObject *names) {
     return -1;
   int r;
   forkq_simple_queue_t *queue = NULL;
-  Py_BEGIN_ALLOW_THREADS r = forkq_simple_queue_create(&queue);
-  Py_END_ALLOW_THREADS return begin(self, queue, r);
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_simple_queue_create(&queue);
+  Py_END_ALLOW_THREADS
+  return begin(self, queue, r);
 }
 
 static PyObject *queue_send(PyObject *object, PyObject *args) {
@@ -124,8 +127,11 @@ static PyObject *queue_send(PyObject *object, PyObject *args) {
   int socket, r;
   if (!PyArg_ParseTuple(args, "i", &socket) || check_open(self) < 0)
     return NULL;
-  Py_BEGIN_ALLOW_THREADS r = forkq_simple_queue_send(self->queue, socket);
-  Py_END_ALLOW_THREADS if (r < 0) return raise_error(r);
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_simple_queue_send(self->queue, socket);
+  Py_END_ALLOW_THREADS
+  if (r < 0)
+    return raise_error(r);
   Py_RETURN_NONE;
 }
 
@@ -135,8 +141,11 @@ static PyObject *queue_receive(PyObject *object, PyObject *args) {
   int socket, r;
   if (!PyArg_ParseTuple(args, "i", &socket) || refuse_twice(self) < 0)
     return NULL;
-  Py_BEGIN_ALLOW_THREADS r = forkq_simple_queue_receive(&queue, socket);
-  Py_END_ALLOW_THREADS if (begin(self, queue, r) < 0) return NULL;
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_simple_queue_receive(&queue, socket);
+  Py_END_ALLOW_THREADS
+  if (begin(self, queue, r) < 0)
+    return NULL;
   Py_RETURN_NONE;
 }
 
@@ -202,8 +211,10 @@ static PyObject *queue_empty(PyObject *object, PyObject *Py_UNUSED(unused)) {
   if (check_open(self) < 0)
     return NULL;
   int r;
-  Py_BEGIN_ALLOW_THREADS r = forkq_simple_queue_empty(self->queue);
-  Py_END_ALLOW_THREADS return r < 0 ? raise_error(r) : PyBool_FromLong(r);
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_simple_queue_empty(self->queue);
+  Py_END_ALLOW_THREADS
+  return r < 0 ? raise_error(r) : PyBool_FromLong(r);
 }
 
 static PyObject *queue_close(PyObject *object, PyObject *Py_UNUSED(unused)) {
@@ -226,8 +237,10 @@ static PyObject *queue_close(PyObject *object, PyObject *Py_UNUSED(unused)) {
 static void queue_dealloc(PyObject *object) {
   PyTypeObject *type = Py_TYPE(object);
   forkq_simple_queue_t *queue = queue_of(object)->queue;
-  Py_BEGIN_ALLOW_THREADS forkq_simple_queue_destroy(queue);
-  Py_END_ALLOW_THREADS freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+  Py_BEGIN_ALLOW_THREADS
+    forkq_simple_queue_destroy(queue);
+  Py_END_ALLOW_THREADS
+  freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
   free_object(object);
   Py_DECREF(type);
 }

@@ -65,8 +65,10 @@ static bool is_over(int r, const struct forkq__py_deadline *deadline) {
 static int run_without_gil(const struct forkq__py_call *call,
                            const struct forkq__py_deadline *deadline) {
   int r;
-  Py_BEGIN_ALLOW_THREADS r = call->run(call->arg, remaining_ms(deadline));
-  Py_END_ALLOW_THREADS return r;
+  Py_BEGIN_ALLOW_THREADS
+    r = call->run(call->arg, remaining_ms(deadline));
+  Py_END_ALLOW_THREADS
+  return r;
 }
 
 int forkq__py_wait(const struct forkq__py_call *call,

@@ -1,7 +1,8 @@
 from collections.abc import AsyncIterator, Iterable
+from os import PathLike
 from queue import Empty as Empty
 from queue import Full as Full
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 _T = TypeVar("_T")
 
@@ -32,6 +33,15 @@ class Queue(Generic[_T]):
         shared_max_bytes: int = 0,
         spin_us: int = 0,
     ) -> None: ...
+    @classmethod
+    def connect(
+        cls,
+        path: str | bytes | PathLike[str],
+        timeout: float | None = None,
+        *,
+        codec: Literal["pickle", "msgpack"] = "pickle",
+    ) -> Self: ...
+    def serve(self, path: str | bytes | PathLike[str], /) -> None: ...
     @property
     def codec(self) -> Literal["pickle", "msgpack"]: ...
     @property

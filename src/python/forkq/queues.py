@@ -1,4 +1,5 @@
 """The classes of queues."""
+import math
 import sys
 import traceback
 import types
@@ -49,6 +50,19 @@ class Queue(_forkq.Queue):
 
     def __init__(self, maxsize=0, *, ctx=None, **options):
         super().__init__(maxsize, joinable=self._joinable, **options)
+
+    @classmethod
+    def connect(cls, path, timeout=None, *, codec="pickle"):
+        """The queue that another program serves at the path. Raises TimeoutError if it does not answer in time,
+        and an OSError where nobody serves."""
+        queue = cls.__new__(cls)
+        try:
+            queue._connect(path, -1 if timeout is None else max(0, math.ceil(timeout * 1000)), codec)
+        except _forkq.Error as error:
+            if error.errno == _forkq.TIMEDOUT:
+                raise TimeoutError(error.strerror) from None
+            raise
+        return queue
 
     async def aget(self):
         """Awaits an object. A task that is cancelled has got nothing."""
