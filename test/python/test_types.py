@@ -7,10 +7,7 @@ import unittest
 
 import forkq
 
-try:
-    import mypy
-except ImportError:
-    mypy = None
+HAS_MYPY = subprocess.run([sys.executable, "-m", "mypy", "--version"], capture_output=True).returncode == 0
 
 PACKAGE = os.path.dirname(forkq.__file__)
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -64,12 +61,12 @@ class Stubs(unittest.TestCase):
         )
         return ended.returncode, ended.stdout
 
-    @unittest.skipIf(mypy is None, "without mypy")
+    @unittest.skipIf(not HAS_MYPY, "without mypy")
     def test_a_program(self):
         code, said = self.mypy(os.path.join(HERE, "typed.py"))
         self.assertEqual(code, 0, said)
 
-    @unittest.skipIf(mypy is None, "without mypy")
+    @unittest.skipIf(not HAS_MYPY, "without mypy")
     def test_a_wrong_program(self):
         import tempfile
 
