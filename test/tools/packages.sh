@@ -45,6 +45,7 @@ has() {
     clang-tools) is_command clang-query ;;
     build-essential) dpkg -s build-essential ;;
     debhelper) is_command dh ;;
+    libpython3.11-testsuite) [ -e /usr/lib/python3.11/test/_test_multiprocessing.py ] ;;
     dh-python) is_command dh_python3 ;;
     afl++) is_command afl-clang-fast ;;
     *) is_command "$1" ;;
