@@ -130,6 +130,24 @@ FORKQ_API FORKQ_MUST_CHECK int
 forkq_simple_queue_get_bytes_into(forkq_simple_queue_t *queue, void *buffer,
                                   size_t length, size_t *ret_size);
 
+/* Sends the queue over a connected Unix stream socket: see forkq_queue_send.
+ *
+ * Returns, Blocks, Errors: as forkq_queue_send.
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int forkq_simple_queue_send(forkq_simple_queue_t *queue,
+                                                       int socket);
+
+/* Receives a queue that forkq_simple_queue_send sent, and opens it. The caller owns *ret_queue and keeps the
+ * socket: see forkq_queue_receive.
+ *
+ * Returns: 0.
+ * Blocks: as forkq_queue_receive.
+ * Errors: those of forkq_queue_receive, and, with everything that arrived taken and closed:
+ *   FORKQ_EHANDOVER  the queue is one of forkq/queue.h with a maxsize, or is joinable
+ * Python: none. */
+FORKQ_API FORKQ_MUST_CHECK int
+forkq_simple_queue_receive(forkq_simple_queue_t **ret_queue, int socket);
+
 /* Tells whether there is nothing to get.
  *
  * Returns: 1 if there is nothing, else 0.

@@ -91,6 +91,30 @@ int forkq_simple_queue_get_bytes_into(forkq_simple_queue_t *queue, void *buffer,
   return forkq_queue_get_bytes_into(as_queue(queue), buffer, length, -1, ret_size);
 }
 
+int forkq_simple_queue_send(forkq_simple_queue_t *queue, int socket) {
+  return forkq_queue_send(as_queue(queue), socket);
+}
+
+/* A put that goes straight to the pipe takes no slot, and counts no task. */
+static bool is_simple(const forkq_queue_t *queue) {
+  return queue->segment->slots.maxsize == 0 && !queue->channel.joinable;
+}
+
+int forkq_simple_queue_receive(forkq_simple_queue_t **ret_queue, int socket) {
+  forkq_queue_t *queue;
+  if (ret_queue == NULL)
+    return FORKQ_ENULL;
+  int r = forkq_queue_receive(&queue, socket, NULL);
+  if (r < 0)
+    return r;
+  if (!is_simple(queue)) {
+    forkq_queue_destroy(queue);
+    return FORKQ_EHANDOVER;
+  }
+  *ret_queue = (forkq_simple_queue_t *)queue;
+  return 0;
+}
+
 int forkq_simple_queue_empty(forkq_simple_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;

@@ -613,6 +613,74 @@ START_TEST(a_closed_queue_cannot_be_handed_over) {
 }
 END_TEST
 
+static int32_t simple_int(forkq_simple_queue_t *simple) {
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  int r = forkq_simple_queue_get(simple, &item);
+  int32_t value = r == 0 ? (int32_t)item.object.via.i64 : r;
+  forkq_item_destroy(&item);
+  return value;
+}
+
+static void receive_simple_and_answer(void *socket) {
+  forkq_simple_queue_t *received = NULL;
+  CHILD_MUST(forkq_simple_queue_receive(&received, *(int *)socket) == 0);
+  CHILD_MUST(simple_int(received) == 7);
+  CHILD_MUST(forkq_simple_queue_put_int(received, 8) == 0);
+  char end;
+  CHILD_MUST(read(*(int *)socket, &end, 1) == 1); /* nothing else gets what it has put */
+  forkq_simple_queue_destroy(received);
+}
+
+START_TEST(a_simple_queue_over_a_socket) {
+  forkq_simple_queue_t *simple;
+  open_sockets();
+  pid_t child = support_fork(receive_simple_and_answer, &sockets[1]);
+  ck_assert_int_eq(forkq_simple_queue_create(&simple), 0);
+  ck_assert_int_eq(forkq_simple_queue_send(simple, sockets[0]), 0);
+  ck_assert_int_eq(forkq_simple_queue_put_int(simple, 7), 0);
+  int32_t got;
+  while ((got = simple_int(simple)) == 7) /* its own, before the child got it */
+    ck_assert_int_eq(forkq_simple_queue_put_int(simple, 7), 0);
+  ck_assert_int_eq(got, 8);
+  ck_assert_int_eq(write(sockets[0], "", 1), 1);
+  ck_assert_int_eq(support_wait(child), 0);
+  forkq_simple_queue_destroy(simple);
+  close_sockets();
+}
+END_TEST
+
+static forkq_queue_t *counting;
+
+static void receive_no_simple_queue(void *socket) {
+  forkq_queue_destroy(counting);
+  int before = support_open_fds();
+  forkq_simple_queue_t *received = NULL;
+  CHILD_MUST(forkq_simple_queue_receive(&received, *(int *)socket) == FORKQ_EHANDOVER);
+  CHILD_MUST(received == NULL && support_open_fds() == before);
+}
+
+static void assert_is_no_simple_queue(forkq_queue_t *other) {
+  counting = other;
+  open_sockets();
+  pid_t child = support_fork(receive_no_simple_queue, &sockets[1]);
+  ck_assert_int_eq(forkq_queue_send(other, sockets[0]), 0);
+  ck_assert_int_eq(support_wait(child), 0);
+  close_sockets();
+}
+
+START_TEST(a_queue_that_counts_is_no_simple_queue) {
+  forkq_queue_t *joinable;
+  assert_is_no_simple_queue(queue); /* it has a maxsize */
+  ck_assert_int_eq(forkq_joinable_queue_create(&joinable, 0), 0);
+  assert_is_no_simple_queue(joinable);
+  forkq_queue_destroy(joinable);
+  forkq_simple_queue_t *received = NULL;
+  ck_assert_int_eq(forkq_simple_queue_receive(NULL, 0), FORKQ_ENULL);
+  ck_assert_int_eq(forkq_simple_queue_receive(&received, -1), -EBADF);
+  ck_assert_int_eq(forkq_simple_queue_send(NULL, 0), FORKQ_ENULL);
+}
+END_TEST
+
 int main(int argc, char **argv) {
   if (argc == 3)
     return other_program(argv[1], argv[2]);
@@ -646,6 +714,8 @@ int main(int argc, char **argv) {
   tcase_add_test(tcase, memory_that_leads_out_of_itself_is_refused);
   tcase_add_test(tcase, another_layout_is_refused);
   tcase_add_test(tcase, a_closed_queue_cannot_be_handed_over);
+  tcase_add_test(tcase, a_simple_queue_over_a_socket);
+  tcase_add_test(tcase, a_queue_that_counts_is_no_simple_queue);
   suite_add_tcase(suite, tcase);
   return support_main(suite);
 }

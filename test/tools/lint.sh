@@ -8,7 +8,7 @@ find "$root/src" -name '*.c' -print0 |
   xargs -0 -n 4 -P 2 clang-tidy --quiet -p "$1" >&2
 # Of the system's headers, cppcheck must know the one whose macros declare.
 queue=$(echo '#include <sys/queue.h>' | "${CC:-cc}" -M -x c - | tr ' ' '\n' | grep 'sys/queue\.h')
-cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+cppcheck --quiet --library=python --std=c11 --enable=warning,performance,portability --inline-suppr \
   --error-exitcode=1 --include="$queue" -I "$root/include" -I "$root/src" "$root/src" >&2
 find "$root/src" -name '*.c' -print0 |
   xargs -0 clang-query -p "$1" -f "$root/test/tools/atomics.query" >"$1/atomics.txt"

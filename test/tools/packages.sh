@@ -40,11 +40,14 @@ has() {
     groff-base) is_command groff ;;
     gnuplot-nox) is_command gnuplot ;;
     linux-perf) is_command perf ;;
+    python3-dev) pkg-config --exists python3 ;;
     libclang-rt-dev) links_tsan ;;
     llvm) is_command llvm-cov ;;
     clang-tools) is_command clang-query ;;
     build-essential) dpkg -s build-essential ;;
     debhelper) is_command dh ;;
+    libpython3.11-testsuite) [ -e /usr/lib/python3.11/test/_test_multiprocessing.py ] ;;
+    dh-python) is_command dh_python3 ;;
     afl++) is_command afl-clang-fast ;;
     *) is_command "$1" ;;
   esac >/dev/null 2>&1

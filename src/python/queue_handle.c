@@ -1,0 +1,215 @@
+/* Handles whose objects are no more, and items that could not be sent. */
+#include "python/queue.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define PATIENCE_MS 20 /* for a feeder that has nothing to send and is about to end */
+
+/* ---- what is still sent ------------------------------------------------------------------- */
+
+struct dropped {
+  struct dropped *next;
+  forkq_queue_t *queue;
+  struct forkq__py_reporter *reporter;
+};
+
+static struct dropped *dropped; /* the GIL guards it */
+
+static void destroy(forkq_queue_t *queue, struct forkq__py_reporter *reporter) {
+  Py_BEGIN_ALLOW_THREADS
+    /* the feeder may be about to report */
+    forkq_queue_destroy(queue);
+  Py_END_ALLOW_THREADS
+  forkq__py_reporter_free(reporter);
+}
+
+/* Whether the feeder has ended, or will at once. */
+static bool is_sent(forkq_queue_t *queue, int timeout_ms) {
+  int r;
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_queue_join_thread(queue, timeout_ms, NULL);
+    if (r == FORKQ_EINTERRUPTED)
+      r = forkq_queue_join_thread(queue, timeout_ms, NULL);
+  Py_END_ALLOW_THREADS
+  return r != FORKQ_TIMEDOUT && r != FORKQ_EINTERRUPTED;
+}
+
+static bool has_unsent(forkq_queue_t *queue) {
+  forkq_queue_stats_t stats = FORKQ_QUEUE_STATS_INIT;
+  return forkq_queue_stats(queue, &stats) < 0 || stats.outbox_items > 0;
+}
+
+void forkq__py_handle_drop(forkq_queue_t *queue, struct forkq__py_reporter *reporter) {
+  forkq__py_handles_sweep();
+  bool unsent = has_unsent(queue);
+  Py_BEGIN_ALLOW_THREADS
+    forkq_queue_close(queue);
+  Py_END_ALLOW_THREADS
+  struct dropped *entry = NULL;
+  if (!is_sent(queue, unsent ? 0 : PATIENCE_MS))
+    entry = malloc(sizeof *entry);
+  if (entry == NULL) {
+    destroy(queue, reporter);
+    return;
+  }
+  *entry = (struct dropped){ dropped, queue, reporter };
+  dropped = entry;
+}
+
+/* The list is others' as well while the GIL is let go. */
+static struct dropped *take_all(void) {
+  struct dropped *all = dropped;
+  dropped = NULL;
+  return all;
+}
+
+static void put_back(struct dropped *entry) {
+  entry->next = dropped;
+  dropped = entry;
+}
+
+void forkq__py_handles_sweep(void) {
+  struct dropped *next;
+  for (struct dropped *entry = take_all(); entry != NULL; entry = next) {
+    next = entry->next;
+    if (is_sent(entry->queue, 0)) {
+      destroy(entry->queue, entry->reporter);
+      free(entry);
+    } else {
+      put_back(entry);
+    }
+  }
+}
+
+static int run_join(void *arg, int timeout_ms) {
+  return forkq_queue_join_thread(arg, timeout_ms, NULL);
+}
+
+static void interrupt(void *target) {
+  (void)forkq_queue_interrupt(target);
+}
+
+/* A signal may end it; then the rest is given up. */
+PyObject *forkq__py_handles_join(PyObject *Py_UNUSED(module),
+                                 PyObject *Py_UNUSED(unused)) {
+  const struct forkq__py_deadline forever = { .waits = true };
+  struct dropped *next;
+  bool raised = false;
+  for (struct dropped *entry = take_all(); entry != NULL; entry = next) {
+    next = entry->next;
+    const struct forkq__py_call call = { run_join, interrupt, entry->queue, entry->queue,
+                                         NULL };
+    if (!raised)
+      raised = forkq__py_wait(&call, &forever) == FORKQ__PY_RAISED;
+    if (raised)
+      (void)forkq_queue_cancel_join_thread(entry->queue);
+    destroy(entry->queue, entry->reporter);
+    free(entry);
+  }
+  if (raised)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+/* ---- what cannot be sent ------------------------------------------------------------------ */
+
+struct forkq__py_reporter {
+  PyObject *queue; /* a weak reference: the feeder may outlive the object */
+  enum forkq__py_codec codec;
+};
+
+struct forkq__py_reporter *forkq__py_reporter_make(struct forkq__py_queue *self) {
+  struct forkq__py_reporter *reporter = malloc(sizeof *reporter);
+  if (reporter == NULL) {
+    PyErr_NoMemory();
+    return NULL;
+  }
+  reporter->codec = self->codec;
+  reporter->queue = PyWeakref_NewRef((PyObject *)self, NULL);
+  if (reporter->queue != NULL)
+    return reporter;
+  free(reporter);
+  return NULL;
+}
+
+void forkq__py_reporter_free(struct forkq__py_reporter *reporter) {
+  if (reporter == NULL)
+    return;
+  Py_DECREF(reporter->queue);
+  free(reporter);
+}
+
+/* The item as an object; None if it cannot be one any more. */
+static PyObject *read_item(const struct forkq__py_reporter *reporter, const char *data,
+                           size_t size) {
+  PyObject *object = NULL;
+  msgpack_unpacked unpacked;
+  msgpack_unpacked_init(&unpacked);
+  size_t offset = 0;
+  if (data != NULL &&
+      msgpack_unpack_next(&unpacked, data, size, &offset) == MSGPACK_UNPACK_SUCCESS)
+    object = forkq__py_object_of(&unpacked.data, reporter->codec);
+  msgpack_unpacked_destroy(&unpacked);
+  PyErr_Clear();
+  return object != NULL ? object : Py_NewRef(Py_None);
+}
+
+static void call_hook(PyObject *queue, const struct forkq__py_reporter *reporter,
+                      int error, const char *data, size_t size) {
+  PyObject *type, *value, *traceback;
+  forkq__py_raise(error);
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  PyObject *object = read_item(reporter, data, size);
+  PyObject *none =
+      PyObject_CallMethod(queue, "_on_queue_feeder_error", "OO", value, object);
+  if (none == NULL)
+    PyErr_WriteUnraisable(queue);
+  Py_XDECREF(none);
+  Py_DECREF(object);
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(traceback);
+}
+
+/* Feeders that are in a report, or about to enter the interpreter for one. A thread that waits for the GIL
+ * while the interpreter ends is ended itself, and its queue would wait for it for ever. */
+static atomic_uint reporting;
+static atomic_bool ended;
+
+static void report(const struct forkq__py_reporter *reporter, int error, const char *data,
+                   size_t size) {
+  PyGILState_STATE state = PyGILState_Ensure();
+  PyObject *object = PyObject_CallFunctionObjArgs(reporter->queue, NULL);
+  if (object == NULL)
+    PyErr_Clear();
+  else if (object != Py_None)
+    call_hook(object, reporter, error, data, size);
+  Py_XDECREF(object);
+  PyGILState_Release(state);
+}
+
+void forkq__py_report(forkq_queue_t *Py_UNUSED(queue), int error, const char *data,
+                      size_t size, void *arg) {
+  atomic_fetch_add(&reporting, 1);
+  if (!atomic_load(&ended))
+    report(arg, error, data, size);
+  atomic_fetch_sub(&reporting, 1);
+}
+
+PyObject *forkq__py_reports_end(PyObject *Py_UNUSED(module),
+                                PyObject *Py_UNUSED(unused)) {
+  const struct timespec moment = { 0, 1000000 };
+  atomic_store(&ended, true);
+  Py_BEGIN_ALLOW_THREADS
+    while (atomic_load(&reporting) > 0)
+      (void)nanosleep(&moment, NULL);
+  Py_END_ALLOW_THREADS
+  Py_RETURN_NONE;
+}
+
+void forkq__py_reports_forked(void) {
+  atomic_store(&reporting, 0);
+}

@@ -1,0 +1,78 @@
+"""test_programs.py REPORT EXAMPLES: programs in C and in Python share a queue under a name."""
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import forkq
+import support
+
+REPORT, EXAMPLES = sys.argv[1:3]
+
+
+class Names(support.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = os.path.join(directory.name, "queue")
+
+    def report(self, name, value):
+        subprocess.run([REPORT, self.path, name, str(value)], check=True, timeout=support.PATIENCE)
+
+    def test_c_reports_and_python_collects(self):
+        collect = subprocess.Popen(
+            [sys.executable, "-B", os.path.join(EXAMPLES, "collect.py"), self.path, "6"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(6):
+            self.report(f"report{n}", n - 3)
+        said, _ = collect.communicate(timeout=support.PATIENCE)
+        self.assertEqual(collect.returncode, 0)
+        self.assertEqual(sorted(said.splitlines()), [f"report{n} {n - 3}" for n in range(6)])
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_python_serves_and_c_and_python_connect(self):
+        queue = forkq.Queue(codec="msgpack")
+        queue.serve(self.path)
+        with self.assertRaisesRegex(ValueError, "served already"):
+            queue.serve(self.path)
+        self.report("c", 5)
+        self.assertEqual(queue.get(timeout=support.PATIENCE), {"name": "c", "value": 5})
+        subprocess.run(
+            [
+                sys.executable,
+                "-B",
+                "-c",
+                "import forkq, pathlib, sys\n"
+                "queue = forkq.Queue.connect(pathlib.Path(sys.argv[1]), 60, codec='msgpack')\n"
+                "queue.put(['python'])\n",
+                self.path,
+            ],
+            check=True,
+            timeout=support.PATIENCE,
+        )
+        self.assertEqual(queue.get(timeout=support.PATIENCE), ["python"])
+        queue.close()
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_errors(self):
+        with self.assertRaises(FileNotFoundError):
+            forkq.Queue.connect(self.path)
+        queue = forkq.Queue()
+        queue.serve(self.path)
+        with self.assertRaises(forkq.Error):  # this process has the queue already
+            forkq.Queue.connect(self.path, 60)
+        other = forkq.Queue()
+        with self.assertRaisesRegex(forkq.Error, "in use"):
+            other.serve(self.path)
+        for wrong in (5, None):
+            with self.assertRaises(TypeError):
+                queue.serve(wrong)
+        del queue
+        self.assertFalse(os.path.exists(self.path))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
