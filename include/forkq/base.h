@@ -158,7 +158,14 @@ FORKQ_API const char *forkq_version(void);
   XX(EFORMAT, -20038, "format is not valid")                                             \
   XX(EMISSING, -20039, "object lacks a key or an element")                               \
   XX(EINTERRUPTED, -20040, "call was interrupted")                                       \
-  XX(EUNDONE, -20041, "too many items were got and are not done")
+  XX(EUNDONE, -20041, "too many items were got and are not done")                        \
+  XX(ECONNLOST, -20042, "connection to the server is lost")                              \
+  XX(EUNKNOWN, -20043, "not known whether the item was put")                             \
+  XX(ESERVER, -20044, "server refuses the command")                                      \
+  XX(EAUTH, -20045, "server refuses the user or the password")                           \
+  XX(ELEASE, -20046, "item was given to another process")                                \
+  XX(EDIFFERS, -20047, "queue was made with other options")                              \
+  XX(EUNSAFE, -20048, "server may lose items")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,
