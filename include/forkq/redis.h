@@ -18,7 +18,8 @@
  *     next call. A packing function is run before there is a look for room. A batch is put up to 64 items at a
  *     time; items of other processes may come between.
  *   get, and its variants  An item belongs to the process that got it until that process has done it; see "Leases".
- *     A batch has up to 64 items. forkq_queue_get_borrowed makes a copy.
+ *     A batch has up to 64 items. forkq_queue_get_borrowed makes a copy. An item that forkq_queue_get_bytes_into
+ *     does not take goes back to the head, and for a moment another process may get the one after it.
  *   task_done, join  In a queue with joinable=1. forkq_queue_task_done means the item that this process got first of
  *     those that it has not done, and forkq_queue_task_done_item another one. FORKQ_ELEASE: the item was given
  *     to another process, because this one did not show for too long that it lives. Neither works
@@ -50,7 +51,7 @@
  * Not supported
  *
  *   These return -ENOTSUP, without effect: forkq_queue_reserve, forkq_queue_commit, forkq_queue_abandon,
- *   forkq_queue_get_bytes_into, forkq_queue_fileno, forkq_queue_room_fileno, forkq_queue_stats, forkq_wait with the
+ *   forkq_queue_fileno, forkq_queue_room_fileno, forkq_queue_stats, forkq_wait with the
  *   queue, the requests of forkq/loop_handle.h, forkq_queue_hand_over, forkq_queue_send and
  *   forkq_queue_serve. forkq_queue_get_lost returns FORKQ_ENOTJOINABLE.
  *

@@ -24,7 +24,7 @@ struct forkq__elsewhere_ops {
   int (*put)(void *state, const forkq_bytes_t *messages, size_t count, int64_t deadline,
              size_t *ret_put);
   /* Gets the bytes of up to `count` items, which are empty, and waits for the first. If it returns 0, *ret_got is
-   * above 0. */
+   * above 0. A single item may have a `check` (borrow.h): then it stays the next one, unless that says 0. */
   int (*get)(void *state, forkq_item_t *items, size_t count, int64_t deadline,
              size_t *ret_got);
   int64_t (*qsize)(void *state);

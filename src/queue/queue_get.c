@@ -187,18 +187,15 @@ static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   return deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : receive_wait(queue, item, deadline);
 }
 
-/* The item is there, and there is no get to be left. */
-enum { GOT_ELSEWHERE = 1 };
-
 static __attribute__((noinline)) int
 get_elsewhere(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms, int r) {
   r = forkq__elsewhere_get(queue, item, 1, timeout_ms, NULL, r);
-  return r == 0 ? GOT_ELSEWHERE : r;
+  return r == 0 ? FORKQ__GOT_ELSEWHERE : r;
 }
 
 /* After success the caller leaves the get. */
 static inline int begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
-                            bool may_borrow, bool may_be_elsewhere) {
+                            bool may_borrow) {
   if (queue == NULL || item == NULL)
     return FORKQ_ENULL;
   empty(item, may_borrow);
@@ -206,24 +203,24 @@ static inline int begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeou
   if (r == 0)
     r = forkq__queue_enter_get(queue);
   if (r < 0)
-    return may_be_elsewhere ? get_elsewhere(queue, item, timeout_ms, r) : r;
+    return get_elsewhere(queue, item, timeout_ms, r);
   r = receive(queue, item, forkq__os_deadline(timeout_ms));
   if (r < 0)
     forkq__queue_leave_get(queue);
   return r;
 }
 
-/* Returns 0, GOT_ELSEWHERE, or an error. */
+/* Returns 0, FORKQ__GOT_ELSEWHERE, or an error. */
 static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
                       bool may_borrow) {
-  int r = begin_get(queue, item, timeout_ms, may_borrow, true);
+  int r = begin_get(queue, item, timeout_ms, may_borrow);
   if (r == 0)
     forkq__queue_leave_get(queue);
   return r;
 }
 
 int forkq__queue_begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  return begin_get(queue, item, timeout_ms, true, false);
+  return begin_get(queue, item, timeout_ms, true);
 }
 
 int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
@@ -233,7 +230,7 @@ int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
 
 int forkq_queue_get_packed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
   int r = get(queue, item, timeout_ms, false);
-  return r == GOT_ELSEWHERE ? 0 : r;
+  return r == FORKQ__GOT_ELSEWHERE ? 0 : r;
 }
 
 int forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {

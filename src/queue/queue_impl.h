@@ -237,7 +237,8 @@ static inline void forkq__queue_wish_to_borrow(forkq_queue_t *queue) {
 }
 
 /* Gets the bytes of an item, as forkq_queue_get_packed, or borrows it. If it returns 0, the caller leaves
- * the get. */
+ * the get. GOT_ELSEWHERE: the item is there, and there is no get to be left. */
+enum { FORKQ__GOT_ELSEWHERE = 1 };
 int forkq__queue_begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);
 
 /* A thread is in a get between these two, and close waits for it. enter_get: 0 or FORKQ_ECLOSED. */

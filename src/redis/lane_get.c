@@ -6,6 +6,7 @@
 #include "redis/redis_impl.h"
 
 #include "base/heap.h"
+#include "codec/borrow.h"
 #include "redis/host.h"
 
 #include <errno.h>
@@ -93,7 +94,12 @@ static int take(struct forkq__lane *lane, redisReply *const *at, forkq_item_t *i
   if (id->type != REDIS_REPLY_STRING || id->len > FORKQ__REDIS_ID_MAX ||
       strlen(id->str) != id->len || body->type != REDIS_REPLY_STRING)
     return FORKQ_EBADFRAME;
-  int r = fill_item(item, body);
+  struct forkq__borrow *borrow = item->borrow_;
+  int r = 0;
+  if (borrow != NULL && borrow->check != NULL)
+    r = borrow->check(borrow, (const uint8_t *)body->str, body->len);
+  if (r == 0)
+    r = fill_item(item, body);
   if (r < 0)
     return r;
   struct forkq__redis *redis = lane->redis;
@@ -247,8 +253,8 @@ static bool is_over(int r) {
   return r != FORKQ__NOTHING && r != FORKQ_TIMEDOUT && r != FORKQ_ECONNLOST;
 }
 
-int forkq__lane_get(struct forkq__lane *lane, forkq_item_t *items, size_t count,
-                    int64_t deadline, size_t *ret_got) {
+static int get_until(struct forkq__lane *lane, forkq_item_t *items, size_t count,
+                     int64_t deadline, size_t *ret_got) {
   count = count < FORKQ__REDIS_BATCH ? count : FORKQ__REDIS_BATCH;
   for (;;) {
     int r = get_now(lane, items, count, deadline, ret_got);
@@ -263,4 +269,13 @@ int forkq__lane_get(struct forkq__lane *lane, forkq_item_t *items, size_t count,
     if (forkq__os_now() >= deadline)
       return FORKQ_TIMEDOUT;
   }
+}
+
+/* What was not taken because of its length, or type, is to be got next, by whatever process. */
+int forkq__lane_get(struct forkq__lane *lane, forkq_item_t *items, size_t count,
+                    int64_t deadline, size_t *ret_got) {
+  int r = get_until(lane, items, count, deadline, ret_got);
+  if (r == FORKQ_ETOOSHORT || r == FORKQ_EWRONGTYPE)
+    forkq__lane_put_back(lane, FORKQ__NOWAIT);
+  return r;
 }

@@ -1,6 +1,7 @@
 /* A queue that another library holds: every public function of a queue comes to that library, or says that it is not
  * supported. Here that library is the test. */
 #define _GNU_SOURCE
+#include "codec/borrow.h"
 #include "queue/elsewhere.h"
 #include "queue_helpers.h"
 
@@ -57,6 +58,21 @@ static int fake_get(void *arg, forkq_item_t *items, size_t count, int64_t deadli
   fake.count = count;
   if (fake.result < 0)
     return fake.result;
+  if (items[0].borrow_ != NULL && items[0].borrow_->check != NULL) {
+    int r = items[0].borrow_->check(items[0].borrow_,
+                                    (const uint8_t *)"\xa3"
+                                                     "abc",
+                                    4);
+    if (r < 0)
+      return r;
+    ck_assert_int_eq(forkq__host()->item_reserve(&items[0], 4), 0);
+    memcpy(items[0].memory_,
+           "\xa3"
+           "abc",
+           4);
+    forkq__host()->item_finish(&items[0], 4);
+    return 0;
+  }
   for (size_t i = 0; i < count && i < 2; i++) {
     ck_assert_int_eq(forkq__host()->item_reserve(&items[i], 1), 0);
     items[i].memory_[0] = (char)(40 + i);
@@ -307,6 +323,11 @@ START_TEST(gets_fill_items) {
   ck_assert_uint_eq(n, 1);
   ck_assert_int_eq(forkq_queue_get_many_packed(queue, NULL, 0, 0, &n), 0);
   ck_assert_uint_eq(n, 0);
+  char buffer[4] = "";
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 2, 0, &n), FORKQ_ETOOSHORT);
+  ck_assert_uint_eq(n, 3);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, buffer, 3, 0, NULL), 0);
+  ck_assert_str_eq(buffer, "abc");
   fake.result = FORKQ_EMPTY;
   ck_assert_int_eq(forkq_queue_get(queue, &items[0], 0), FORKQ_EMPTY);
   ck_assert_uint_eq(items[0].size, 0);
@@ -381,7 +402,6 @@ static void assert_not_supported(void) {
   ck_assert_int_eq(forkq_queue_reserve(queue, 100, &memory), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_commit(queue, &server, 1, 0), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_abandon(queue, &server), -ENOTSUP);
-  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, &server, 1, 0, NULL), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_room_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_wait(&entry, 1, 0), -ENOTSUP);
@@ -404,6 +424,7 @@ START_TEST(what_the_other_library_does_not_have) {
   ck_assert_int_eq(forkq_queue_put_many(queue, &object, 1, -1, &n), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_get(queue, &item, -1), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_get_many(queue, &item, 1, -1, &n), -ENOTSUP);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, &n, 1, 0, NULL), -ENOTSUP);
   ck_assert_uint_eq(n, 7);
   ck_assert_int_eq(forkq_queue_qsize(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_empty(queue), -ENOTSUP);

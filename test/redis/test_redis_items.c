@@ -210,6 +210,38 @@ START_TEST(an_item_is_done_with_the_next_get) {
 }
 END_TEST
 
+START_TEST(bytes_into_a_buffer) {
+  struct {
+    int a;
+    char b[12];
+  } in = { 7, "eleven char" }, out = { 0 };
+  size_t size = 0;
+  ck_assert_int_eq(forkq_queue_put_bytes(queue, &in, sizeof in, 0), 0);
+  ck_assert_int_eq(forkq_queue_put_nil(queue, 0), 0);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, &out, 3, 0, &size), FORKQ_ETOOSHORT);
+  ck_assert_uint_eq(size, sizeof in);
+  ck_assert_int_eq(forkq_queue_qsize(queue), 2);
+  size = 0;
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, &out, sizeof out, -1, &size), 0);
+  ck_assert_uint_eq(size, sizeof in);
+  ck_assert_int_eq(memcmp(&in, &out, sizeof in), 0);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, &out, sizeof out, -1, NULL),
+                   FORKQ_EWRONGTYPE);
+  forkq_item_t item = FORKQ_ITEM_INIT;
+  forkq_queue_t *other = open_other("queue=jobs");
+  ck_assert_int_eq(forkq_queue_get(other, &item, 0), 0);
+  ck_assert_int_eq(item.object.type, MSGPACK_OBJECT_NIL);
+  ck_assert_uint_eq(item.redelivered, 0);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(other, &out, sizeof out, 30, NULL),
+                   FORKQ_TIMEDOUT);
+  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, &out, sizeof out, 0, NULL),
+                   FORKQ_EMPTY);
+  forkq_item_destroy(&item);
+  forkq_queue_destroy(other);
+  ck_assert_int_eq(server_number("HLEN {fq:jobs}:p"), 0);
+}
+END_TEST
+
 START_TEST(what_it_does_not_have) {
   void *memory;
   forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
@@ -220,7 +252,6 @@ START_TEST(what_it_does_not_have) {
   ck_assert_int_eq(forkq_queue_reserve(queue, 100, &memory), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_commit(queue, &item, 1, 0), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_abandon(queue, &item), -ENOTSUP);
-  ck_assert_int_eq(forkq_queue_get_bytes_into(queue, &item, 1, 0, NULL), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_room_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_stats(queue, &stats), -ENOTSUP);
@@ -251,6 +282,7 @@ static Suite *suite(void) {
   tcase_add_test(tcase, nothing_is_left_at_the_server);
   tcase_add_test(tcase, a_closed_queue);
   tcase_add_test(tcase, an_item_is_done_with_the_next_get);
+  tcase_add_test(tcase, bytes_into_a_buffer);
   tcase_add_test(tcase, what_it_does_not_have);
   suite_add_tcase(s, tcase);
   return s;
