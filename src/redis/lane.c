@@ -176,6 +176,10 @@ static int ask_once(struct forkq__lane *lane, forkq__write_fn write, const void 
 static int pause_for(struct forkq__lane *lane, int ms, int64_t limit) {
   struct forkq__lane_wait wait = { lane, NULL, NULL };
   int state;
+  if (lane->leaves) {
+    int slept = forkq__os_poll(NULL, 0, forkq__os_deadline_within(limit, ms));
+    return slept < 0 ? slept : 0;
+  }
   /* A thread that ended here would leave with its lane. */
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   int r = forkq__lane_poll(&wait, NULL, forkq__os_deadline_within(limit, ms));

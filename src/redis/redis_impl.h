@@ -50,6 +50,7 @@ struct forkq__lane {
   struct forkq__held *held;
   size_t held_count, held_capacity;
   size_t done_count; /* so many of these, the first, a get has said to be done */
+  bool leaves;   /* a close uses it, which nothing interrupts */
 };
 
 struct forkq__redis {

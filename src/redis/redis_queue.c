@@ -147,6 +147,8 @@ static void leave_server(struct forkq__redis *redis, int64_t deadline) {
     bool sent;
     if (is_client(l) && l->unknown > 0)
       (void)forkq__lane_settle(l, deadline);
+    if (is_client(l))
+      l->leaves = through->leaves = true;
     if (is_client(l) &&
         forkq__lane_ask_number(through, write_leave, l, deadline, &number, &sent) < 0)
       return;
