@@ -24,8 +24,7 @@ bool forkq__lane_hold(struct forkq__lane *lane, const char *id, uint64_t task) {
     lane->held_capacity = capacity;
   }
   struct forkq__held *held = &lane->held[lane->held_count++];
-  held->task = task;
-  held->lost = false;
+  *held = (struct forkq__held){ .task = task };
   strcpy(held->id, id); /* NOLINT: its length was looked at */
   return true;
 }

@@ -69,35 +69,54 @@ int forkq__redis_flush(void *state, int64_t deadline, uint64_t *ret_unsent) {
 
 /* ---- tasks --------------------------------------------------------------------------------- */
 
-/* An item that is to be marked, taken from what was got. */
+/* An item that is being marked. It stays among what was got until that has its answer: the lane must know of it. */
 struct marked {
   uint64_t client;
-  bool lost;
+  bool lost, asked;
   char id[FORKQ__REDIS_ID_MAX + 1];
 };
 
 /* With the mutex. `task` 0: the first that was got of all. */
-static bool take_held(struct forkq__redis *redis, uint64_t task,
-                      struct marked *ret_marked) {
-  struct forkq__lane *from = NULL;
-  size_t at = 0;
+static bool begin_mark(struct forkq__redis *redis, uint64_t task,
+                       struct marked *ret_marked) {
+  struct forkq__held *found = NULL;
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next) {
     for (size_t i = 0; i < l->held_count; i++) {
-      bool is = task != 0 ? l->held[i].task == task
-                          : from == NULL || l->held[i].task < from->held[at].task;
-      if (is) {
-        from = l;
-        at = i;
+      struct forkq__held *held = &l->held[i];
+      bool is = task != 0 ? held->task == task : found == NULL || held->task < found->task;
+      if (is && !held->marking) {
+        found = held;
+        ret_marked->client = l->client;
       }
     }
   }
-  if (from == NULL)
+  if (found == NULL)
     return false;
-  ret_marked->client = from->client;
-  ret_marked->lost = from->held[at].lost;
-  memcpy(ret_marked->id, from->held[at].id, sizeof ret_marked->id);
-  forkq__lane_let_go(from, at);
+  found->marking = true;
+  ret_marked->lost = found->lost;
+  ret_marked->asked = found->asked;
+  memcpy(ret_marked->id, found->id, sizeof ret_marked->id);
   return true;
+}
+
+/* After a failure the item is not done. `sent`: but the server may have marked it. */
+static void end_mark(struct forkq__redis *redis, const struct marked *marked, bool failed,
+                     bool sent) {
+  if (forkq__mutex_lock(&redis->mutex, FORKQ__FOREVER) != 0)
+    return;
+  for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next) {
+    size_t i = 0;
+    while (i < l->held_count &&
+           (l->client != marked->client || strcmp(l->held[i].id, marked->id) != 0))
+      i++;
+    if (i == l->held_count)
+      continue;
+    l->held[i].marking = false;
+    l->held[i].asked = l->held[i].asked || sent;
+    if (!failed)
+      forkq__lane_let_go(l, i);
+  }
+  forkq__mutex_unlock(&redis->mutex);
 }
 
 static void write_done(struct forkq__lane *lane, const void *arg) {
@@ -107,15 +126,15 @@ static void write_done(struct forkq__lane *lane, const void *arg) {
   forkq__link_text(&lane->link, marked->id);
 }
 
-/* Where the request was sent twice, the first one may have marked the item. */
-static int mark(struct forkq__lane *lane, const struct marked *marked) {
+/* Where the request was sent twice, by this call or by one that had no answer, the first one may have marked the
+ * item. */
+static int mark(struct forkq__lane *lane, const struct marked *marked, bool *ret_sent) {
   int64_t confirmed;
-  bool sent;
-  int r =
-      forkq__lane_ask_number(lane, write_done, marked, FORKQ__NOWAIT, &confirmed, &sent);
+  int r = forkq__lane_ask_number(lane, write_done, marked, FORKQ__NOWAIT, &confirmed,
+                                 ret_sent);
   if (r < 0)
     return r;
-  return confirmed > 0 || lane->reopened ? 0 : FORKQ_ELEASE;
+  return confirmed > 0 || lane->reopened || marked->asked ? 0 : FORKQ_ELEASE;
 }
 
 /* Not known by this thread's lane: another process may have it, or it was done before. */
@@ -128,21 +147,10 @@ static int find_marked(struct forkq__redis *redis, const forkq_item_t *item,
     r = FORKQ_ENOTJOINABLE;
   else if (item != NULL && item->task_ == 0)
     r = FORKQ_ETASKDONE;
-  else if (!take_held(redis, item != NULL ? item->task_ : 0, ret_marked))
+  else if (!begin_mark(redis, item != NULL ? item->task_ : 0, ret_marked))
     r = FORKQ_ETASKDONE;
   forkq__mutex_unlock(&redis->mutex);
   return r;
-}
-
-/* After a failure the item is not done. It is this lane's to know of, so that it is not got twice. */
-static void keep(struct forkq__lane *lane, const struct marked *marked, uint64_t task) {
-  struct forkq__redis *redis = lane->redis;
-  if (forkq__mutex_lock(&redis->mutex, FORKQ__FOREVER) != 0)
-    return;
-  for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next)
-    if (l->client == marked->client)
-      (void)forkq__lane_hold(l, marked->id, task);
-  forkq__mutex_unlock(&redis->mutex);
 }
 
 int forkq__redis_task_done(void *state, const forkq_item_t *item) {
@@ -153,11 +161,11 @@ int forkq__redis_task_done(void *state, const forkq_item_t *item) {
   if (r < 0)
     return r;
   r = find_marked(redis, item, &marked);
-  if (r == 0)
-    r = marked.lost ? FORKQ_ELEASE : mark(lane, &marked);
-  if (r == FORKQ_ECONNLOST || r == FORKQ_EINTERRUPTED || r == FORKQ_ESERVER ||
-      r == -ENOMEM)
-    keep(lane, &marked, item != NULL ? item->task_ : 0);
+  if (r == 0) {
+    bool sent = false;
+    r = marked.lost ? FORKQ_ELEASE : mark(lane, &marked, &sent);
+    end_mark(redis, &marked, r < 0 && r != FORKQ_ELEASE, sent);
+  }
   forkq__redis_give(lane);
   return r;
 }

@@ -28,6 +28,8 @@
 struct forkq__held {
   uint64_t task; /* item->task_ */
   bool lost;     /* another client may have it by now */
+  bool marking;  /* a thread says that it is done */
+  bool asked;    /* that was said before, and had no answer */
   char id[FORKQ__REDIS_ID_MAX + 1];
 };
 
