@@ -190,8 +190,12 @@ static int pause_for(struct forkq__lane *lane, int ms, int64_t limit) {
 int forkq__lane_ask(struct forkq__lane *lane, forkq__write_fn write, const void *arg,
                     int64_t deadline, redisReply **ret_reply, bool *ret_sent) {
   int64_t limit = forkq__lane_limit(lane, deadline);
-  *ret_sent = lane->reopened = false;
-  for (int ms = 0, r;;) {
+  *ret_sent = false;
+  int r = forkq__lane_settle(lane, deadline);
+  if (r < 0)
+    return r;
+  lane->reopened = false;
+  for (int ms = 0;;) {
     r = ask_once(lane, write, arg, limit, ret_reply, ret_sent);
     if (!is_passing(r))
       return r;

@@ -60,13 +60,15 @@ static void step_over(struct forkq__lane *lane, uint64_t count) {
 }
 
 int forkq__lane_settle(struct forkq__lane *lane, int64_t deadline) {
-  if (lane->unknown == 0)
+  if (lane->unknown == 0 || lane->settling)
     return 0;
   const struct question question = { lane->unknown, true };
   int64_t number;
   bool sent;
+  lane->settling = true;
   int r =
       forkq__lane_ask_number(lane, write_question, &question, deadline, &number, &sent);
+  lane->settling = false;
   if (r == 0 && lane->unknown > 0)
     step_over(lane, lane->unknown);
   return r;

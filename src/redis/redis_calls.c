@@ -83,7 +83,8 @@ static bool begin_mark(struct forkq__redis *redis, uint64_t task,
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next) {
     for (size_t i = 0; i < l->held_count; i++) {
       struct forkq__held *held = &l->held[i];
-      bool is = task != 0 ? held->task == task : found == NULL || held->task < found->task;
+      bool is =
+          task != 0 ? held->task == task : found == NULL || held->task < found->task;
       if (is && !held->marking) {
         found = held;
         ret_marked->client = l->client;

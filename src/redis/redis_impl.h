@@ -47,12 +47,13 @@ struct forkq__lane {
   uint64_t number; /* of the next message that it puts */
   uint64_t
       unknown; /* messages from that number on of which it is not known whether they were put; 0: none */
+  bool settling; /* the request is what became of those */
   bool unseen;   /* it may have been given items of which it does not know */
   bool reopened; /* the last request was sent more than once */
+  bool leaves;   /* a close uses it, which nothing interrupts */
   struct forkq__held *held;
   size_t held_count, held_capacity;
   size_t done_count; /* so many of these, the first, a get has said to be done */
-  bool leaves;   /* a close uses it, which nothing interrupts */
 };
 
 struct forkq__redis {
@@ -133,7 +134,8 @@ void forkq__lane_seconds(struct forkq__link *link, int64_t until);
 int forkq__lane_put(struct forkq__lane *lane, const forkq_bytes_t *messages, size_t count,
                     int64_t deadline, size_t *ret_put);
 
-/* Before a lane is used to put: what became of the last put that is not known. 0, or an error. */
+/* Before a request: what became of the last put that is not known, which has no effect any more after that. 0, or an
+ * error. */
 int forkq__lane_settle(struct forkq__lane *lane, int64_t deadline);
 
 /* Gives the lane up to `count` items. */

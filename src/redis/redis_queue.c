@@ -15,18 +15,22 @@
 
 /* ---- lanes --------------------------------------------------------------------------------- */
 
-/* What another thread has got on a lane of its own is done with that thread's next get, and with no other call. */
+/* What another thread has got on a lane of its own is done with that thread's next get, and with no other call. A put
+ * of another thread that is not known is settled by that thread's next call. */
 static bool suits(const struct forkq__redis *redis, const struct forkq__lane *lane) {
   if (lane->busy)
     return false;
-  return pthread_equal(lane->owner, pthread_self()) || FORKQ__LOAD(redis->joinable) ||
-         lane->held_count == 0;
+  if (pthread_equal(lane->owner, pthread_self()))
+    return true;
+  return lane->unknown == 0 && (FORKQ__LOAD(redis->joinable) || lane->held_count == 0);
 }
 
-/* How well an idle lane suits: unseen items are to be seen soon, and a lane that the thread had is at hand. */
+/* How well an idle lane suits: this thread's unknown put is to be settled now, unseen items are to be seen soon, and a
+ * lane that the thread had is at hand. */
 static int rank(const struct forkq__lane *lane, bool to_get) {
   bool mine = pthread_equal(lane->owner, pthread_self()) != 0;
-  return 4 * (to_get && lane->unseen) + 2 * mine + forkq__link_is_open(&lane->link) + 1;
+  return 8 * (mine && lane->unknown > 0) + 4 * (to_get && lane->unseen) + 2 * mine +
+         forkq__link_is_open(&lane->link) + 1;
 }
 
 static struct forkq__lane *find(struct forkq__redis *redis, bool to_get) {
@@ -145,10 +149,10 @@ static void leave_server(struct forkq__redis *redis, int64_t deadline) {
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next) {
     int64_t number;
     bool sent;
-    if (is_client(l) && l->unknown > 0)
-      (void)forkq__lane_settle(l, deadline);
     if (is_client(l))
       l->leaves = through->leaves = true;
+    if (is_client(l) && l->unknown > 0)
+      (void)forkq__lane_settle(l, deadline);
     if (is_client(l) &&
         forkq__lane_ask_number(through, write_leave, l, deadline, &number, &sent) < 0)
       return;
