@@ -34,6 +34,7 @@ struct forkq__elsewhere_ops {
   int (*task_done)(void *state, const forkq_item_t *item); /* NULL: the next one */
   int (*join)(void *state, int64_t deadline, uint64_t *ret_abandoned);
   int (*shutdown)(void *state, bool immediate);
+  int (*fileno)(void *state); /* it has the descriptor until `close` */
   /* Ends the calls of other threads, with FORKQ_ECLOSED, and what the process has of the queue until the
    * deadline. A second call does nothing. */
   int (*close)(void *state, int64_t deadline);

@@ -218,6 +218,12 @@ int forkq__elsewhere_shutdown(forkq_queue_t *queue, int immediate, int r) {
   return queue->elsewhere->shutdown(queue->elsewhere_state, immediate != 0);
 }
 
+int forkq__elsewhere_fileno(forkq_queue_t *queue, int r) {
+  if (!is_due(queue, r) || queue->elsewhere->fileno == NULL)
+    return r;
+  return queue->elsewhere->fileno(queue->elsewhere_state);
+}
+
 int64_t forkq__elsewhere_qsize(forkq_queue_t *queue) {
   (void)forkq__life_forks(); /* puts a forked child right */
   return queue->elsewhere->qsize != NULL ? queue->elsewhere->qsize(queue->elsewhere_state)

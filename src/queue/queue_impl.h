@@ -206,6 +206,7 @@ int forkq__elsewhere_join(forkq_queue_t *queue, int64_t deadline, uint64_t *ret_
                           int r);
 int forkq__elsewhere_flush(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent,
                            int r);
+int forkq__elsewhere_fileno(forkq_queue_t *queue, int r);
 int forkq__elsewhere_shutdown(forkq_queue_t *queue, int immediate, int r);
 
 /* The same for the functions that make no check, or whose check does not matter. Only for such a queue. */

@@ -215,7 +215,7 @@ static int end_wait(struct forkq__lane *lane, forkq_item_t *item, int *owed) {
   return receive_item(lane, &patience, item, owed);
 }
 
-static void write_wait(struct forkq__lane *lane, int64_t until) {
+static void write_move(struct forkq__lane *lane, int64_t until) {
   struct forkq__link *link = &lane->link;
   forkq__link_begin(link, 6);
   forkq__link_text(link, "BLMOVE");
@@ -224,7 +224,16 @@ static void write_wait(struct forkq__lane *lane, int64_t until) {
   forkq__link_text(link, "LEFT");
   forkq__link_text(link, "RIGHT");
   forkq__lane_seconds(link, until);
+}
+
+static void write_wait(struct forkq__lane *lane, int64_t until) {
+  write_move(lane, until);
   write_fetch(lane, &(size_t){ 1 });
+}
+
+void forkq__lane_write_watch(struct forkq__lane *lane, int64_t until) {
+  write_move(lane, until);
+  write_back(lane, NULL);
 }
 
 /* Waits for one item, for a slice: 0, FORKQ__NOTHING, or an error. Where an answer is still to come, the

@@ -80,7 +80,22 @@ struct forkq__redis {
     struct forkq__link link;
     int poke_fd; /* to look now */
   } beat;
+  struct {
+    uv_thread_t thread;
+    struct forkq__lane *lane;
+    int fd;      /* what the program has; -1: it has not asked for it */
+    int poke_fd; /* a get found nothing */
+    bool raised; /* with the mutex */
+    _Atomic bool runs;
+  } watch;
 };
+
+/* ---- watching: watch.c ------------------------------------------------------------------------- */
+
+/* found_nothing: a get. stop: at close. */
+int forkq__redis_fileno(void *state);
+void forkq__watch_found_nothing(struct forkq__redis *redis);
+void forkq__watch_stop(struct forkq__redis *redis);
 
 /* ---- lanes: redis_queue.c --------------------------------------------------------------------- */
 
@@ -89,6 +104,9 @@ struct forkq__redis {
 int forkq__redis_take(struct forkq__redis *redis, int64_t deadline, bool to_get,
                       struct forkq__lane **ret_lane);
 void forkq__redis_give(struct forkq__lane *lane);
+
+/* Adds a lane, with the mutex; NULL: there is no memory. */
+struct forkq__lane *forkq__redis_add_lane(struct forkq__redis *redis);
 
 /* Starts what the process has of the queue, in its first call. */
 int forkq__redis_start(struct forkq__redis *redis);
@@ -141,6 +159,9 @@ int forkq__lane_settle(struct forkq__lane *lane, int64_t deadline);
 /* Gives the lane up to `count` items. */
 int forkq__lane_get(struct forkq__lane *lane, forkq_item_t *items, size_t count,
                     int64_t deadline, size_t *ret_got);
+
+/* Writes a command that blocks until there is an item, and one that gives it back. */
+void forkq__lane_write_watch(struct forkq__lane *lane, int64_t until);
 
 /* Gives back what the lane may have been given and does not know of. */
 void forkq__lane_put_back(struct forkq__lane *lane, int64_t deadline);

@@ -12,6 +12,7 @@ static int create(struct forkq__redis **ret_redis,
     return -ENOMEM;
   redis->config = *config;
   redis->wake_fd = redis->beat.poke_fd = -1;
+  redis->watch.fd = redis->watch.poke_fd = -1;
   forkq__link_init(&redis->control, &redis->config);
   forkq__link_init(&redis->beat.link, &redis->config);
   int r = forkq__mutex_init(&redis->mutex);

@@ -45,7 +45,7 @@ static struct forkq__lane *find(struct forkq__redis *redis, bool to_get) {
   return best;
 }
 
-static struct forkq__lane *add(struct forkq__redis *redis) {
+struct forkq__lane *forkq__redis_add_lane(struct forkq__redis *redis) {
   struct forkq__lane *lane = forkq__calloc(sizeof *lane);
   if (lane == NULL)
     return NULL;
@@ -67,7 +67,8 @@ int forkq__redis_take(struct forkq__redis *redis, int64_t deadline, bool to_get,
   struct forkq__lane *lane = NULL;
   if (redis->closed)
     r = FORKQ_ECLOSED;
-  else if ((lane = find(redis, to_get)) == NULL && (lane = add(redis)) == NULL)
+  else if ((lane = find(redis, to_get)) == NULL &&
+           (lane = forkq__redis_add_lane(redis)) == NULL)
     r = -ENOMEM;
   if (r == 0) {
     lane->busy = true;
@@ -121,6 +122,8 @@ static int get(void *state, forkq_item_t *items, size_t count, int64_t deadline,
     return r;
   r = forkq__lane_get(lane, items, count, deadline, ret_got);
   forkq__redis_give(lane);
+  if (r == FORKQ_EMPTY || r == FORKQ_TIMEDOUT)
+    forkq__watch_found_nothing(state);
   return r;
 }
 
@@ -197,6 +200,7 @@ static int close_queue(void *state, int64_t deadline) {
   if (was)
     return 0;
   forkq__beat_stop(redis);
+  forkq__watch_stop(redis);
   leave_server(redis, deadline);
   close_links(redis);
   return 0;
@@ -217,6 +221,10 @@ void forkq__redis_free(struct forkq__redis *redis) {
     forkq__os_close_own(redis->wake_fd, redis->wake_identity);
   if (redis->beat.poke_fd >= 0)
     forkq__os_close_own(redis->beat.poke_fd, redis->wake_identity);
+  if (redis->watch.fd >= 0)
+    forkq__os_close_own(redis->watch.fd, redis->wake_identity);
+  if (redis->watch.poke_fd >= 0)
+    forkq__os_close_own(redis->watch.poke_fd, redis->wake_identity);
   uv_sem_destroy(&redis->beat.started);
   forkq__mutex_fini(&redis->control_mutex);
   forkq__mutex_fini(&redis->mutex);
@@ -310,6 +318,10 @@ static void after_fork_child(void *state) {
   forkq__link_lose(&redis->beat.link, false);
   close_event(redis, &redis->wake_fd);
   close_event(redis, &redis->beat.poke_fd);
+  close_event(redis, &redis->watch.fd);
+  close_event(redis, &redis->watch.poke_fd);
+  redis->watch.runs = redis->watch.raised = false;
+  redis->watch.lane = NULL; /* it is a lane like others */
   redis->beat.runs = false;
   redis->users = 0;
   atomic_store(&redis->stopping, false);
@@ -325,6 +337,7 @@ const struct forkq__elsewhere_ops forkq__redis_ops = {
   .task_done = forkq__redis_task_done,
   .join = forkq__redis_join,
   .shutdown = forkq__redis_shutdown,
+  .fileno = forkq__redis_fileno,
   .close = close_queue,
   .destroy = destroy,
   .before_fork = before_fork,

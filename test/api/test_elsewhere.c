@@ -127,6 +127,11 @@ static int fake_shutdown(void *arg, bool immediate) {
   return 0;
 }
 
+static int fake_fileno(void *arg) {
+  ck_assert_ptr_eq(arg, &state);
+  return 77;
+}
+
 static int fake_close(void *arg, int64_t deadline) {
   ck_assert_ptr_eq(arg, &state);
   fake.deadline = deadline;
@@ -164,6 +169,7 @@ static const struct forkq__elsewhere_ops all = {
   .task_done = fake_task_done,
   .join = fake_join,
   .shutdown = fake_shutdown,
+  .fileno = fake_fileno,
   .close = fake_close,
   .destroy = fake_destroy,
   .before_fork = fake_before_fork,
@@ -357,6 +363,7 @@ START_TEST(the_other_calls_come) {
   ck_assert_uint_eq(number, 2);
   ck_assert_int_eq(forkq_queue_shutdown(queue, 7), 0);
   ck_assert(fake.immediate);
+  ck_assert_int_eq(forkq_queue_fileno(queue), 77);
   ck_assert_int_eq(forkq_queue_cancel_join_thread(queue), 0);
   ck_assert_int_eq(forkq_queue_join_thread(queue, 0, NULL), FORKQ_ENOTCLOSED);
   ck_assert_int_eq(forkq_queue_close(queue), 0);
@@ -402,7 +409,6 @@ static void assert_not_supported(void) {
   ck_assert_int_eq(forkq_queue_reserve(queue, 100, &memory), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_commit(queue, &server, 1, 0), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_abandon(queue, &server), -ENOTSUP);
-  ck_assert_int_eq(forkq_queue_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_room_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_wait(&entry, 1, 0), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), -ENOTSUP);
@@ -435,6 +441,7 @@ START_TEST(what_the_other_library_does_not_have) {
   ck_assert_int_eq(forkq_queue_task_done_item(queue, &item), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_join(queue, 0, NULL), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_shutdown(queue, 0), -ENOTSUP);
+  ck_assert_int_eq(forkq_queue_fileno(queue), -ENOTSUP);
   assert_not_supported();
   forkq_item_destroy(&item);
 }

@@ -252,7 +252,6 @@ START_TEST(what_it_does_not_have) {
   ck_assert_int_eq(forkq_queue_reserve(queue, 100, &memory), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_commit(queue, &item, 1, 0), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_abandon(queue, &item), -ENOTSUP);
-  ck_assert_int_eq(forkq_queue_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_room_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_stats(queue, &stats), -ENOTSUP);
   ck_assert_int_eq(forkq_wait(&entry, 1, 0), -ENOTSUP);
