@@ -58,6 +58,8 @@ void forkq__link_close(struct forkq__link *link) {
 /* What may be half changed is left alone. */
 void forkq__link_lose(struct forkq__link *link, bool whole) {
   if (!whole) {
+    link->lost[0] = link->reader;
+    link->lost[1] = link->out;
     link->reader = NULL;
     link->out = NULL;
   }
