@@ -149,17 +149,18 @@ static void leave_server(struct forkq__redis *redis, int64_t deadline) {
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next)
     if (is_client(l) && (through == NULL || forkq__link_is_open(&l->link)))
       through = l;
+  if (through == NULL)
+    return;
+  through->leaves = true;
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next) {
     int64_t number;
     bool sent;
-    if (is_client(l))
-      l->leaves = through->leaves = true;
-    if (is_client(l) && l->unknown > 0)
-      (void)forkq__lane_settle(l, deadline);
-    if (is_client(l) &&
-        forkq__lane_ask_number(through, write_leave, l, deadline, &number, &sent) < 0)
-      return;
-    if (forkq__os_now() >= deadline)
+    if (!is_client(l))
+      continue;
+    l->leaves = true;
+    (void)forkq__lane_settle(l, deadline);
+    if (forkq__lane_ask_number(through, write_leave, l, deadline, &number, &sent) < 0 ||
+        forkq__os_now() >= deadline)
       return;
   }
 }
