@@ -27,9 +27,10 @@
  *   close  Gives back what is not done. It waits for the server for up to `answer_ms`.
  *   qsize, empty, full  Ask the server. They work until forkq_queue_close, and may fail.
  *   flush, join_thread  Return 0 at once: there is nothing that is not sent.
- *   forkq_queue_fileno  The first call starts one more thread, with a connection. The descriptor is this process's
+ *   forkq_queue_fileno, forkq_wait  The first call starts one more thread, with a connection. The descriptor is this process's
  *     own: a child calls the function itself. It is readable from when an item comes, until a get of this process with
- *     timeout 0 returns FORKQ_EMPTY: get until then. It is valid until forkq_queue_destroy.
+ *     timeout 0 returns FORKQ_EMPTY: get until then. It is valid until forkq_queue_destroy. forkq_wait uses it, and
+ *     says that a queue which another thread has closed is ready.
  *   shutdown  Is stored with the queue, and so lasts until the queue is deleted.
  *   timeouts  As in forkq/base.h. A call with timeout 0, and one without a timeout, waits for the server's answer
  *     for up to `answer_ms`; a put or get that waits tries again until its deadline.
@@ -54,9 +55,8 @@
  * Not supported
  *
  *   These return -ENOTSUP, without effect: forkq_queue_reserve, forkq_queue_commit, forkq_queue_abandon,
- *   forkq_queue_room_fileno, forkq_queue_stats, forkq_wait with the
- *   queue, the requests of forkq/loop_handle.h, forkq_queue_hand_over, forkq_queue_send and
- *   forkq_queue_serve. forkq_queue_get_lost returns FORKQ_ENOTJOINABLE.
+ *   forkq_queue_room_fileno, forkq_queue_stats, the requests of forkq/loop_handle.h, forkq_queue_hand_over,
+ *   forkq_queue_send and forkq_queue_serve. forkq_queue_get_lost returns FORKQ_ENOTJOINABLE.
  *
  * Leases
  *

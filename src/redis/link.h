@@ -42,7 +42,8 @@ struct forkq__link {
   int64_t id;                     /* the server's number for the connection */
   char run_id[FORKQ__RUN_ID_MAX]; /* of the server's process */
   char scripts[FORKQ__LUA_SCRIPTS][FORKQ__SHA_MAX];
-  void *lost[2]; /* memory of the parent of a fork, which a thread of it may have been changing */
+  void *lost
+      [2]; /* memory of the parent of a fork, which a thread of it may have been changing */
 };
 
 /* All that a wait on a link needs to know. `poll` waits as forkq__os_poll does; forkq__link_poll does nothing else. */

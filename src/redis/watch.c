@@ -184,5 +184,6 @@ void forkq__watch_stop(struct forkq__redis *redis) {
   pthread_setcancelstate(state, NULL);
   FORKQ__STORE(redis->watch.runs, false);
   redis->watch.lane->busy = false;
+  forkq__os_event_raise(redis->watch.fd); /* a get says that the queue is closed */
   forkq__link_close(&redis->watch.lane->link);
 }

@@ -110,6 +110,56 @@ START_TEST(a_child_has_its_own) {
 }
 END_TEST
 
+static void *wait_for_both(void *arg) {
+  forkq_wait_entry_t *entries = arg;
+  return (void *)(intptr_t)forkq_wait(entries, 2, PATIENCE_MS);
+}
+
+START_TEST(a_wait_for_it_and_for_others) {
+  int pipe_fds[2];
+  ck_assert_int_eq(pipe(pipe_fds), 0);
+  forkq_wait_entry_t entries[] = { forkq_wait_on_queue(queue),
+                                   forkq_wait_on_fd(pipe_fds[0]) };
+  ck_assert_int_eq(forkq_wait(entries, 2, 30), 0);
+  until_blocked(1);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_both, entries), 0);
+  ck_assert_int_eq(put(1, 0), 0);
+  ck_assert_int_eq((intptr_t)support_join(thread), 1);
+  ck_assert_int_eq(entries[0].ready, 1);
+  ck_assert_int_eq(entries[1].ready, 0);
+  ck_assert_int_eq(get(0), 1);
+  ck_assert_int_eq(get(0), FORKQ_EMPTY);
+  ck_assert_int_eq(write(pipe_fds[1], "a", 1), 1);
+  ck_assert_int_eq(forkq_wait(entries, 2, PATIENCE_MS), 1);
+  ck_assert_int_eq(entries[0].ready, 0);
+  ck_assert_int_eq(entries[1].ready, 1);
+  ck_assert_int_eq(forkq_queue_interrupt(queue), 0);
+  ck_assert_int_eq(forkq_wait(entries, 1, PATIENCE_MS), FORKQ_EINTERRUPTED);
+  ck_assert_int_eq(forkq_wait(entries, 1, 0), 0);
+  until_blocked(1);
+  close(pipe_fds[0]);
+  close(pipe_fds[1]);
+}
+END_TEST
+
+START_TEST(a_close_ends_a_wait) {
+  forkq_wait_entry_t entries[] = { forkq_wait_on_queue(queue), forkq_wait_on_fd(0) };
+  int pipe_fds[2];
+  ck_assert_int_eq(pipe(pipe_fds), 0);
+  entries[1] = forkq_wait_on_fd(pipe_fds[0]);
+  ck_assert_int_eq(forkq_wait(entries, 2, 0), 0);
+  until_blocked(1);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_both, entries), 0);
+  ck_assert_int_eq(forkq_queue_close(queue), 0);
+  intptr_t r = (intptr_t)support_join(thread);
+  ck_assert(r == 1 || r == FORKQ_ECLOSED);
+  close(pipe_fds[0]);
+  close(pipe_fds[1]);
+}
+END_TEST
+
 START_TEST(a_closed_queue_has_none) {
   (void)watch(queue);
   until_blocked(1);
@@ -132,6 +182,8 @@ static Suite *suite(void) {
   tcase_add_test(tcase, a_shutdown_is_told);
   tcase_add_test(tcase, a_lost_connection_is_made_anew);
   tcase_add_test(tcase, a_child_has_its_own);
+  tcase_add_test(tcase, a_wait_for_it_and_for_others);
+  tcase_add_test(tcase, a_close_ends_a_wait);
   tcase_add_test(tcase, a_closed_queue_has_none);
   suite_add_tcase(s, tcase);
   return s;

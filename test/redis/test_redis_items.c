@@ -244,7 +244,6 @@ END_TEST
 
 START_TEST(what_it_does_not_have) {
   void *memory;
-  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
   forkq_handover_t handover;
   forkq_server_t *server;
   forkq_queue_stats_t stats = FORKQ_QUEUE_STATS_INIT;
@@ -254,7 +253,6 @@ START_TEST(what_it_does_not_have) {
   ck_assert_int_eq(forkq_queue_abandon(queue, &item), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_room_fileno(queue), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_stats(queue, &stats), -ENOTSUP);
-  ck_assert_int_eq(forkq_wait(&entry, 1, 0), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_hand_over(queue, &handover), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_send(queue, 0), -ENOTSUP);
   ck_assert_int_eq(forkq_queue_serve(&server, queue, "/tmp/forkq-no", NULL), -ENOTSUP);
