@@ -108,10 +108,10 @@ extern "C" {
 
 /* How to open a queue of a server. Begin with FORKQ_REDIS_OPTIONS_INIT. */
 typedef struct forkq_redis_options {
-  size_t size; /* sizeof(forkq_redis_options_t) */
+  size_t size;      /* sizeof(forkq_redis_options_t) */
+  const char *user; /* NULL, the default: that of the URL. It is copied */
   /* NULL, the default: that of the URL, or else of the environment. It is copied. */
-  const char *user;
-  const char *password; /* the same */
+  const char *password;
   /* How long to wait for an answer of the server, in milliseconds, before the connection counts as lost; 0, the
    * default: 5000. Also how long to wait for a connection in forkq_redis_open. */
   int answer_ms;
@@ -120,15 +120,16 @@ typedef struct forkq_redis_options {
 #define FORKQ_REDIS_OPTIONS_INIT                                                         \
   { sizeof(forkq_redis_options_t), NULL, NULL, 0 }
 
-/* Opens a queue of a server, and makes it if there is none. The caller owns *ret_queue and destroys it with
- * forkq_queue_destroy, in this process and in every child that inherits it.
+/* Opens a queue of a server. It makes the queue if there is none. The caller owns *ret_queue and destroys it with
+ * forkq_queue_destroy, in this process and in every child that inherits it. forkq_redis_error tells more of a
+ * failure.
  *
  * `options` may be NULL. The process has one thread for the queue, two connections, and one more for each thread
  * that is in a call on the queue at the same time.
  *
  * Returns: 0. After a failure nothing is left behind.
  * Blocks: until the server has answered, for up to `answer_ms` of the options and the time to look up the host.
- * Errors: with forkq_redis_error telling more:
+ * Errors:
  *   FORKQ_ENULL     `ret_queue` or `url` is NULL
  *   FORKQ_ERANGE    the URL is not valid; options->size is not the size of a struct; or another option is out
  *                   of range

@@ -50,8 +50,9 @@ programs_run() {
 
 library_alone() {
   configure alone "$source" -Dtests=disabled -Dbench=disabled -Dexamples=disabled -Ddocs=disabled \
-    -Dtool=disabled &&
+    -Dtool=disabled -Dredis=disabled &&
     has_targets alone 'shared library' 'static library' && has_no_tests alone &&
+    ! meson introspect --installed "$scratch/alone" | grep libforkq-redis &&
     ! meson introspect --installed "$scratch/alone" | grep '/share/'
 }
 
