@@ -7,6 +7,9 @@
 
 #define PATIENCE_MS 10000
 
+/* Less than the server lets a command wait: whoever is back by then was woken. */
+#define PROMPT_MS 3000
+
 /* For fixtures: a server without a log on disk, on which the queue {fq:jobs} is opened with this query, instead of
  * `queue` if there is one. */
 void server_start_plain(void);
@@ -19,8 +22,10 @@ forkq_queue_t *open_other(const char *query);
 void redis_set_up(const char *query);
 void redis_tear_down(void);
 
-/* Whether that many milliseconds have passed since then, and not many more. */
+/* That many milliseconds have passed since then, and not many more. How many waits the client has ended at the
+ * server by itself, which does so later. */
 void took(int64_t began, int ms);
+int64_t ended_waits(void);
 
 /* A thread that makes a call, and what it returned. */
 struct caller {

@@ -24,7 +24,7 @@ void server_clear(void);
 int64_t server_number(const char *format, ...);
 bool server_says(const char *text, const char *format, ...);
 
-/* A number of INFO, by its name and a colon. */
+/* A number of INFO, by its name and what follows; 0: there is none. */
 int64_t server_info(const char *name);
 
 /* Until the number is that. */

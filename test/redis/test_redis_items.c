@@ -105,6 +105,7 @@ END_TEST
 
 START_TEST(waits_end_on_time) {
   static const int times[] = { 50, 150, 450 };
+  int64_t ended = ended_waits();
   for (size_t i = 0; i < 3; i++) {
     int64_t began = support_now_ms();
     ck_assert_int_eq(get(times[i]), FORKQ_TIMEDOUT);
@@ -117,6 +118,7 @@ START_TEST(waits_end_on_time) {
     ck_assert_int_eq(put(9, times[i]), FORKQ_TIMEDOUT);
     took(began, times[i]);
   }
+  ck_assert_int_eq(ended_waits(), ended + 6);
   ck_assert_int_eq(forkq_queue_qsize(queue), 3);
   for (int i = 0; i < 3; i++)
     ck_assert_int_eq(get(0), i);

@@ -103,7 +103,7 @@ START_TEST(what_a_killed_process_had_comes_back) {
   ck_assert_int_eq(support_wait(support_fork(get_and_die, NULL)), 128 + SIGKILL);
   ck_assert_int_eq(get_item(queue, 0), 3);
   ck_assert_int_eq(get_item(queue, PATIENCE_MS), 1);
-  ck_assert_int_le(support_now_ms() - began, 300 * 4 / 3 + 500);
+  ck_assert_int_le(support_now_ms() - began, 300 * 4 / 3 + PROMPT_MS);
   ck_assert_uint_eq(item.redelivered, 1);
   ck_assert_int_eq(get_item(queue, PATIENCE_MS), 2);
   for (int i = 0; i < 3; i++)
