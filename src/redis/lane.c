@@ -16,13 +16,19 @@
 #define FIRST_RETRY_MS 2
 #define LAST_RETRY_MS 500
 
-/* How long a thread waits for the connection that ends its wait. */
-#define CONTROL_MS 1000
+/* How long a call whose wait is over waits for the server. */
+#define GRACE_MS 250
 
 int64_t forkq__lane_limit(const struct forkq__lane *lane, int64_t deadline) {
   return deadline == FORKQ__NOWAIT
              ? forkq__os_deadline_within(FORKQ__FOREVER, lane->redis->config.answer_ms)
              : deadline;
+}
+
+int64_t forkq__lane_grace(const struct forkq__lane *lane) {
+  int answer_ms = lane->redis->config.answer_ms;
+  return forkq__os_deadline_within(FORKQ__FOREVER,
+                                   answer_ms < GRACE_MS ? answer_ms : GRACE_MS);
 }
 
 int forkq__lane_poll(void *arg, struct pollfd *fd, int64_t deadline) {
@@ -158,10 +164,11 @@ static int ask_once(struct forkq__lane *lane, forkq__write_fn write, const void 
   if (r < 0)
     return r;
   write(lane, arg);
-  *ret_sent = *ret_sent || lane->link.error == 0;
+  bool whole = lane->link.error == 0;
   int64_t answer = forkq__os_deadline_within(limit, lane->redis->config.answer_ms);
   r = receive(&lane->link, answer, ret_reply);
   if (r < 0) {
+    *ret_sent = *ret_sent || whole;
     forkq__link_close(&lane->link);
     return r;
   }
@@ -169,7 +176,9 @@ static int ask_once(struct forkq__lane *lane, forkq__write_fn write, const void 
   if (r < 0)
     freeReplyObject(*ret_reply);
   if (r == FORKQ_ECONNLOST)
-    forkq__link_close(&lane->link);
+    forkq__link_close(&lane->link); /* it had no effect */
+  else
+    *ret_sent = true;
   return r;
 }
 
@@ -191,6 +200,7 @@ int forkq__lane_ask(struct forkq__lane *lane, forkq__write_fn write, const void 
                     int64_t deadline, redisReply **ret_reply, bool *ret_sent) {
   int64_t limit = forkq__lane_limit(lane, deadline);
   *ret_sent = false;
+  forkq__redis_say("");
   int r = forkq__lane_settle(lane, deadline);
   if (r < 0)
     return r;
@@ -200,8 +210,8 @@ int forkq__lane_ask(struct forkq__lane *lane, forkq__write_fn write, const void 
     if (!is_passing(r))
       return r;
     if (forkq__os_now() >= limit || (deadline == FORKQ__NOWAIT && ms > 0))
-      return FORKQ_ECONNLOST;
-    lane->reopened = lane->reopened || *ret_sent;
+      return forkq__redis_refused() && !*ret_sent ? FORKQ_ESERVER : FORKQ_ECONNLOST;
+    lane->reopened = *ret_sent;
     ms = forkq__back_off(ms, FIRST_RETRY_MS, LAST_RETRY_MS);
     r = pause_for(lane, ms, limit);
     if (r < 0)
@@ -244,7 +254,7 @@ void forkq__lane_seconds(struct forkq__link *link, int64_t until) {
 void forkq__lane_unblock(struct forkq__lane *lane) {
   struct forkq__redis *redis = lane->redis;
   struct forkq__link *link = &redis->control;
-  int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, CONTROL_MS);
+  int64_t deadline = forkq__lane_grace(lane);
   redisReply *reply;
   if (forkq__mutex_lock(&redis->control_mutex, deadline) != 0)
     return;

@@ -207,10 +207,8 @@ static int receive_item(struct forkq__lane *lane, const struct forkq__patience *
 
 /* Ends the command, and receives what came all the same. */
 static int end_wait(struct forkq__lane *lane, forkq_item_t *item, int *owed) {
-  const struct forkq__patience patience = {
-    forkq__os_deadline_within(FORKQ__FOREVER, lane->redis->config.answer_ms),
-    forkq__link_poll, NULL
-  };
+  const struct forkq__patience patience = { forkq__lane_grace(lane), forkq__link_poll,
+                                            NULL };
   forkq__lane_unblock(lane);
   return receive_item(lane, &patience, item, owed);
 }

@@ -93,8 +93,8 @@ static int give_up(struct forkq__lane *lane, int r) {
   const struct question question = { 1, true };
   int64_t number;
   bool sent;
-  int asked = forkq__lane_ask_number(lane, write_question, &question, FORKQ__NOWAIT,
-                                     &number, &sent);
+  int asked = forkq__lane_ask_number(lane, write_question, &question,
+                                     forkq__lane_grace(lane), &number, &sent);
   if (asked < 0) {
     lane->unknown = 1;
     return FORKQ_EUNKNOWN;
@@ -115,10 +115,8 @@ static void cancel(void *arg) {
 
 /* Ends the command, and receives what came all the same. */
 static int end_wait(struct forkq__lane *lane, int why, redisReply **ret_reply) {
-  const struct forkq__patience patience = {
-    forkq__os_deadline_within(FORKQ__FOREVER, lane->redis->config.answer_ms),
-    forkq__link_poll, NULL
-  };
+  const struct forkq__patience patience = { forkq__lane_grace(lane), forkq__link_poll,
+                                            NULL };
   forkq__lane_unblock(lane);
   int r = forkq__link_receive(&lane->link, &patience, ret_reply);
   if (r < 0)

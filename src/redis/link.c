@@ -28,6 +28,8 @@ static const char *const scripts[] = {
 
 #define ERROR_MAX 128
 static _Thread_local char said[ERROR_MAX];
+static _Thread_local bool
+    refused; /* the server said it, of a request that had no effect */
 
 const char *forkq_redis_error(void) {
   return said;
@@ -35,6 +37,11 @@ const char *forkq_redis_error(void) {
 
 void forkq__redis_say(const char *text) {
   snprintf(said, sizeof said, "%s", text);
+  refused = false;
+}
+
+bool forkq__redis_refused(void) {
+  return refused;
 }
 
 void forkq__link_init(struct forkq__link *link,
@@ -181,8 +188,7 @@ static int lose(struct forkq__link *link, int error) {
 static int step(struct forkq__link *link, int64_t deadline, redisReply **ret_reply) {
   void *reply = NULL;
   int sent = send_some(link);
-  if (sent < 0 && sent != -EAGAIN)
-    return sent;
+  bool lost = sent < 0 && sent != -EAGAIN; /* what the server has said may tell why */
   for (;;) {
     if (redisReaderGetReply(link->reader, &reply) != REDIS_OK)
       return link->reader->err == REDIS_ERR_OOM ? -ENOMEM : -EPROTO;
@@ -192,7 +198,7 @@ static int step(struct forkq__link *link, int64_t deadline, redisReply **ret_rep
     }
     int r = read_some(link);
     if (r < 0)
-      return r;
+      return lost ? sent : r;
     if (deadline != FORKQ__FOREVER && forkq__os_now() >= deadline)
       return FORKQ_TIMEDOUT;
   }
@@ -231,9 +237,10 @@ int forkq__link_judge(const redisReply *reply) {
     return FORKQ_EVERSION;
   if (begins(reply, "FORKQDIFFERS"))
     return FORKQ_EDIFFERS;
-  if (begins(reply, "NOSCRIPT") || begins(reply, "FORKQGONE") ||
-      begins(reply, "LOADING") || begins(reply, "READONLY") ||
-      begins(reply, "MASTERDOWN") || begins(reply, "UNBLOCKED"))
+  refused = begins(reply, "LOADING") || begins(reply, "READONLY") ||
+            begins(reply, "MASTERDOWN");
+  if (refused || begins(reply, "NOSCRIPT") || begins(reply, "FORKQGONE") ||
+      begins(reply, "UNBLOCKED"))
     return FORKQ_ECONNLOST;
   return FORKQ_ESERVER;
 }

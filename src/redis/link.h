@@ -91,7 +91,8 @@ int forkq__link_receive(struct forkq__link *link, const struct forkq__patience *
  * if it may go well on another connection; or FORKQ_ESERVER. It is then this thread's error. */
 int forkq__link_judge(const redisReply *reply);
 
-/* The text of forkq_redis_error. */
+/* The text of forkq_redis_error; and whether it is an answer that says that the server is loading, or read-only. */
 void forkq__redis_say(const char *text);
+bool forkq__redis_refused(void);
 
 #endif

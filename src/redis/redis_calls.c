@@ -234,10 +234,8 @@ static int await_entry(struct forkq__lane *lane, const char *last, int64_t deadl
   write_read(lane, last, patience.deadline);
   int why = forkq__link_receive(&lane->link, &patience, &reply), r = why;
   if (why == FORKQ_TIMEDOUT || why == FORKQ_EINTERRUPTED || why == FORKQ_ECLOSED) {
-    const struct forkq__patience rest = {
-      forkq__os_deadline_within(FORKQ__FOREVER, lane->redis->config.answer_ms),
-      forkq__link_poll, NULL
-    };
+    const struct forkq__patience rest = { forkq__lane_grace(lane), forkq__link_poll,
+                                          NULL };
     forkq__lane_unblock(lane);
     r = forkq__link_receive(&lane->link, &rest, &reply);
     if (r < 0)

@@ -116,6 +116,9 @@ int forkq__redis_start(struct forkq__redis *redis);
 /* When a call ends whose deadline is this one. A call that does not wait waits for the answer. */
 int64_t forkq__lane_limit(const struct forkq__lane *lane, int64_t deadline);
 
+/* When a call ends that learns from the server how its wait ended. That is short: the connection may be why it is late. */
+int64_t forkq__lane_grace(const struct forkq__lane *lane);
+
 /* Waits on the lane's connection, as a call that waits does: the descriptors that are ready, FORKQ_ECLOSED,
  * FORKQ_EINTERRUPTED or a negative errno. `leave` is called if the thread is cancelled. */
 struct forkq__lane_wait {

@@ -35,6 +35,8 @@ static int connect_first(struct forkq__redis *redis) {
     return r;
   r = forkq__lane_connect(lane, FORKQ__FOREVER);
   forkq__redis_give(lane);
+  if (r == FORKQ_ECONNLOST && forkq__redis_refused())
+    return FORKQ_ESERVER;
   return r == FORKQ_TIMEDOUT ? FORKQ_ECONNLOST : r;
 }
 

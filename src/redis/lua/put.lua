@@ -34,7 +34,7 @@ for k = 1, count do
   bodies[2 * k - 1] = ids[k]
   bodies[2 * k] = ARGV[3 + k]
 end
-redis.call('RPUSH', q .. 'i', unpack(ids))
 redis.call('HSET', q .. 'p', unpack(bodies))
+redis.call('RPUSH', q .. 'i', unpack(ids))
 redis.call('HSET', q .. 'm', 'p' .. client, first + count - 1)
 return count
