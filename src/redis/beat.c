@@ -71,13 +71,13 @@ static int beat(struct forkq__redis *redis) {
   struct forkq__link *link = &redis->beat.link;
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, redis->config.answer_ms);
   const struct forkq__patience patience = { deadline, beat_poll, redis };
-  redisReply *reply;
+  redisReply *reply = NULL;
   int r = forkq__link_is_open(link) ? 0 : forkq__link_open(link, deadline, false);
   if (r == 0)
     r = write_beat(redis);
   if (r == 0)
     r = forkq__link_receive(link, &patience, &reply);
-  if (r < 0) {
+  if (reply == NULL) {
     forkq__link_close(link);
     return r;
   }

@@ -111,7 +111,8 @@ void forkq__link_word(struct forkq__link *link, const void *data, size_t size) {
     return;
   if (size > 0)
     memcpy(at, data, size);
-  memcpy(at + size, "\r\n", 2);
+  at[size] = '\r';
+  at[size + 1] = '\n';
   link->out_size += size + 2;
 }
 

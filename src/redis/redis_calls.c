@@ -31,7 +31,7 @@ static int ask_numbers(struct forkq__redis *redis, int64_t ret_numbers[NUMBERS])
   redisReply *reply;
   bool sent;
   int r = forkq__redis_take(redis, FORKQ__FOREVER, false, &lane);
-  if (r < 0)
+  if (r != 0)
     return r;
   r = forkq__lane_ask(lane, write_stat, NULL, FORKQ__NOWAIT, &reply, &sent);
   if (r == 0) {
@@ -43,15 +43,15 @@ static int ask_numbers(struct forkq__redis *redis, int64_t ret_numbers[NUMBERS])
 }
 
 int64_t forkq__redis_qsize(void *state) {
-  int64_t numbers[NUMBERS];
+  int64_t numbers[NUMBERS] = { 0 };
   int r = ask_numbers(state, numbers);
-  return r < 0 ? r : numbers[SIZE];
+  return r != 0 ? r : numbers[SIZE];
 }
 
 int forkq__redis_full(void *state) {
-  int64_t numbers[NUMBERS];
+  int64_t numbers[NUMBERS] = { 0 };
   int r = ask_numbers(state, numbers);
-  return r < 0 ? r : numbers[MAXSIZE] > 0 && numbers[SIZE] >= numbers[MAXSIZE];
+  return r != 0 ? r : numbers[MAXSIZE] > 0 && numbers[SIZE] >= numbers[MAXSIZE];
 }
 
 /* A put has sent its item before it returns. */
@@ -146,9 +146,8 @@ static int find_marked(struct forkq__redis *redis, const forkq_item_t *item,
     return r;
   if (!FORKQ__LOAD(redis->joinable))
     r = FORKQ_ENOTJOINABLE;
-  else if (item != NULL && item->task_ == 0)
-    r = FORKQ_ETASKDONE;
-  else if (!begin_mark(redis, item != NULL ? item->task_ : 0, ret_marked))
+  else if ((item != NULL && item->task_ == 0) ||
+           !begin_mark(redis, item != NULL ? item->task_ : 0, ret_marked))
     r = FORKQ_ETASKDONE;
   forkq__mutex_unlock(&redis->mutex);
   return r;
@@ -159,7 +158,7 @@ int forkq__redis_task_done(void *state, const forkq_item_t *item) {
   struct forkq__lane *lane;
   struct marked marked;
   int r = forkq__redis_take(redis, FORKQ__FOREVER, false, &lane);
-  if (r < 0)
+  if (r != 0)
     return r;
   r = find_marked(redis, item, &marked);
   if (r == 0) {
@@ -274,7 +273,7 @@ int forkq__redis_join(void *state, int64_t deadline, uint64_t *ret_abandoned) {
   struct forkq__lane *lane;
   (void)ret_abandoned;
   int r = forkq__redis_take(redis, deadline, false, &lane);
-  if (r < 0)
+  if (r != 0)
     return r;
   r = FORKQ__LOAD(redis->joinable) ? join(lane, deadline) : FORKQ_ENOTJOINABLE;
   forkq__redis_give(lane);
@@ -293,7 +292,7 @@ int forkq__redis_shutdown(void *state, bool immediate) {
   int64_t number;
   bool sent;
   int r = forkq__redis_take(state, FORKQ__FOREVER, false, &lane);
-  if (r < 0)
+  if (r != 0)
     return r;
   r = forkq__lane_ask_number(lane, write_shut, &immediate, FORKQ__NOWAIT, &number, &sent);
   forkq__redis_give(lane);

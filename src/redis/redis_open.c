@@ -31,7 +31,7 @@ static int create(struct forkq__redis **ret_redis,
 static int connect_first(struct forkq__redis *redis) {
   struct forkq__lane *lane;
   int r = forkq__redis_take(redis, FORKQ__FOREVER, false, &lane);
-  if (r < 0)
+  if (r != 0)
     return r;
   r = forkq__lane_connect(lane, FORKQ__FOREVER);
   forkq__redis_give(lane);

@@ -107,7 +107,7 @@ static int put(void *state, const forkq_bytes_t *messages, size_t count, int64_t
   if (messages[0].size > FORKQ_REDIS_MESSAGE_MAX)
     return FORKQ_ETOOBIG;
   int r = forkq__redis_take(state, deadline, false, &lane);
-  if (r < 0)
+  if (r != 0)
     return r;
   r = forkq__lane_put(lane, messages, count_run(messages, count), deadline, ret_put);
   forkq__redis_give(lane);
@@ -118,7 +118,7 @@ static int get(void *state, forkq_item_t *items, size_t count, int64_t deadline,
                size_t *ret_got) {
   struct forkq__lane *lane;
   int r = forkq__redis_take(state, deadline, true, &lane);
-  if (r < 0)
+  if (r != 0)
     return r;
   r = forkq__lane_get(lane, items, count, deadline, ret_got);
   forkq__redis_give(lane);

@@ -69,7 +69,7 @@ static int block(struct forkq__lane *lane) {
   const struct forkq__patience patience = {
     until + redis->config.answer_ms * FORKQ__NS_PER_MS, watch_poll, redis
   };
-  redisReply *moved, *given;
+  redisReply *moved = NULL, *given = NULL;
   forkq__lane_write_watch(lane, until);
   int r = forkq__link_receive(&lane->link, &patience, &moved);
   if (r < 0)
@@ -79,7 +79,7 @@ static int block(struct forkq__lane *lane) {
   freeReplyObject(moved);
   if (r == 0)
     r = forkq__link_receive(&lane->link, &patience, &given);
-  if (r < 0)
+  if (given == NULL)
     return r;
   r = forkq__link_judge(given);
   freeReplyObject(given);
