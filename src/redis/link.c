@@ -17,6 +17,9 @@
 /* LMOVE, and LPOP with a count. */
 #define VERSION_MIN 602
 
+/* The most elements of an answer: those of a batch, each item of which has three. */
+#define ELEMENTS_MAX (1 + 3 * 64)
+
 static const char *const scripts[] = {
   [FORKQ__LUA_OPEN] = lua_open, [FORKQ__LUA_PUT] = lua_put,
   [FORKQ__LUA_ASK] = lua_ask,   [FORKQ__LUA_FETCH] = lua_fetch,
@@ -246,6 +249,29 @@ int forkq__link_judge(const redisReply *reply) {
   return FORKQ_ESERVER;
 }
 
+#if HIREDIS_MAJOR >= 1
+typedef size_t elements_t;
+#else
+typedef int elements_t;
+#endif
+
+/* hiredis takes memory for all elements that are announced, before one of them has come. */
+static void *create_array(const redisReadTask *task, elements_t elements) {
+  const redisReplyObjectFunctions *usual = task->privdata;
+  return elements > ELEMENTS_MAX ? NULL : usual->createArray(task, elements);
+}
+
+static int create_reader(struct forkq__link *link) {
+  link->reader = redisReaderCreate();
+  if (link->reader == NULL)
+    return -ENOMEM;
+  link->functions = *link->reader->fn;
+  link->functions.createArray = create_array;
+  link->reader->privdata = link->reader->fn;
+  link->reader->fn = &link->functions;
+  return 0;
+}
+
 /* ---- opening ------------------------------------------------------------------------------- */
 
 /* An answer that must not be an error. `type` 0: whichever. */
@@ -407,8 +433,9 @@ int forkq__link_open(struct forkq__link *link, int64_t deadline, bool checks) {
     return fd;
   }
   link->fd = fd;
-  link->reader = redisReaderCreate();
-  int r = link->reader == NULL ? -ENOMEM : forkq__os_identity(fd, &link->identity);
+  int r = create_reader(link);
+  if (r == 0)
+    r = forkq__os_identity(fd, &link->identity);
   if (r == 0)
     r = greet(link, deadline, checks);
   if (r < 0)

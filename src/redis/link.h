@@ -36,7 +36,8 @@ struct forkq__link {
   int fd; /* -1: closed */
   uint64_t identity;
   redisReader *reader;
-  char *out; /* what is not sent yet */
+  redisReplyObjectFunctions functions; /* its own */
+  char *out;                           /* what is not sent yet */
   size_t out_size, out_sent, out_capacity;
   int error;                      /* -ENOMEM: a command is not whole */
   int64_t id;                     /* the server's number for the connection */
