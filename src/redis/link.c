@@ -17,8 +17,8 @@
 /* LMOVE, and LPOP with a count. */
 #define VERSION_MIN 602
 
-/* The most elements of an answer: those of a batch, each item of which has three. */
-#define ELEMENTS_MAX (1 + 3 * 64)
+/* The most elements of an answer: a batch has three for each item, and a beat may have one for each lane. */
+#define ELEMENTS_MAX 4096
 
 static const char *const scripts[] = {
   [FORKQ__LUA_OPEN] = lua_open, [FORKQ__LUA_PUT] = lua_put,
