@@ -194,6 +194,30 @@ static void wait_and_die(void *arg) {
   CHILD_MUST(get(-1) == 0);
 }
 
+#define KILLED_MS 400
+
+static void put_and_die(void *arg) {
+  (void)arg;
+  CHILD_MUST(put(2, KILLED_MS) == 0);
+}
+
+/* The server drops it when its time is over; its process cannot say so any more. */
+START_TEST(a_killed_put_is_not_let_in_later) {
+  fill();
+  pid_t child = support_fork(put_and_die, NULL);
+  until_puts_wait(1);
+  int64_t end = support_now_ms() + KILLED_MS;
+  support_kill_and_wait(child);
+  while (support_now_ms() <= end)
+    usleep(10000);
+  ck_assert_int_eq(get(0), 0);
+  ck_assert_int_eq(server_number("LLEN {fq:jobs}:w"), 0);
+  ck_assert_int_eq(get(0), 1);
+  ck_assert_int_eq(get(0), FORKQ_EMPTY);
+  ck_assert_int_eq(server_number("HLEN {fq:jobs}:p"), 0);
+}
+END_TEST
+
 START_TEST(killed_getters_delay_nobody) {
   pid_t children[WAITERS];
   struct caller getter;
@@ -228,6 +252,7 @@ static Suite *suite(void) {
   tcase_add_test(tcase, a_shutdown_ends_waits);
   tcase_add_test(tcase, an_immediate_shutdown_drops);
   tcase_add_test(tcase, cancelled_threads_leave_nothing);
+  tcase_add_test(tcase, a_killed_put_is_not_let_in_later);
   tcase_add_test(tcase, killed_getters_delay_nobody);
   suite_add_tcase(s, tcase);
   return s;

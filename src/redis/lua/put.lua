@@ -9,8 +9,8 @@ if last >= first then return last - first + 1 end
 if is[2] then return -2 end
 local count, max = #ARGV - 3, tonumber(is[1])
 if max > 0 then
-  local room = 0
-  if redis.call('EXISTS', q .. 'w') == 0 then room = max - redis.call('LLEN', q .. 'i') end
+  -- If puts still wait, there is no room: nobody overtakes them.
+  local room = max - redis.call('LLEN', q .. 'i')
   if room < count then count = room end
 end
 if count <= 0 then
