@@ -13,7 +13,9 @@
  *   forkq/connection.h    pipes; the other end may belong to CPython
  *   forkq/wait.h          waiting for several objects at once
  *   forkq/process.h       a child process that runs a function
- *   forkq/inspect.h       looking at the queues of other processes */
+ *   forkq/inspect.h       looking at the queues of other processes
+ *   forkq/redis.h         a queue that a Redis server holds; it is not included here, because
+ *                         its functions are those of another library, libforkq-redis */
 #ifndef FORKQ_H
 #define FORKQ_H
 

@@ -31,7 +31,8 @@ class Page:
         """The page; `types` are those to be shown in it."""
         first = self.first
         out = self.manual.head(self.names, 3, summary(first))
-        out += [".Sh LIBRARY", "forkq (libforkq, \\-lforkq)"]
+        library = "forkq\\-redis" if first.header.file == "forkq/redis.h" else "forkq"
+        out += [".Sh LIBRARY", f"{library} (lib{library}, \\-l{library})"]
         out += [".Sh SYNOPSIS", f".In {self.manual.include(first.header)}"]
         for d in self.declarations:
             out += synopsis(d)

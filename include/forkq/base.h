@@ -159,7 +159,14 @@ FORKQ_API const char *forkq_version(void);
   XX(EMISSING, -20039, "object lacks a key or an element")                               \
   XX(EINTERRUPTED, -20040, "call was interrupted")                                       \
   XX(EUNDONE, -20041, "too many items were got and are not done")                        \
-  XX(EALONE, -20042, "no process is left that could put")
+  XX(EALONE, -20042, "no process is left that could put")                                \
+  XX(ECONNLOST, -20043, "connection to the server is lost")                              \
+  XX(EUNKNOWN, -20044, "not known whether the item was put")                             \
+  XX(ESERVER, -20045, "server refuses the command")                                      \
+  XX(EAUTH, -20046, "server refuses the user or the password")                           \
+  XX(ELEASE, -20047, "item was given to another process")                                \
+  XX(EDIFFERS, -20048, "queue was made with other options")                              \
+  XX(EUNSAFE, -20049, "server may lose items")
 
 typedef enum forkq_error {
 #define XX(name, value, text) FORKQ_##name = value,

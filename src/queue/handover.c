@@ -4,6 +4,7 @@
 
 #include "base/os.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,6 +22,8 @@ static int hold_handover(forkq_queue_t *queue, int64_t deadline,
                          forkq_handover_t *ret_handover) {
   const struct forkq__channel *channel = &queue->channel;
   (void)forkq__life_forks(); /* puts a forked child right */
+  if (forkq__queue_is_elsewhere(queue))
+    return -ENOTSUP;
   int r = forkq__sender_lock(&queue->feeder.sender, deadline);
   if (r < 0)
     return r;

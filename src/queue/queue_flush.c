@@ -65,10 +65,10 @@ int forkq_queue_flush(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent
   if (queue == NULL)
     return FORKQ_ENULL;
   int r = forkq__queue_begin_call(queue, timeout_ms);
-  if (r == 0 && atomic_load(&queue->channel.closed))
-    r = FORKQ_ECLOSED;
   if (r < 0)
-    return r;
+    return forkq__elsewhere_flush(queue, timeout_ms, ret_unsent, r);
+  if (atomic_load(&queue->channel.closed))
+    return FORKQ_ECLOSED;
   int64_t deadline = forkq__os_deadline(timeout_ms);
   uint64_t unsent = 0;
   r = forkq__sender_lock(&queue->feeder.sender, deadline);

@@ -192,6 +192,12 @@ static int receive(forkq_queue_t *queue, forkq_item_t *item, int64_t deadline) {
   return deadline == FORKQ__NOWAIT ? FORKQ_EMPTY : receive_wait(queue, item, deadline);
 }
 
+static __attribute__((noinline)) int
+get_elsewhere(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms, int r) {
+  r = forkq__elsewhere_get(queue, item, 1, timeout_ms, NULL, r);
+  return r == 0 ? FORKQ__GOT_ELSEWHERE : r;
+}
+
 /* After success the caller leaves the get. */
 static inline int begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
                             bool may_borrow) {
@@ -202,13 +208,14 @@ static inline int begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeou
   if (r == 0)
     r = forkq__queue_enter_get(queue);
   if (r < 0)
-    return r;
+    return get_elsewhere(queue, item, timeout_ms, r);
   r = receive(queue, item, forkq__os_deadline(timeout_ms));
   if (r < 0)
     forkq__queue_leave_get(queue);
   return r;
 }
 
+/* Returns 0, FORKQ__GOT_ELSEWHERE, or an error. */
 static inline int get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms,
                       bool may_borrow) {
   int r = begin_get(queue, item, timeout_ms, may_borrow);
@@ -227,7 +234,8 @@ int forkq_queue_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
 }
 
 int forkq_queue_get_packed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
-  return get(queue, item, timeout_ms, false);
+  int r = get(queue, item, timeout_ms, false);
+  return r == FORKQ__GOT_ELSEWHERE ? 0 : r;
 }
 
 int forkq_queue_get_borrowed(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms) {
@@ -262,7 +270,7 @@ static int get_many(forkq_queue_t *queue, const struct batch *batch, int timeout
   if (r == 0)
     r = forkq__queue_enter_get(queue);
   if (r < 0)
-    return r;
+    return forkq__elsewhere_get(queue, items, count, timeout_ms, ret_got, r);
   if (count > 0)
     r = receive(queue, &items[0], forkq__os_deadline(timeout_ms));
   if (count > 0 && r == 0) {

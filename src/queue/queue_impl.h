@@ -4,13 +4,15 @@
  * queue_stats.c have its calls; queue_source.c packs, and queue_reserve.c lets the program write. queue_tasks.c has task_done and join;
  * queue_life.c has shutdown and close, and what fork and exit do. queue_inherit.c sends what a dead
  * parent has not sent; queue_interrupt.c ends calls that are blocked; queue_room.c tells a loop of the program that there is
- * room; queue_watch.c is for programs that wait for other things as well. */
+ * room; queue_watch.c is for programs that wait for other things as well; queue_elsewhere.c asks another library that
+ * holds a queue. */
 #ifndef FORKQ_QUEUE_IMPL_H
 #define FORKQ_QUEUE_IMPL_H
 
 #include "base/lifecycle.h"
 #include "base/os.h"
 #include "feeder/feeder.h"
+#include "queue/elsewhere.h"
 #include "shared/segment.h"
 
 #include <forkq/handover.h>
@@ -65,6 +67,9 @@ struct forkq_queue {
   bool has_estate;
   _Atomic int getters;             /* threads of this process in a get or in forkq_wait */
   _Atomic uint64_t abandoned_seen; /* abandoned tasks that joins here have reported */
+  /* Another library has the queue: see elsewhere.h. Else NULL. */
+  const struct forkq__elsewhere_ops *elsewhere;
+  void *elsewhere_state;
 };
 
 extern const struct forkq__life_ops forkq__queue_life_ops;
@@ -182,6 +187,39 @@ static inline int forkq__queue_begin_call(forkq_queue_t *queue, int timeout_ms) 
   return timeout_ms < -1 ? FORKQ_ETIMEOUT : forkq__queue_check(queue);
 }
 
+/* For a queue that another library holds: see elsewhere.h. Each takes the place of a public function whose check
+ * has failed with `r`, which it returns if the queue is another one. `timeout_ms` is valid, unless `r` says
+ * that it is not. The sources are made as they are put. `ret_got` may be NULL. */
+struct forkq__sources {
+  int (*make)(const void *arg, size_t n, struct forkq__source *ret_source);
+  const void *arg;
+  size_t count;
+};
+int forkq__elsewhere_put(forkq_queue_t *queue, const struct forkq__source *source,
+                         int timeout_ms, int r);
+int forkq__elsewhere_put_many(forkq_queue_t *queue, const struct forkq__sources *sources,
+                              int timeout_ms, size_t *n, int r);
+int forkq__elsewhere_get(forkq_queue_t *queue, forkq_item_t *items, size_t count,
+                         int timeout_ms, size_t *ret_got, int r);
+int forkq__elsewhere_task_done(forkq_queue_t *queue, const forkq_item_t *item, int r);
+int forkq__elsewhere_join(forkq_queue_t *queue, int64_t deadline, uint64_t *ret_abandoned,
+                          int r);
+int forkq__elsewhere_flush(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_unsent,
+                           int r);
+int forkq__elsewhere_fileno(forkq_queue_t *queue, int r);
+int forkq__elsewhere_shutdown(forkq_queue_t *queue, int immediate, int r);
+
+/* The same for the functions that make no check, or whose check does not matter. Only for such a queue. */
+int64_t forkq__elsewhere_qsize(forkq_queue_t *queue);
+int forkq__elsewhere_full(forkq_queue_t *queue);
+int forkq__elsewhere_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats);
+int forkq__elsewhere_interrupt(forkq_queue_t *queue);
+int forkq__elsewhere_close(forkq_queue_t *queue);
+void forkq__elsewhere_destroy(forkq_queue_t *queue);
+static inline bool forkq__queue_is_elsewhere(const forkq_queue_t *queue) {
+  return queue->elsewhere != NULL;
+}
+
 /* Gets the bytes of an item that is there, or borrows them: 0, FORKQ__NOTHING, or the errors of
  * forkq_queue_get. FORKQ__NOTHING: there is no item, or the caller cannot have it until the deadline,
  * because a reader is stopped or the item is still being sent. get_into_soon returns the errors of
@@ -200,7 +238,8 @@ static inline void forkq__queue_wish_to_borrow(forkq_queue_t *queue) {
 }
 
 /* Gets the bytes of an item, as forkq_queue_get_packed, or borrows it. If it returns 0, the caller leaves
- * the get. */
+ * the get. GOT_ELSEWHERE: the item is there, and there is no get to be left. */
+enum { FORKQ__GOT_ELSEWHERE = 1 };
 int forkq__queue_begin_get(forkq_queue_t *queue, forkq_item_t *item, int timeout_ms);
 
 /* A thread is in a get between these two, and close waits for it. enter_get: 0 or FORKQ_ECLOSED. */

@@ -23,6 +23,8 @@ int forkq_queue_interrupt(forkq_queue_t *queue) {
   int state, error = errno;
   if (queue == NULL)
     return FORKQ_ENULL;
+  if (forkq__queue_is_elsewhere(queue))
+    return forkq__elsewhere_interrupt(queue);
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   forkq__interrupt(&queue->channel.interrupts);
   forkq__lock_hasten(&queue->channel.shared->turn, queue->channel.process_bit);

@@ -90,8 +90,9 @@ int forkq_queue_shutdown(forkq_queue_t *queue, int immediate) {
   if (queue == NULL)
     return FORKQ_ENULL;
   int r = forkq__queue_check(queue);
-  if (r == 0)
-    r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
+  if (r < 0)
+    return forkq__elsewhere_shutdown(queue, immediate, r);
+  r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   struct forkq__segment *segment = queue->segment;
@@ -194,6 +195,8 @@ int forkq_queue_close(forkq_queue_t *queue) {
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
   (void)forkq__life_forks(); /* puts a forked child right */
+  if (forkq__queue_is_elsewhere(queue))
+    return forkq__elsewhere_close(queue);
   return close_queue(queue, FORKQ__FOREVER);
 }
 
@@ -213,6 +216,8 @@ int forkq_queue_close_put(forkq_queue_t *queue) {
     return FORKQ_ENULL;
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
+  if (forkq__queue_is_elsewhere(queue))
+    return -ENOTSUP;
   (void)forkq__life_forks(); /* puts a forked child right */
   int r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
@@ -235,6 +240,11 @@ int forkq_queue_join_thread(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_
   if (forkq__queue_packing_here())
     return FORKQ_EPACKING;
   (void)forkq__life_forks();
+  if (forkq__queue_is_elsewhere(queue)) { /* a put has sent its item before it returns */
+    if (ret_unsent != NULL)
+      *ret_unsent = 0;
+    return 0;
+  }
   int r = 0;
   if (!atomic_load(&queue->join_cancelled))
     r = forkq__interrupts_tell(
@@ -262,6 +272,10 @@ void forkq_queue_destroy(forkq_queue_t *queue) {
   if (queue == NULL)
     return;
   (void)forkq__life_forks();
+  if (forkq__queue_is_elsewhere(queue)) {
+    forkq__elsewhere_destroy(queue);
+    return;
+  }
   if (close_queue(queue, FORKQ__FOREVER) == -EDEADLK)
     return; /* in a handler: the interrupted call still uses the queue */
   end_feeder(queue);

@@ -402,7 +402,7 @@ int forkq__queue_put_until(forkq_queue_t *queue, const struct forkq__source *sou
 static inline int put(forkq_queue_t *queue, const struct forkq__source *source,
                       int timeout_ms) {
   int r = forkq__queue_begin_call(queue, timeout_ms);
-  return r < 0 ? r
+  return r < 0 ? forkq__elsewhere_put(queue, source, timeout_ms, r)
                : forkq__queue_put_until(queue, source, forkq__os_deadline(timeout_ms));
 }
 
@@ -531,8 +531,8 @@ static __attribute__((noinline)) int bytes_in_batch(const struct batch *batch, s
 }
 
 /* Makes the source of message `n` of a batch: 0, or why it cannot be put. */
-static int source_in_batch(const struct batch *batch, size_t n,
-                           struct forkq__source *ret_source) {
+static inline __attribute__((always_inline)) int
+source_in_batch(const struct batch *batch, size_t n, struct forkq__source *ret_source) {
   *ret_source = (struct forkq__source){ 0 };
   if (batch->objects != NULL) {
     ret_source->object = &batch->objects[n];
@@ -592,12 +592,22 @@ static int put_batch(forkq_queue_t *queue, const struct batch *batch, int64_t de
   return r;
 }
 
+/* Out of the way, so that the batch above is compiled as if this were not there. */
+static __attribute__((noinline, cold)) int make_source(const void *batch, size_t n,
+                                                       struct forkq__source *ret_source) {
+  return source_in_batch(batch, n, ret_source);
+}
+
 static int put_many(forkq_queue_t *queue, const struct batch *batch, int timeout_ms,
                     size_t *ret_put) {
   size_t n = 0;
   int r = forkq__queue_begin_call(queue, timeout_ms);
   if (r == 0)
     r = put_batch(queue, batch, forkq__os_deadline(timeout_ms), &n);
+  else
+    r = forkq__elsewhere_put_many(
+        queue, &(struct forkq__sources){ make_source, batch, batch->count }, timeout_ms,
+        &n, r);
   if (n == 0 && r < 0)
     return r;
   *ret_put = n;

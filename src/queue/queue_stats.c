@@ -5,6 +5,7 @@
 #include "base/os.h"
 #include "base/versioned.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* Takes back what dead processes held, before a number is told; not if the mutex cannot be had. */
@@ -19,6 +20,8 @@ static void reap_unlocked(forkq_queue_t *queue) {
 int64_t forkq_queue_qsize(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
+  if (forkq__queue_is_elsewhere(queue))
+    return forkq__elsewhere_qsize(queue);
   reap_unlocked(queue);
   int64_t size = (int64_t)forkq__ledger_size(&queue->segment->ledger);
   int64_t maxsize = queue->segment->slots.maxsize;
@@ -38,6 +41,10 @@ int forkq_queue_empty(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
   int r = forkq__queue_check(queue);
+  if (forkq__queue_is_elsewhere(queue) && r == -ENOTSUP) {
+    int64_t size = forkq__elsewhere_qsize(queue);
+    return size < 0 ? (int)size : size == 0;
+  }
   if (r < 0)
     return r;
   if (atomic_load(&queue->channel.closed) && finished(queue))
@@ -48,6 +55,8 @@ int forkq_queue_empty(forkq_queue_t *queue) {
 int forkq_queue_full(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
+  if (forkq__queue_is_elsewhere(queue))
+    return forkq__elsewhere_full(queue);
   if (forkq__sender_full(&queue->feeder.sender))
     return 1;
   if (!forkq__slots_full(&queue->slots))
@@ -85,6 +94,8 @@ int forkq_queue_stats(forkq_queue_t *queue, forkq_queue_stats_t *stats) {
     return FORKQ_ENULL;
   if (!forkq__is_version(stats->size, oldest_stats, sizeof *stats))
     return FORKQ_ERANGE;
+  if (forkq__queue_is_elsewhere(queue))
+    return forkq__elsewhere_stats(queue, stats);
   struct forkq__segment *segment = queue->segment;
   struct forkq__ledger *ledger = &segment->ledger;
   forkq_queue_stats_t now = { .size = stats->size };

@@ -29,13 +29,14 @@ void forkq__queue_wake_joiners(forkq_queue_t *queue) {
   forkq__os_futex_wake(&segment->joined_event, INT_MAX);
 }
 
-/* `handle`: of a kept task; 0: the next one. */
-static int task_done(forkq_queue_t *queue, uint64_t handle) {
-  if (!queue->channel.joinable)
+/* `item`: of a kept task; NULL: the next one. */
+static int task_done(forkq_queue_t *queue, const forkq_item_t *item) {
+  if (!queue->channel.joinable && !forkq__queue_is_elsewhere(queue))
     return FORKQ_ENOTJOINABLE;
   int r = forkq__queue_check(queue);
   if (r < 0)
-    return r;
+    return forkq__elsewhere_task_done(queue, item, r);
+  uint64_t handle = item != NULL ? item->task_ : 0;
   struct forkq__segment *segment = queue->segment;
   struct forkq__account *account = &queue->channel.account;
   r = queue->channel.keeps ? forkq__ledger_kept_done(account, handle)
@@ -46,7 +47,7 @@ static int task_done(forkq_queue_t *queue, uint64_t handle) {
 }
 
 int forkq_queue_task_done(forkq_queue_t *queue) {
-  return queue == NULL ? FORKQ_ENULL : task_done(queue, 0);
+  return queue == NULL ? FORKQ_ENULL : task_done(queue, NULL);
 }
 
 int forkq_queue_task_done_item(forkq_queue_t *queue, const forkq_item_t *item) {
@@ -54,7 +55,7 @@ int forkq_queue_task_done_item(forkq_queue_t *queue, const forkq_item_t *item) {
     return FORKQ_ENULL;
   if (queue->channel.keeps && item->task_ == 0)
     return FORKQ_ETASKDONE;
-  return task_done(queue, item->task_);
+  return task_done(queue, item);
 }
 
 /* If the mutex cannot be had, the next look tries again. */
@@ -147,12 +148,13 @@ int forkq_queue_join(forkq_queue_t *queue, int timeout_ms, uint64_t *ret_abandon
     return FORKQ_ENULL;
   if (timeout_ms < -1)
     return FORKQ_ETIMEOUT;
-  if (!queue->channel.joinable)
+  if (!queue->channel.joinable && !forkq__queue_is_elsewhere(queue))
     return FORKQ_ENOTJOINABLE;
   int r = forkq__queue_check(queue);
-  if (r == 0)
-    r = forkq__interrupts_tell(&queue->channel.interrupts,
-                               wait_all_done(queue, forkq__os_deadline(timeout_ms)));
+  if (r < 0)
+    return forkq__elsewhere_join(queue, forkq__os_deadline(timeout_ms), ret_abandoned, r);
+  r = forkq__interrupts_tell(&queue->channel.interrupts,
+                             wait_all_done(queue, forkq__os_deadline(timeout_ms)));
   if (r < 0)
     return r;
   uint64_t abandoned = atomic_load(&queue->segment->ledger.abandoned);

@@ -131,8 +131,8 @@ static int get_into(forkq_queue_t *queue, struct into *into, int timeout_ms) {
   item.borrow_ = &into->piece.borrow;
   pthread_cleanup_push(end_item, &item);
   r = forkq__queue_begin_get(queue, &item, timeout_ms);
-  if (r == 0)
-    r = copy_and_leave(queue, &item, into);
+  if (r >= 0)
+    r = r == 0 ? copy_and_leave(queue, &item, into) : copy(&item, into);
   pthread_cleanup_pop(1);
   return r;
 }

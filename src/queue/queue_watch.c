@@ -132,8 +132,9 @@ int forkq_queue_fileno(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
   int r = forkq__queue_check(queue);
-  if (r == 0)
-    r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
+  if (r < 0)
+    return forkq__elsewhere_fileno(queue, r);
+  r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   r = poll_set(queue);

@@ -85,14 +85,21 @@ static int descriptor_of(const forkq_wait_entry_t *entry) {
   case FORKQ_WAIT_FD:
     return entry->on.fd >= 0 ? entry->on.fd : -EBADF;
   case FORKQ_WAIT_QUEUE:
-    return entry->on.queue->channel.read_fd;
+    return forkq__queue_is_elsewhere(entry->on.queue)
+               ? forkq_queue_fileno(entry->on.queue)
+               : entry->on.queue->channel.read_fd;
   default:
     return -EINVAL;
   }
 }
 
-static bool is_queue(const forkq_wait_entry_t *entry) {
+static bool is_any_queue(const forkq_wait_entry_t *entry) {
   return entry->kind == FORKQ_WAIT_QUEUE;
+}
+
+/* A queue that another library holds has a descriptor like any other, besides the event of interrupts. */
+static bool is_queue(const forkq_wait_entry_t *entry) {
+  return is_any_queue(entry) && !forkq__queue_is_elsewhere(entry->on.queue);
 }
 
 static struct forkq__interrupts *interrupts_of(const forkq_wait_entry_t *entry) {
@@ -103,7 +110,7 @@ static struct forkq__interrupts *interrupts_of(const forkq_wait_entry_t *entry) 
 static void begin_poll(struct watch *watch) {
   watch->polling = true;
   for (size_t i = 0; i < watch->begun; i++)
-    if (is_queue(&watch->entries[i]))
+    if (is_any_queue(&watch->entries[i]))
       forkq__interrupts_begin_poll(interrupts_of(&watch->entries[i]));
 }
 
@@ -113,7 +120,7 @@ static bool end_poll(struct watch *watch, bool cancelled) {
   watch->polling = false;
   for (size_t i = 0; i < watch->begun; i++) {
     bool saw = watch->fds[2 * watch->begun + i].revents != 0;
-    if (!is_queue(&watch->entries[i]))
+    if (!is_any_queue(&watch->entries[i]))
       continue;
     forkq__interrupts_end_poll(interrupts_of(&watch->entries[i]), cancelled || saw);
     any = any || saw;
@@ -124,7 +131,7 @@ static bool end_poll(struct watch *watch, bool cancelled) {
 /* Whether the thread is interrupted, by any of the queues. */
 static bool interrupted(const struct watch *watch) {
   for (size_t i = 0; i < watch->begun; i++)
-    if (is_queue(&watch->entries[i]) &&
+    if (is_any_queue(&watch->entries[i]) &&
         forkq__interrupted(interrupts_of(&watch->entries[i])))
       return true;
   return false;
@@ -145,8 +152,10 @@ static int begin_queues(struct watch *watch, size_t count) {
   for (size_t i = 0; i < count; i++) {
     forkq_queue_t *queue = watch->entries[i].on.queue;
     int r = 0;
-    if (is_queue(&watch->entries[i]))
+    if (is_any_queue(&watch->entries[i]))
       r = queue == NULL ? FORKQ_ENULL : forkq__queue_watch_begin(queue);
+    if (r == -ENOTSUP && forkq__queue_is_elsewhere(queue))
+      r = 0;
     if (r < 0)
       return r;
     watch->begun = i + 1;
@@ -166,7 +175,7 @@ static int watch_add(struct watch *watch, const forkq_wait_entry_t *entries,
     watch->fds[i] = (struct pollfd){ .fd = fd, .events = POLLIN };
     watch->fds[count + i] = (struct pollfd){ .fd = -1, .events = POLLIN };
     watch->fds[2 * count + i] = (struct pollfd){ .fd = -1, .events = POLLIN };
-    if (is_queue(&entries[i]))
+    if (is_any_queue(&entries[i]))
       watch->polled = 3 * (nfds_t)count;
   }
   return 0;
@@ -196,6 +205,9 @@ static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *ent
                               size_t count, int64_t deadline) {
   for (size_t i = 0; i < count; i++) {
     int fds[3];
+    if (is_any_queue(&entries[i]) && !is_queue(&entries[i]))
+      watch->fds[2 * count + i].fd =
+          watch->polling ? forkq__interrupts_fd(interrupts_of(&entries[i])) : -1;
     if (!is_queue(&entries[i]))
       continue;
     forkq__queue_watch_fds(entries[i].on.queue, fds);
@@ -266,7 +278,7 @@ static int wait_for_any(struct watch *watch, forkq_wait_entry_t *entries, size_t
 
 static int tell(const struct watch *watch, int result) {
   for (size_t i = 0; i < watch->begun && result == FORKQ_EINTERRUPTED; i++)
-    if (is_queue(&watch->entries[i]) &&
+    if (is_any_queue(&watch->entries[i]) &&
         forkq__interrupted(interrupts_of(&watch->entries[i])))
       (void)forkq__interrupts_tell(interrupts_of(&watch->entries[i]), result);
   return result;

@@ -16,7 +16,7 @@ pc=$(find "$scratch/root" -name forkq.pc)
 libdir=$(dirname "$(dirname "$pc")")
 prefix=$scratch/root$(pkg-config --variable=prefix "$pc")
 # Where it is now is its prefix.
-sed -i "s#^prefix=.*#prefix=$prefix#" "$pc"
+sed -i "s#^prefix=.*#prefix=$prefix#" "${pc%/*}"/forkq*.pc
 export PKG_CONFIG_PATH="${pc%/*}" CMAKE_PREFIX_PATH="$prefix" LD_LIBRARY_PATH="$libdir"
 
 installed() {
@@ -27,7 +27,9 @@ installed() {
 
 # forkq.h, forkq.hpp and forkq/loop.h, and all that they include.
 headers() {
-  { printf '%s\n' forkq.h forkq.hpp forkq/loop.h; sed -n 's/^#include <\(forkq\/.*\)>$/\1/p' \
+  redis=
+  [ ! -e "$libdir/libforkq-redis.so" ] || redis=forkq/redis.h
+  { printf '%s\n' forkq.h forkq.hpp forkq/loop.h $redis; sed -n 's/^#include <\(forkq\/.*\)>$/\1/p' \
     "$source/include/forkq.h" "$source/include/forkq/loop.h"; } | sort >"$scratch/headers"
   (cd "$prefix/include" && find -- * -type f | sort) | diff "$scratch/headers" -
 }

@@ -20,6 +20,12 @@ pkg_config_cxx() {
     $(pkg-config --cflags --libs forkq) && "$scratch/program" && needs "$needs_shared"
 }
 
+# The library for queues in a server, where it is installed.
+pkg_config_redis() {
+  $compile_c "$source/test/package/redis.c" -o "$scratch/program" $(pkg-config --cflags --libs forkq-redis) &&
+    "$scratch/program" && needs 'NEEDED.*libforkq-redis\.so\.'
+}
+
 # The static library in a program that is shared otherwise.
 archive_c() {
   $compile_c "$example" -o "$scratch/program" $(pkg-config --cflags forkq) \
@@ -72,6 +78,9 @@ try_uses() {
   version=$(pkg-config --modversion forkq)
   expect 'pkg-config, in C' pkg_config_c
   expect 'pkg-config, in C++' pkg_config_cxx
+  if pkg-config --exists forkq-redis; then
+    expect 'pkg-config, for queues in a server' pkg_config_redis
+  fi
   expect 'the static library and all others shared' archive_c
   if links_statically; then
     expect 'pkg-config --static, in C' static_c

@@ -6,8 +6,8 @@
 # shellcheck disable=SC2154 # build is dev's
 
 to_build='gcc libc6-dev meson ninja-build pkg-config libmsgpack-dev libuv1-dev libjansson-dev
-  libncurses-dev systemtap-sdt-dev'
-to_test="$to_build g++ libmsgpack-cxx-dev check strace cmake git mandoc groff-base"
+  libncurses-dev libhiredis-dev systemtap-sdt-dev'
+to_test="$to_build g++ libmsgpack-cxx-dev check strace cmake git mandoc groff-base redis-server"
 # What forkq is compared with.
 to_compare='g++ libzmq3-dev libboost-dev python3 gnuplot-nox'
 
@@ -31,6 +31,7 @@ has() {
     libmsgpack-dev) pkg-config --exists msgpack-c || pkg-config --exists msgpack ;;
     libuv1-dev) pkg-config --exists libuv ;;
     libjansson-dev) pkg-config --exists jansson ;;
+    libhiredis-dev) pkg-config --exists hiredis ;;
     libncurses-dev) pkg-config --exists ncursesw || pkg-config --exists ncurses ;;
     systemtap-sdt-dev) echo '#include <sys/sdt.h>' | ${CC:-cc} -E - ;;
     libmsgpack-cxx-dev) echo '#include <msgpack.hpp>' | ${CXX:-c++} -x c++ -E - ;;
