@@ -94,5 +94,5 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ $# -gt 0 ] || set -- attach queue connection msgpack packet
+[ $# -gt 0 ] || set -- attach queue connection msgpack packet redis
 "$mode" "$@"
