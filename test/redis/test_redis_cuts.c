@@ -15,7 +15,7 @@
 #define SPARSE 997
 #define LATE 11 /* of an operation whose time runs out, which takes that time */
 #define FREEZE 149
-#define DENSE 700 /* so many bytes at each end of an operation are all taken */
+#define DENSE 300 /* so many bytes at each end of an operation are all taken */
 
 #define AT_ONCE_MS                                                                       \
   1500 /* with what others do to the machine; an answer is waited for for 5 s */

@@ -7,18 +7,18 @@
 
 #define BODY 2000
 
-static const char *const options[] = { "--enable-debug-command",
-                                       "yes",
-                                       "--key-load-delay",
-                                       "10000",
-                                       "--rdbcompression",
-                                       "no",
-                                       "--loading-process-events-interval-bytes",
-                                       "1024",
-                                       NULL };
+static const char *const debug_server[] = { "--enable-debug-command",
+                                            "yes",
+                                            "--key-load-delay",
+                                            "10000",
+                                            "--rdbcompression",
+                                            "no",
+                                            "--loading-process-events-interval-bytes",
+                                            "1024",
+                                            NULL };
 
 static void set_up(void) {
-  server_start(options);
+  server_start(debug_server);
   redis_set_up("queue=jobs&maxsize=4");
 }
 
