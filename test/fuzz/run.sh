@@ -94,5 +94,5 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ $# -gt 0 ] || set -- attach queue connection inspect msgpack packet
+[ $# -gt 0 ] || set -- attach queue connection inspect msgpack packet redis
 "$mode" "$@"
