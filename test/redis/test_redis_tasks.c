@@ -37,9 +37,11 @@ START_TEST(tasks_are_done_and_joined) {
   ck_assert_int_eq(forkq_queue_join(queue, 50, NULL), FORKQ_TIMEDOUT);
   begin_join(&joiner, queue, -1);
   until_blocked(1);
+  int64_t began = support_now_ms();
   ck_assert_int_eq(forkq_queue_task_done(queue), 0);
   ck_assert_int_eq(forkq_queue_task_done(queue), 0);
   ck_assert_int_eq(end_call(&joiner), 0);
+  ck_assert_int_le(joiner.ended - began, PROMPT_MS);
   ck_assert_int_eq(forkq_queue_task_done(queue), FORKQ_ETASKDONE);
   ck_assert_int_eq(server_number("HLEN {fq:jobs}:p"), 0);
 }
