@@ -50,7 +50,7 @@ programs_run() {
 
 library_alone() {
   configure alone "$source" -Dtests=disabled -Dbench=disabled -Dexamples=disabled -Ddocs=disabled \
-    -Dtool=disabled -Dprobes=disabled -Dredis=disabled &&
+    -Dtool=disabled -Dprobes=disabled -Dredis=disabled -Dpython=disabled &&
     ! grep HAS_PROBES "$scratch/alone/compile_commands.json" &&
     has_targets alone 'shared library' 'static library' && has_no_tests alone &&
     ! meson introspect --installed "$scratch/alone" | grep libforkq-redis &&
