@@ -128,9 +128,7 @@ int forkq__elsewhere_put(forkq_queue_t *queue, const struct forkq__source *sourc
   if (!is_due(queue, r) || queue->elsewhere->put == NULL)
     return r;
   int64_t deadline = forkq__os_deadline(timeout_ms);
-  __attribute__((cleanup(free_run))) struct run run;
-  run.memory = NULL;
-  run.size = run.capacity = run.count = 0;
+  __attribute__((cleanup(free_run))) struct run run = { .memory = NULL };
   r = add(&run, source);
   return r < 0 ? r : put_run(queue, &run, deadline, &(size_t){ 0 });
 }
@@ -154,9 +152,7 @@ int forkq__elsewhere_put_many(forkq_queue_t *queue, const struct forkq__sources 
   if (!is_due(queue, r) || queue->elsewhere->put == NULL)
     return r;
   int64_t deadline = forkq__os_deadline(timeout_ms);
-  __attribute__((cleanup(free_run))) struct run run;
-  run.memory = NULL;
-  run.capacity = 0;
+  __attribute__((cleanup(free_run))) struct run run = { .memory = NULL };
   r = 0;
   while (r == 0 && *n < sources->count) {
     size_t put = 0;

@@ -22,7 +22,7 @@ static int beat_poll(void *arg, struct pollfd *fd, int64_t deadline) {
 static size_t count_clients(struct forkq__redis *redis) {
   size_t count = 0;
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next)
-    count += l->client > 0;
+    count += FORKQ__LOAD(l->client) > 0;
   return count;
 }
 
@@ -36,9 +36,9 @@ static int write_beat(struct forkq__redis *redis) {
   forkq__link_number(link, redis->config.lease_ms);
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL && count > 0;
        l = l->next) {
-    if (l->client == 0)
+    if (FORKQ__LOAD(l->client) == 0)
       continue;
-    forkq__link_number(link, (int64_t)l->client);
+    forkq__link_number(link, (int64_t)FORKQ__LOAD(l->client));
     count--;
   }
   /* A lane that became a client meanwhile is told next time. */
@@ -50,7 +50,7 @@ static void lose_items(struct forkq__redis *redis, uint64_t client) {
   if (forkq__mutex_lock(&redis->mutex, FORKQ__FOREVER) != 0)
     return;
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next)
-    for (size_t i = 0; l->client == client && i < l->held_count; i++)
+    for (size_t i = 0; FORKQ__LOAD(l->client) == client && i < l->held_count; i++)
       l->held[i].lost = true;
   forkq__mutex_unlock(&redis->mutex);
 }

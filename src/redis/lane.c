@@ -85,7 +85,7 @@ static void write_open(struct forkq__lane *lane) {
     forkq__link_text(link, "");
   forkq__link_number(link, config->lease_ms);
   forkq__link_text(link, lane->queue_id);
-  forkq__link_number(link, (int64_t)lane->client);
+  forkq__link_number(link, (int64_t)FORKQ__LOAD(lane->client));
 }
 
 /* What was got is another's, or is gone with the queue. */
@@ -107,7 +107,7 @@ static int become(struct forkq__lane *lane, const redisReply *reply) {
       !is_number(reply, 4) || !is_number(reply, 5))
     return FORKQ_ESERVER;
   bool known = reply->element[4]->integer == 1;
-  if (lane->client > 0 && (!known || reply->element[5]->integer == 0))
+  if (FORKQ__LOAD(lane->client) > 0 && (!known || reply->element[5]->integer == 0))
     lose_items(lane);
   if (!known) {
     lane->number = 1;
@@ -141,7 +141,7 @@ int forkq__lane_connect(struct forkq__lane *lane, int64_t deadline) {
   if (forkq__link_is_open(&lane->link))
     return 0;
   int64_t limit = forkq__os_deadline_within(deadline, lane->redis->config.answer_ms);
-  int r = forkq__link_open(&lane->link, limit, lane->client == 0);
+  int r = forkq__link_open(&lane->link, limit, FORKQ__LOAD(lane->client) == 0);
   if (r == 0)
     r = register_client(lane, limit);
   if (r < 0)

@@ -60,7 +60,7 @@ static void write_fetch(struct forkq__lane *lane, const void *most) {
   bool seen = lane->unseen || lane->reopened, done = !FORKQ__LOAD(lane->redis->joinable);
   size_t count = begin_ids(lane, seen || done);
   forkq__link_run(&lane->link, FORKQ__LUA_FETCH, 4 + words_of(count));
-  forkq__link_number(&lane->link, (int64_t)lane->client);
+  forkq__link_number(&lane->link, (int64_t)FORKQ__LOAD(lane->client));
   forkq__link_number(&lane->link, (int64_t) * (const size_t *)most);
   forkq__link_text(&lane->link, seen ? "seen" : "fetch");
   forkq__link_text(&lane->link, done ? "done" : "known");
@@ -72,7 +72,7 @@ static void write_back(struct forkq__lane *lane, const void *arg) {
   (void)arg;
   size_t count = begin_ids(lane, true);
   forkq__link_run(&lane->link, FORKQ__LUA_BACK, 1 + words_of(count));
-  forkq__link_number(&lane->link, (int64_t)lane->client);
+  forkq__link_number(&lane->link, (int64_t)FORKQ__LOAD(lane->client));
   write_ids(lane, count);
 }
 
@@ -218,7 +218,7 @@ static void write_move(struct forkq__lane *lane, int64_t until) {
   forkq__link_begin(link, 6);
   forkq__link_text(link, "BLMOVE");
   forkq__link_key(link, "i", 0);
-  forkq__link_key(link, "t:", lane->client);
+  forkq__link_key(link, "t:", FORKQ__LOAD(lane->client));
   forkq__link_text(link, "LEFT");
   forkq__link_text(link, "RIGHT");
   forkq__lane_seconds(link, until);

@@ -31,7 +31,7 @@ static void write_put(struct forkq__lane *lane, const void *arg) {
   const struct put *put = arg;
   struct forkq__link *link = &lane->link;
   forkq__link_run(link, FORKQ__LUA_PUT, 3 + put->count);
-  forkq__link_number(link, (int64_t)lane->client);
+  forkq__link_number(link, (int64_t)FORKQ__LOAD(lane->client));
   forkq__link_number(link, (int64_t)lane->number);
   forkq__link_number(link, ms_until(put->deadline));
   for (size_t i = 0; i < put->count; i++)
@@ -47,7 +47,7 @@ static void write_question(struct forkq__lane *lane, const void *arg) {
   const struct question *question = arg;
   struct forkq__link *link = &lane->link;
   forkq__link_run(link, FORKQ__LUA_ASK, 4);
-  forkq__link_number(link, (int64_t)lane->client);
+  forkq__link_number(link, (int64_t)FORKQ__LOAD(lane->client));
   forkq__link_number(link, (int64_t)lane->number);
   forkq__link_number(link, (int64_t)question->count);
   forkq__link_text(link, question->gives_up ? "1" : "0");
@@ -135,7 +135,7 @@ static int await_mailbox(struct forkq__lane *lane, int64_t deadline, int *ret_sa
     return FORKQ_ECONNLOST;
   forkq__link_begin(&lane->link, 3);
   forkq__link_text(&lane->link, "BLPOP");
-  forkq__link_key(&lane->link, "b:", lane->client);
+  forkq__link_key(&lane->link, "b:", FORKQ__LOAD(lane->client));
   forkq__lane_seconds(&lane->link, patience.deadline);
   int why = forkq__link_receive(&lane->link, &patience, &reply), r = why;
   if (why == FORKQ_TIMEDOUT || why == FORKQ_EINTERRUPTED || why == FORKQ_ECLOSED)

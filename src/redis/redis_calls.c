@@ -87,7 +87,7 @@ static bool begin_mark(struct forkq__redis *redis, uint64_t task,
           task != 0 ? held->task == task : found == NULL || held->task < found->task;
       if (is && !held->marking) {
         found = held;
-        ret_marked->client = l->client;
+        ret_marked->client = FORKQ__LOAD(l->client);
       }
     }
   }
@@ -107,8 +107,8 @@ static void end_mark(struct forkq__redis *redis, const struct marked *marked, bo
     return;
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next) {
     size_t i = 0;
-    while (i < l->held_count &&
-           (l->client != marked->client || strcmp(l->held[i].id, marked->id) != 0))
+    while (i < l->held_count && (FORKQ__LOAD(l->client) != marked->client ||
+                                 strcmp(l->held[i].id, marked->id) != 0))
       i++;
     if (i == l->held_count)
       continue;

@@ -133,13 +133,13 @@ static void write_leave(struct forkq__lane *lane, const void *arg) {
   const struct forkq__lane *client = arg;
   size_t done = FORKQ__LOAD(lane->redis->joinable) ? 0 : client->held_count;
   forkq__link_run(&lane->link, FORKQ__LUA_LEAVE, 1 + done);
-  forkq__link_number(&lane->link, (int64_t)client->client);
+  forkq__link_number(&lane->link, (int64_t)FORKQ__LOAD(client->client));
   for (size_t i = 0; i < done; i++)
     forkq__link_text(&lane->link, client->held[i].lost ? "" : client->held[i].id);
 }
 
 static bool is_client(const struct forkq__lane *lane) {
-  return lane->client > 0 && !lane->busy;
+  return FORKQ__LOAD(lane->client) > 0 && !lane->busy;
 }
 
 /* Ends the clients on one of the connections. Where the server does not answer, their leases end. */
@@ -262,7 +262,7 @@ int forkq__redis_start(struct forkq__redis *redis) {
   int r = forkq__mutex_lock(&redis->mutex, FORKQ__FOREVER);
   if (r < 0)
     return r;
-  if (!redis->started && !redis->closed)
+  if (!FORKQ__LOAD(redis->started) && !redis->closed)
     r = start(redis);
   if (r == 0)
     FORKQ__STORE(redis->started, true);
@@ -292,7 +292,7 @@ static void lose_lane(struct forkq__lane *lane, bool whole) {
   }
   lane->held_count = 0;
   lane->busy = lane->unseen = false;
-  lane->client = 0;
+  FORKQ__STORE(lane->client, 0);
   lane->old_id = 0;
   lane->unknown = 0;
   lane->number = 1;
@@ -321,7 +321,8 @@ static void after_fork_child(void *state) {
   close_event(redis, &redis->beat.poke_fd);
   close_event(redis, &redis->watch.fd);
   close_event(redis, &redis->watch.poke_fd);
-  redis->watch.runs = redis->watch.raised = false;
+  redis->watch.raised = false;
+  FORKQ__STORE(redis->watch.runs, false);
   redis->watch.lane = NULL; /* it is a lane like others */
   redis->beat.runs = false;
   redis->users = 0;

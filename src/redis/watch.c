@@ -166,7 +166,7 @@ int forkq__redis_fileno(void *state) {
     return r;
   if (redis->closed)
     r = FORKQ_ECLOSED;
-  else if (!redis->watch.runs)
+  else if (!FORKQ__LOAD(redis->watch.runs))
     r = start(redis);
   if (r == 0)
     r = redis->watch.fd;
@@ -177,7 +177,7 @@ int forkq__redis_fileno(void *state) {
 /* The caller has set `stopping`, and raised the event that wakes all. */
 void forkq__watch_stop(struct forkq__redis *redis) {
   int state;
-  if (!redis->watch.runs)
+  if (!FORKQ__LOAD(redis->watch.runs))
     return;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
   uv_thread_join(&redis->watch.thread);

@@ -13,9 +13,13 @@
 #include <unistd.h>
 
 #define SPARSE 997
-#define LONG 7 /* of an operation that waits */
 #define FREEZE 149
-#define DENSE 300 /* so many bytes at each end of an operation are all taken */
+
+/* So many bytes at each end of an operation are all taken; or one in LONG of so many, if it waits. In the middle is
+ * the opening of a connection, with all scripts. */
+#define DENSE 300
+#define DENSE_LONG 1000
+#define LONG 13
 
 #define AT_ONCE_MS                                                                       \
   1500 /* with what others do to the machine; an answer is waited for for 5 s */
@@ -401,8 +405,18 @@ static void once(const struct operation *operation, enum proxy_way way, uint64_t
   ck_assert_int_le(support_now_ms() - began, most_ms(operation));
 }
 
-static void at_each(const struct operation *operation, enum proxy_way way, uint64_t dense,
-                    uint64_t sparse, void (*plan)(enum proxy_way way, uint64_t at)) {
+/* Which bytes: every so many-th at the ends, and in the middle. */
+struct grid {
+  uint64_t ends, fine, coarse;
+};
+
+static uint64_t next(const struct grid *grid, uint64_t at, uint64_t bytes) {
+  return at + (at < grid->ends || at + grid->ends >= bytes ? grid->fine : grid->coarse);
+}
+
+static void at_each(const struct operation *operation, enum proxy_way way,
+                    const struct grid *grid,
+                    void (*plan)(enum proxy_way way, uint64_t at)) {
   once(operation, way, UINT64_MAX, plan);
   uint64_t bytes = proxy_passed();
   proxy_pass();
@@ -418,7 +432,7 @@ static void at_each(const struct operation *operation, enum proxy_way way, uint6
     end_round(operation);
     ck_assert(fired || operation->varies);
     beyond = fired ? 0 : beyond + 1;
-    at += at < dense || at + dense >= bytes ? 1 : sparse;
+    at = next(grid, at, bytes);
   }
 }
 
@@ -447,8 +461,10 @@ START_TEST(cut_at_every_byte) {
   const struct operation *operation = &operations[_i / 2];
   open_both(operation);
   bool is_long = operation->varies && operation->run != run_open;
-  at_each(operation, _i % 2 == 0 ? TO_SERVER : TO_CLIENT, is_long ? 0 : DENSE,
-          step_of("FORKQ_REDIS_SPARSE", is_long ? LONG : SPARSE), proxy_cut);
+  uint64_t coarse = step_of("FORKQ_REDIS_SPARSE", SPARSE);
+  uint64_t fine = is_long && coarse > LONG ? LONG : 1;
+  const struct grid grid = { is_long ? DENSE_LONG : DENSE, fine, coarse };
+  at_each(operation, _i % 2 == 0 ? TO_SERVER : TO_CLIENT, &grid, proxy_cut);
   close_both();
 }
 END_TEST
@@ -460,12 +476,10 @@ START_TEST(frozen_at_some_bytes) {
     return;
   freezes = true;
   open_both(operation);
-  at_each(operation, _i % 2 == 0 ? TO_SERVER : TO_CLIENT, 0,
-          operation->run == run_open || operation->run == run_put_large ||
-                  operation->run == run_get_large
-              ? step * 97
-              : step,
-          proxy_freeze);
+  bool is_large = operation->run == run_open || operation->run == run_put_large ||
+                  operation->run == run_get_large;
+  const struct grid grid = { 0, 0, is_large ? step * 97 : step };
+  at_each(operation, _i % 2 == 0 ? TO_SERVER : TO_CLIENT, &grid, proxy_freeze);
   close_both();
 }
 END_TEST
