@@ -402,7 +402,7 @@ static int read_scripts(struct forkq__link *link, int64_t deadline) {
 
 /* Where the user may not, or the password is wrong, the first answers say so. */
 static int greet(struct forkq__link *link, int64_t deadline, bool checks) {
-  redisReply *id, *info;
+  redisReply *id = NULL, *info = NULL;
   write_greeting(link);
   int r = link->config->password[0] != '\0' ? expect(link, deadline, 0, NULL) : 0;
   if (r == FORKQ_ESERVER)
