@@ -41,7 +41,7 @@ struct pair {
 static struct plan *plan;
 static int listener, wake_fd;
 static pid_t proxy;
-static char path[100], url[512];
+static char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)], url[512];
 static struct pair pairs[PAIRS];
 
 /* ---- in the proxy --------------------------------------------------------------------------- */
@@ -200,7 +200,8 @@ static void run(void *arg) {
 void proxy_start(void) {
   struct sockaddr_un address = { .sun_family = AF_UNIX };
   plan = support_shared(sizeof *plan);
-  snprintf(path, sizeof path, "%s.proxy", server_path());
+  ck_assert_int_lt(snprintf(path, sizeof path, "%s.proxy", server_path()),
+                   (int)sizeof path);
   memcpy(address.sun_path, path, sizeof path);
   listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   wake_fd = eventfd(0, EFD_CLOEXEC);

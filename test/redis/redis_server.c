@@ -14,8 +14,11 @@
 #define PATIENCE_MS 20000
 #define OPTIONS_MAX 32
 
-static pid_t server;
-static char directory[64], path[80], url[512];
+/* The path of a socket in the directory, with the end that a proxy's has, must fit into an address. */
+#define SOCKET_NAME "/s"
+
+static pid_t server, remover;
+static char directory[96], path[sizeof directory + sizeof SOCKET_NAME], url[512];
 
 static const char *const usual[] = {
   "redis-server", "--port",      "0",  "--save",     "",       "--appendonly",
@@ -23,7 +26,8 @@ static const char *const usual[] = {
 };
 #define USUAL (sizeof usual / sizeof usual[0])
 
-static void run(const char *const *options) {
+static void run(void *arg) {
+  const char *const *options = arg;
   const char *args[OPTIONS_MAX];
   size_t n = 0;
   while (n < USUAL) {
@@ -37,11 +41,39 @@ static void run(const char *const *options) {
   for (; options != NULL && *options != NULL && n < OPTIONS_MAX - 1; options++)
     args[n++] = *options;
   args[n] = NULL;
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (freopen("/dev/null", "w", stdout) == NULL)
     _exit(126);
   execvp(args[0], (char *const *)(uintptr_t)args);
   _exit(127);
+}
+
+/* Removes the directory when it is told to, or when the test has ended in whatever way. It is in no group
+ * that is killed with the test. */
+static void remove_at_end(void *arg) {
+  const sigset_t *ends = arg;
+  pid_t test = getppid();
+  int signo;
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() == test)
+    sigwait(ends, &signo);
+  execlp("rm", "rm", "-rf", directory, NULL);
+  _exit(127);
+}
+
+static void make_directory(void) {
+  const char *parent = getenv("TMPDIR");
+  sigset_t ends, before;
+  int n = snprintf(directory, sizeof directory, "%s/forkq-redis-XXXXXX",
+                   parent != NULL ? parent : "/tmp");
+  ck_assert_msg(n < (int)sizeof directory, "TMPDIR is too long for the path of a socket");
+  ck_assert_ptr_nonnull(mkdtemp(directory));
+  snprintf(path, sizeof path, "%s" SOCKET_NAME, directory);
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigprocmask(SIG_BLOCK, &ends, &before); /* its signal may come before it waits */
+  remover = support_fork(remove_at_end, &ends);
+  sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 static redisContext *try_connect(void) {
@@ -69,17 +101,9 @@ static bool answers(void) {
 
 void server_start(const char *const *options) {
   int64_t end = support_now_ms() + PATIENCE_MS;
-  if (directory[0] == '\0') {
-    const char *tmp = getenv("TMPDIR");
-    snprintf(directory, sizeof directory, "%.40s/forkqXXXXXX",
-             tmp != NULL ? tmp : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(directory));
-    snprintf(path, sizeof path, "%s/s", directory);
-  }
-  server = fork();
-  ck_assert_int_ge(server, 0);
-  if (server == 0)
-    run(options);
+  if (directory[0] == '\0')
+    make_directory();
+  server = support_fork(run, (void *)(uintptr_t)options);
   while (!answers()) {
     ck_assert_int_eq(waitpid(server, NULL, WNOHANG), 0);
     ck_assert_int_lt(support_now_ms(), end);
@@ -88,11 +112,9 @@ void server_start(const char *const *options) {
 }
 
 void server_stop(void) {
-  char command[160];
-  kill(server, SIGKILL);
-  waitpid(server, NULL, 0);
-  snprintf(command, sizeof command, "rm -rf '%s'", directory);
-  ck_assert_int_eq(system(command), 0);
+  support_kill_and_wait(server);
+  kill(remover, SIGTERM);
+  ck_assert_int_eq(support_wait(remover), 0);
   directory[0] = '\0';
 }
 

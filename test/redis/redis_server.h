@@ -1,4 +1,5 @@
-/* A Redis server for a test: Debian's redis-server, with a directory of its own. It ends with the test. */
+/* A Redis server for a test: Debian's redis-server, with a directory of its own below TMPDIR. Both end with the
+ * test, also if that is killed. */
 #ifndef FORKQ_TEST_REDIS_SERVER_H
 #define FORKQ_TEST_REDIS_SERVER_H
 
