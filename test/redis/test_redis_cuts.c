@@ -379,7 +379,7 @@ static const struct operation operations[] = {
 
 /* Of a queue with tasks, what was got is done, so that it is not there next time. */
 static void end_round(const struct operation *operation) {
-  if (operation->query == operations[12].query)
+  if (strcmp(operation->query, TASKS) == 0)
     while (forkq_queue_task_done(queue) == 0)
       ;
 }
@@ -478,7 +478,8 @@ START_TEST(frozen_at_some_bytes) {
   open_both(operation);
   bool is_large = operation->run == run_open || operation->run == run_put_large ||
                   operation->run == run_get_large;
-  const struct grid grid = { 0, 0, is_large ? step * 97 : step };
+  uint64_t coarse = is_large ? step * 97 : step;
+  const struct grid grid = { 0, coarse, coarse };
   at_each(operation, _i % 2 == 0 ? TO_SERVER : TO_CLIENT, &grid, proxy_freeze);
   close_both();
 }
