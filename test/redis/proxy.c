@@ -199,6 +199,7 @@ static void run(void *arg) {
 
 void proxy_start(void) {
   struct sockaddr_un address = { .sun_family = AF_UNIX };
+  server_start(NULL);
   plan = support_shared(sizeof *plan);
   ck_assert_int_lt(snprintf(path, sizeof path, "%s.proxy", server_path()),
                    (int)sizeof path);
@@ -215,7 +216,7 @@ void proxy_start(void) {
 void proxy_stop(void) {
   support_kill_and_wait(proxy);
   close(wake_fd);
-  unlink(path);
+  server_stop();
 }
 
 const char *proxy_url(const char *query) {

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* For fixtures, after the server's start and before its stop. */
+/* For fixtures: a server without a log on disk, and the proxy before it. */
 void proxy_start(void);
 void proxy_stop(void);
 

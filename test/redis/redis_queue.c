@@ -3,6 +3,7 @@
 #include "redis_queue.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
 #define SLACK_MS 2000 /* on a machine that others use, too */
 
@@ -37,6 +38,11 @@ void redis_tear_down(void) {
   queue = NULL;
   ck_assert_int_eq(support_open_fds(), fds_before);
   ck_assert_int_eq(support_heap_live(), 0);
+}
+
+uint64_t asked_for(const char *name, uint64_t usual) {
+  const char *text = getenv(name);
+  return text != NULL && atoi(text) > 0 ? (uint64_t)atoi(text) : usual;
 }
 
 void took(int64_t began, int ms) {

@@ -22,6 +22,9 @@ forkq_queue_t *open_other(const char *query);
 void redis_set_up(const char *query);
 void redis_tear_down(void);
 
+/* A number above 0 that the environment has under this name; else the usual one. */
+uint64_t asked_for(const char *name, uint64_t usual);
+
 /* That many milliseconds have passed since then, and not many more. How many waits the client has ended at the
  * server by itself, which does so later. */
 void took(int64_t began, int ms);

@@ -386,11 +386,6 @@ static void end_round(const struct operation *operation) {
 
 /* ---- the sweep ------------------------------------------------------------------------------ */
 
-static uint64_t step_of(const char *name, uint64_t usual) {
-  const char *text = getenv(name);
-  return text != NULL && atoi(text) > 0 ? (uint64_t)atoi(text) : usual;
-}
-
 /* Longer where the wait is one of the server's. */
 static int64_t most_ms(const struct operation *operation) {
   return freezes && operation->waits ? 5000 + AT_ONCE_MS : AT_ONCE_MS;
@@ -461,7 +456,7 @@ START_TEST(cut_at_every_byte) {
   const struct operation *operation = &operations[_i / 2];
   open_both(operation);
   bool is_long = operation->varies && operation->run != run_open;
-  uint64_t coarse = step_of("FORKQ_REDIS_SPARSE", SPARSE);
+  uint64_t coarse = asked_for("FORKQ_REDIS_SPARSE", SPARSE);
   uint64_t fine = is_long && coarse > LONG ? LONG : 1;
   const struct grid grid = { is_long ? DENSE_LONG : DENSE, fine, coarse };
   at_each(operation, _i % 2 == 0 ? TO_SERVER : TO_CLIENT, &grid, proxy_cut);
@@ -471,7 +466,7 @@ END_TEST
 
 START_TEST(frozen_at_some_bytes) {
   const struct operation *operation = &operations[_i / 2];
-  uint64_t step = step_of("FORKQ_REDIS_FREEZE", FREEZE);
+  uint64_t step = asked_for("FORKQ_REDIS_FREEZE", FREEZE);
   if (operation->waits && step == FREEZE)
     return;
   freezes = true;
@@ -485,20 +480,10 @@ START_TEST(frozen_at_some_bytes) {
 }
 END_TEST
 
-static void start(void) {
-  server_start_plain();
-  proxy_start();
-}
-
-static void stop(void) {
-  proxy_stop();
-  server_stop();
-}
-
 static Suite *suite(void) {
   Suite *s = suite_create("redis_cuts");
   TCase *tcase = tcase_create("redis_cuts");
-  tcase_add_unchecked_fixture(tcase, start, stop);
+  tcase_add_unchecked_fixture(tcase, proxy_start, proxy_stop);
   tcase_set_timeout(tcase, 300);
   tcase_add_loop_test(tcase, cut_at_every_byte, 0, 2 * OPERATIONS);
   tcase_add_loop_test(tcase, frozen_at_some_bytes, 0, 2 * OPERATIONS);

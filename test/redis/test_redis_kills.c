@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,7 +23,7 @@
 
 /* What is known of an item. The processes write it down, and the test adds it up. */
 struct account {
-  _Atomic uint8_t begun, put;   /* the call has begun, has returned 0 */
+  _Atomic uint8_t put;          /* the call has returned 0 */
   _Atomic uint8_t fresh, again; /* how often it was got, with redelivered 0 and above */
   _Atomic uint8_t done;
   uint8_t maybe; /* its getter was killed while it said that it is done */
@@ -75,7 +74,6 @@ static void put_items(void *arg) {
     uint32_t number = atomic_fetch_add(&shared->next[putter], 1);
     CHILD_MUST(number < ITEMS);
     uint32_t value = putter * ITEMS + number;
-    atomic_store(&account_of(value)->begun, 1);
     must_be(put_int(own, value, LONG_MS), 0);
     atomic_store(&account_of(value)->put, 1);
   }
@@ -176,12 +174,12 @@ static void end_workers(int from, int to) {
     ck_assert_int_eq(support_wait(workers[i]), 0);
 }
 
-static void attack(void (*strike)(void), int times, bool redelivers) {
+static void attack(void (*strike)(void), uint64_t times, bool redelivers) {
   uint32_t sum = 0;
   shared = support_shared(sizeof *shared);
   for (int i = 0; i < PUTTERS + GETTERS; i++)
     begin_worker(i);
-  for (int i = 0; i < times; i++)
+  for (uint64_t i = 0; i < times; i++)
     strike();
   atomic_store(&shared->end_putting, 1);
   end_workers(0, PUTTERS);
@@ -198,23 +196,19 @@ static void attack(void (*strike)(void), int times, bool redelivers) {
   }
   if (!redelivers)
     ck_assert_uint_eq(shared->lost_leases, 0);
-  printf("%d strikes, %u puts, %u leases lost\n", times, sum, shared->lost_leases);
-}
-
-static int number_of(const char *name, int usual) {
-  const char *text = getenv(name);
-  return text != NULL ? atoi(text) : usual;
+  printf("%ju strikes, %u puts, %u leases lost\n", (uintmax_t)times, sum,
+         shared->lost_leases);
 }
 
 START_TEST(killed_clients) {
   query = SHORT_LEASE;
-  attack(kill_client, number_of("FORKQ_REDIS_KILLS", KILLS), true);
+  attack(kill_client, asked_for("FORKQ_REDIS_KILLS", KILLS), true);
 }
 END_TEST
 
 START_TEST(a_killed_server) {
   query = LONG_LEASE;
-  attack(kill_server, number_of("FORKQ_REDIS_KILLS", KILLS) / 10, false);
+  attack(kill_server, asked_for("FORKQ_REDIS_KILLS", KILLS) / 10, false);
 }
 END_TEST
 
@@ -222,12 +216,12 @@ END_TEST
 START_TEST(a_stopped_server) {
   query = LONG_LEASE;
   answer_ms = 150;
-  attack(stop_server, number_of("FORKQ_REDIS_KILLS", KILLS) / 20, false);
+  attack(stop_server, asked_for("FORKQ_REDIS_KILLS", KILLS) / 20, false);
 }
 END_TEST
 
 static void set_up(void) {
-  seed = (uint64_t)number_of("FORKQ_REDIS_SEED", 1);
+  seed = asked_for("FORKQ_REDIS_SEED", 1);
   server_start(durable);
 }
 

@@ -6,7 +6,6 @@
 #include "redis_queue.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #define CUTS 300
@@ -24,11 +23,6 @@ static _Atomic int end_putting, end_getting;
 static uint64_t seed;
 
 enum { NOT_PUT, IS_PUT, MAY_BE };
-
-static int number_of(const char *name, int usual) {
-  const char *text = getenv(name);
-  return text != NULL ? atoi(text) : usual;
-}
 
 /* ---- with time enough ----------------------------------------------------------------------- */
 
@@ -93,7 +87,7 @@ static void open_handles(int answer_ms) {
   proxy_down(false);
   for (int i = 0; i < HANDLES; i++)
     ck_assert_int_eq(forkq_redis_open(&handles[i], proxy_url(QUERY), &options), 0);
-  seed = (uint64_t)number_of("FORKQ_REDIS_SEED", 1);
+  seed = asked_for("FORKQ_REDIS_SEED", 1);
 }
 
 static void close_handles(void) {
@@ -108,7 +102,7 @@ START_TEST(random_cuts) {
   proxy_random(seed, 30000, 10000);
   begin(putters, put_all);
   begin(getters, get_all);
-  until_cuts(proxy_cuts() + (uint64_t)number_of("FORKQ_REDIS_CUTS", CUTS));
+  until_cuts(proxy_cuts() + asked_for("FORKQ_REDIS_CUTS", CUTS));
   atomic_store(&end_putting, 1);
   end(putters);
   proxy_random(0, 0, 0);
@@ -171,7 +165,7 @@ START_TEST(random_cuts_and_little_time) {
   pthread_t putters[THREADS], getter;
   open_handles(30);
   forkq_queue_t *direct = open_other(QUERY);
-  uint64_t wanted = proxy_cuts() + (uint64_t)number_of("FORKQ_REDIS_CUTS", CUTS);
+  uint64_t wanted = proxy_cuts() + asked_for("FORKQ_REDIS_CUTS", CUTS);
   uint64_t random = seed;
   proxy_random(seed, 30000, 10000);
   begin(putters, put_in_haste);
@@ -196,20 +190,10 @@ START_TEST(random_cuts_and_little_time) {
 }
 END_TEST
 
-static void start(void) {
-  server_start_plain();
-  proxy_start();
-}
-
-static void stop(void) {
-  proxy_stop();
-  server_stop();
-}
-
 static Suite *suite(void) {
   Suite *s = suite_create("redis_random");
   TCase *tcase = tcase_create("redis_random");
-  tcase_add_unchecked_fixture(tcase, start, stop);
+  tcase_add_unchecked_fixture(tcase, proxy_start, proxy_stop);
   tcase_add_checked_fixture(tcase, server_clear, NULL);
   tcase_set_timeout(tcase, 250);
   tcase_add_test(tcase, random_cuts);
