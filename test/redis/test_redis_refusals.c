@@ -2,10 +2,12 @@
 #define _GNU_SOURCE
 #include "redis_queue.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define BODY 2000
+#define KEYS 1000 /* which take 10 s and more to load, with the delay below */
+#define BODY 2000 /* so that events are looked at after each */
 
 static const char *const debug_server[] = { "--enable-debug-command",
                                             "yes",
@@ -41,6 +43,21 @@ static bool said(const char *text) {
   return strstr(forkq_redis_error(), text) != NULL;
 }
 
+/* How often the server has refused a command in this way. */
+static int64_t refusals(const char *name) {
+  char field[64];
+  snprintf(field, sizeof field, "errorstat_%s:count=", name);
+  return server_info(field);
+}
+
+static void until_refused(const char *name, int64_t more_than) {
+  int64_t end = support_now_ms() + PATIENCE_MS;
+  while (refusals(name) <= more_than) {
+    ck_assert_int_lt(support_now_ms(), end);
+    usleep(1000);
+  }
+}
+
 /* The server is a replica for a while, whose master is nowhere. */
 START_TEST(a_replica) {
   struct caller putter;
@@ -54,8 +71,9 @@ START_TEST(a_replica) {
   ck_assert_int_eq(get(30), FORKQ_ESERVER);
   ck_assert_int_eq(open_now(), FORKQ_ESERVER);
   ck_assert(said("READONLY"));
+  int64_t before = refusals("READONLY");
   begin_put(&putter, queue, 3, PATIENCE_MS);
-  usleep(20000);
+  until_refused("READONLY", before);
   ck_assert(server_says("OK", "REPLICAOF NO ONE"));
   ck_assert_int_eq(end_call(&putter), 0);
   ck_assert_int_eq(get(0), 1);
@@ -64,31 +82,39 @@ START_TEST(a_replica) {
 }
 END_TEST
 
-/* Has the server load its data, for which it takes its time. */
+/* Has the server load its data, for which it takes its time, unless it is hurried. */
 static redisContext *begin_loading(void) {
   char body[BODY + 1];
   int sent = 0;
   memset(body, 'x', BODY);
   body[BODY] = '\0';
-  for (int i = 0; i < 150; i++)
+  for (int i = 0; i < KEYS; i++)
     (void)server_number("SET other:%d %s", i, body);
   redisContext *context = redisConnectUnix(server_path());
   ck_assert_int_eq(redisAppendCommand(context, "DEBUG RELOAD"), REDIS_OK);
   while (!sent)
     ck_assert_int_eq(redisBufferWrite(context, &sent), REDIS_OK);
-  while (server_info("loading:") != 1)
+  int64_t end = support_now_ms() + PATIENCE_MS;
+  while (server_info("loading:") != 1) {
+    ck_assert_int_lt(support_now_ms(), end);
     usleep(1000);
+  }
   return context;
 }
 
 START_TEST(a_server_that_loads) {
+  struct caller putter;
   ck_assert_int_eq(put(1, 0), 0);
   redisContext *context = begin_loading();
   ck_assert_int_eq(put(2, 0), FORKQ_ESERVER);
   ck_assert(said("LOADING"));
   ck_assert_int_eq(open_now(), FORKQ_ESERVER);
   ck_assert(said("LOADING"));
-  ck_assert_int_eq(put(3, PATIENCE_MS), 0);
+  int64_t before = refusals("LOADING");
+  begin_put(&putter, queue, 3, PATIENCE_MS);
+  until_refused("LOADING", before);
+  ck_assert(server_says("OK", "CONFIG SET key-load-delay 0"));
+  ck_assert_int_eq(end_call(&putter), 0);
   ck_assert_int_eq(get(0), 1);
   ck_assert_int_eq(get(0), 3);
   ck_assert_int_eq(get(0), FORKQ_EMPTY);
