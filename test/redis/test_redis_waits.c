@@ -194,7 +194,7 @@ static void wait_and_die(void *arg) {
   CHILD_MUST(get(-1) == 0);
 }
 
-#define KILLED_MS 400
+#define KILLED_MS 1500 /* within which the test sees it wait */
 
 static void put_and_die(void *arg) {
   (void)arg;
