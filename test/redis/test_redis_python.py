@@ -6,7 +6,7 @@ libforkq-redis, is at the other end."""
 
 import os
 import re
-import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +16,11 @@ import time
 PEER, SCRIPTS = sys.argv[1:]
 PATIENCE = 20
 KEY = b"{fq:jobs}:"
+
+
+def start(*command, **options):
+    """Starts a program, which is killed when this test ends in whatever way."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], **options)
 
 
 def read_script(name):
@@ -108,7 +113,7 @@ class Peer:
 
     def __init__(self, path, query):
         url = f"redis+unix://{path}?queue=jobs&{query}"
-        self.process = subprocess.Popen([PEER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = start(PEER, url, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def begin(self, name, timeout=0, text="-"):
         self.process.stdin.write(f"{name} {timeout} {text}\n")
@@ -224,22 +229,31 @@ def shutdown(path):
     peer.close()
 
 
-def main():
-    directory = tempfile.mkdtemp()
-    path = os.path.join(directory, "s")
-    server = subprocess.Popen(["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--dir", directory,
-                               "--unixsocket", path], stdout=subprocess.DEVNULL)
-    try:
-        while not os.path.exists(path):
-            assert server.poll() is None
+def connect(path, server):
+    """A connection to the server, which is about to listen."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return Server(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert server.poll() is None and time.monotonic() < end
             time.sleep(0.005)
-        for test in (there_and_back, waits, a_put_has_its_effect_once, leases, shutdown):
-            Server(path).ask("FLUSHALL")
-            test(path)
-    finally:
-        server.kill()
-        server.wait()
-        shutil.rmtree(directory)
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the directory goes away
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "s")
+        server = start("redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--dir", directory,
+                       "--unixsocket", path, stdout=subprocess.DEVNULL)
+        try:
+            look = connect(path, server)
+            for test in (there_and_back, waits, a_put_has_its_effect_once, leases, shutdown):
+                look.ask("FLUSHALL")
+                test(path)
+        finally:
+            server.kill()
+            server.wait()
 
 
 main()
