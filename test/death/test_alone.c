@@ -122,49 +122,56 @@ START_TEST(what_was_sent_is_got_before) {
 }
 END_TEST
 
+/* The last process that could put dies: one getter is stopped and has the turn, another one waits for it. */
+static void leave_alone(pid_t getters[2]) {
+  pid_t putter = start_putter(0);
+  getters[0] = support_fork(get_to_the_end, (void *)&flags[1]);
+  support_until_asleep(getters[0]);
+  support_stop(getters[0]);
+  getters[1] = support_fork(get_to_the_end, (void *)&flags[1]);
+  support_until_asleep(getters[1]);
+  support_kill_and_wait(putter);
+}
+
 /* Those that wait for the turn look past its owner. */
 START_TEST(one_that_is_stopped_keeps_it_from_nobody) {
-  pid_t putter = start_putter(0);
-  pid_t first = support_fork(get_to_the_end, (void *)&flags[1]);
-  support_until_asleep(first);
-  support_stop(first);
-  pid_t second = support_fork(get_to_the_end, (void *)&flags[1]);
-  support_until_asleep(second);
-  support_kill_and_wait(putter);
-  ck_assert_int_eq(support_wait(second), 0);
-  kill(first, SIGCONT);
-  ck_assert_int_eq(support_wait(first), 0);
+  pid_t getters[2];
+  leave_alone(getters);
+  ck_assert_int_eq(support_wait(getters[1]), 0);
+  kill(getters[0], SIGCONT);
+  ck_assert_int_eq(support_wait(getters[0]), 0);
 }
 END_TEST
 
 /* The turn passes from one that was told and died. */
 START_TEST(one_that_was_killed_keeps_it_from_nobody) {
-  pid_t putter = start_putter(0);
-  pid_t first = support_fork(get_to_the_end, (void *)&flags[1]);
-  support_until_asleep(first);
-  support_stop(first);
-  pid_t second = support_fork(get_to_the_end, (void *)&flags[1]);
-  support_until_asleep(second);
-  support_kill_and_wait(putter);
-  support_kill_and_wait(first);
-  ck_assert_int_eq(support_wait(second), 0);
+  pid_t getters[2];
+  leave_alone(getters);
+  support_kill_and_wait(getters[0]);
+  ck_assert_int_eq(support_wait(getters[1]), 0);
 }
 END_TEST
 
 /* The putter dies in the middle of a message: it fills the pipe, and nobody reads. */
 static void begin_a_large_one(void *arg) {
+  (void)arg;
   support_keep_to_pipe(queue);
   CHILD_MUST(put(7, -1) == 0);
-  CHILD_MUST(put_bin((size_t)(intptr_t)arg, -1) == 0);
+  CHILD_MUST(put_bin(4 * LARGE, -1) == 0);
   atomic_store(&flags[0], 1);
   for (;;)
     pause();
 }
 
-START_TEST(half_a_message_is_no_item) {
-  pid_t putter = support_fork(begin_a_large_one, (void *)(intptr_t)(4 * LARGE));
+static pid_t start_half(void) {
+  pid_t putter = support_fork(begin_a_large_one, NULL);
   support_until(&flags[0]);
   support_until_pipe_full(queue);
+  return putter;
+}
+
+START_TEST(half_a_message_is_no_item) {
+  pid_t putter = start_half();
   ck_assert_int_eq(forkq_queue_close_put(queue), 0);
   support_kill_and_wait(putter);
   ck_assert_int_eq(get(-1), 7);
@@ -175,9 +182,7 @@ END_TEST
 
 /* A part of it was kept for the next get, as its time was over. */
 START_TEST(half_a_message_that_is_kept_is_no_item) {
-  pid_t putter = support_fork(begin_a_large_one, (void *)(intptr_t)(4 * LARGE));
-  support_until(&flags[0]);
-  support_until_pipe_full(queue);
+  pid_t putter = start_half();
   support_stop(putter);
   ck_assert_int_eq(forkq_queue_close_put(queue), 0);
   ck_assert_int_eq(get(-1), 7);
@@ -582,8 +587,7 @@ static int work(void *arg) {
   return value == FORKQ_EALONE ? EXIT_SUCCESS : 4;
 }
 
-/* The parent of a pool, which is killed while its workers wait. `arg`: the end of a pipe that each worker
- * has open as long as it lives. */
+/* The parent of a pool, which is killed while its workers wait. */
 static void run_pool(void *arg) {
   forkq_process_t *workers[MANY];
   (void)arg;
@@ -602,7 +606,7 @@ START_TEST(the_workers_of_a_parent_that_is_killed_end) {
   int lives[2];
   char byte;
   ck_assert_int_eq(forkq_queue_create(&results, 0), 0);
-  ck_assert_int_eq(pipe(lives), 0);
+  ck_assert_int_eq(pipe(lives), 0); /* each worker has it open as long as it lives */
   pid_t parent = support_fork(run_pool, NULL);
   close(lives[1]);
   ck_assert_int_eq(forkq_queue_close_put(queue), 0);
