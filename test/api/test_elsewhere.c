@@ -491,6 +491,7 @@ END_TEST
 static Suite *suite(void) {
   Suite *s = suite_create("elsewhere");
   TCase *tcase = tcase_create("elsewhere");
+  tcase_set_timeout(tcase, 60);
   tcase_add_checked_fixture(tcase, set_up, tear_down);
   tcase_add_test(tcase, puts_come_packed);
   tcase_add_test(tcase, what_is_not_valid_does_not_come);
@@ -505,6 +506,7 @@ static Suite *suite(void) {
   tcase_add_test(tcase, without_memory);
   suite_add_tcase(s, tcase);
   TCase *without = tcase_create("without");
+  tcase_set_timeout(without, 60);
   tcase_add_checked_fixture(without, set_up_none, tear_down);
   tcase_add_test(without, what_the_other_library_does_not_have);
   suite_add_tcase(s, without);

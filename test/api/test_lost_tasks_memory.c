@@ -186,10 +186,12 @@ END_TEST
 int main(void) {
   Suite *suite = suite_create("lost_tasks_memory");
   TCase *told = tcase_create("told");
+  tcase_set_timeout(told, 60);
   tcase_add_checked_fixture(told, tell, queue_tear_down);
   tcase_add_test(told, it_stays_for_the_next_and_goes_back_when_none_comes);
   suite_add_tcase(suite, told);
   TCase *again = tcase_create("again");
+  tcase_set_timeout(again, 60);
   tcase_add_checked_fixture(again, redeliver, queue_tear_down);
   tcase_add_test(again, it_goes_back_when_none_came_for_a_second);
   tcase_add_test(again, a_close_gives_it_back);
