@@ -39,6 +39,8 @@ class Served:
             command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@" 3<&0', "sh", *command]
         else:
             command.append(self.path)
+        command = ["setpriv", "--pdeathsig", "KILL", *command]  # it ends with the test, however that ends
+
         def set_signals():
             for signo in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(signo, signal.SIG_IGN if signo in ignored else signal.SIG_DFL)
@@ -233,6 +235,7 @@ def case_the_units_are_valid():
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the directory goes away
     failed, cases = 0, [c for n, c in globals().items() if n.startswith("case_")]
     for case in cases:
         try:
