@@ -148,6 +148,49 @@ START_TEST(also_in_a_child_of_the_process_that_watches) {
 }
 END_TEST
 
+/* What the watching child calls first. The number of the descriptor is its parent's. */
+static int first_call(bool closes_put) {
+  return closes_put ? forkq_queue_close_put(queue) : (int)forkq_queue_qsize(queue);
+}
+
+struct watcher {
+  bool closes_put;
+  _Atomic int ready, done;
+};
+
+static void watch_and_get(struct watcher *watcher, int fd) {
+  support_end_after(60);
+  CHILD_MUST(first_call(watcher->closes_put) == 0);
+  while (readable(fd, 0))
+    CHILD_MUST(get(0) == FORKQ_EMPTY);
+  atomic_store(&watcher->ready, 1);
+  CHILD_MUST(readable(fd, PATIENCE_MS));
+  assert_got(7, 1);
+  atomic_store(&watcher->done, 1);
+}
+
+static void fork_a_watcher(void *arg) {
+  int fd = forkq_queue_fileno(queue);
+  CHILD_MUST(fd >= 0);
+  if (fork() == 0) {
+    watch_and_get(arg, fd);
+    _exit(0);
+  }
+}
+
+/* Nobody else looks: the process that watched at first has ended. */
+START_TEST(a_child_that_goes_on_watching_finds_them_itself) {
+  struct watcher *watcher = support_shared(sizeof *watcher);
+  watcher->closes_put = _i == 1;
+  put_numbers(7, 8);
+  pid_t pid = start((struct worker){ .gets = 1 });
+  ck_assert_int_eq(support_wait(support_fork(fork_a_watcher, watcher)), 0);
+  support_until(&watcher->ready);
+  support_kill_and_wait(pid);
+  support_until(&watcher->done);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("lost_tasks_waits");
   TCase *waits = tcase_create("waits");
@@ -159,6 +202,7 @@ int main(void) {
   tcase_add_test(waits, a_descriptor_that_is_watched_becomes_readable);
   tcase_add_test(waits, a_get_on_a_loop_finds_them);
   tcase_add_test(waits, also_in_a_child_of_the_process_that_watches);
+  tcase_add_loop_test(waits, a_child_that_goes_on_watching_finds_them_itself, 0, 2);
   suite_add_tcase(suite, waits);
   return support_main(suite);
 }
