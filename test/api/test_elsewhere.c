@@ -1,6 +1,7 @@
 /* A queue that another library holds: every public function of a queue comes to that library, or says that it is not
  * supported. Here that library is the test. */
 #define _GNU_SOURCE
+#include "base/lifecycle.h"
 #include "codec/borrow.h"
 #include "queue/elsewhere.h"
 #include "queue_helpers.h"
@@ -26,6 +27,7 @@ static struct {
   bool immediate;
   bool waits;
   int closes;
+  int close_result;
   bool destroyed;
 } fake;
 static int state;
@@ -136,7 +138,7 @@ static int fake_close(void *arg, int64_t deadline) {
   ck_assert_ptr_eq(arg, &state);
   fake.deadline = deadline;
   fake.closes++;
-  return 0;
+  return fake.close_result;
 }
 
 static void fake_destroy(void *arg) {
@@ -366,8 +368,12 @@ START_TEST(the_other_calls_come) {
   ck_assert_int_eq(forkq_queue_fileno(queue), 77);
   ck_assert_int_eq(forkq_queue_cancel_join_thread(queue), 0);
   ck_assert_int_eq(forkq_queue_join_thread(queue, 0, NULL), FORKQ_ENOTCLOSED);
+  fake.close_result = -EDEADLK; /* in a handler: the queue is open as before */
+  ck_assert_int_eq(forkq_queue_close(queue), -EDEADLK);
+  ck_assert_int_eq(forkq_queue_join_thread(queue, 0, NULL), FORKQ_ENOTCLOSED);
+  fake.close_result = 0;
   ck_assert_int_eq(forkq_queue_close(queue), 0);
-  ck_assert_int_eq(fake.closes, 1);
+  ck_assert_int_eq(fake.closes, 2);
   ck_assert_int_eq(forkq_queue_join_thread(queue, 0, &number), 0);
   ck_assert_uint_eq(number, 0);
   fake.result = FORKQ_ECLOSED;
@@ -488,6 +494,28 @@ START_TEST(without_memory) {
 }
 END_TEST
 
+static int identity_result;
+
+int __real_forkq__os_identity(int fd, uint64_t *ret_identity);
+int __wrap_forkq__os_identity(int fd, uint64_t *ret_identity);
+int __wrap_forkq__os_identity(int fd, uint64_t *ret_identity) {
+  return identity_result < 0 ? identity_result
+                             : __real_forkq__os_identity(fd, ret_identity);
+}
+
+/* The registry is free afterwards, and the event is closed. */
+START_TEST(an_event_that_cannot_be_known) {
+  forkq_queue_t *other;
+  int fds = support_open_fds();
+  identity_result = -ENOMEM;
+  ck_assert_int_eq(forkq__host()->queue_hold(&other, &all, &state), -ENOMEM);
+  identity_result = 0;
+  ck_assert_int_eq(support_open_fds(), fds);
+  ck_assert_int_eq(forkq__life_hold(), 0);
+  forkq__life_let_go();
+}
+END_TEST
+
 static Suite *suite(void) {
   Suite *s = suite_create("elsewhere");
   TCase *tcase = tcase_create("elsewhere");
@@ -503,6 +531,7 @@ static Suite *suite(void) {
   tcase_add_test(tcase, what_no_other_library_has);
   tcase_add_test(tcase, exit_closes);
   tcase_add_test(tcase, without_memory);
+  tcase_add_test(tcase, an_event_that_cannot_be_known);
   suite_add_tcase(s, tcase);
   TCase *without = tcase_create("without");
   tcase_add_checked_fixture(without, set_up_none, tear_down);
