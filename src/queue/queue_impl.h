@@ -253,11 +253,10 @@ void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline);
 void forkq__queue_wake_joiners(forkq_queue_t *queue);
 
 /* For forkq_wait. Between begin and end, close waits as it does for a get. begin: 0, or the error
- * that a get would return. fds: the descriptors to poll, the last of them for interrupts; each is -1 where
- * only a look from time to time helps. look: 1 if a get would find an item, a shutdown or the end, else 0; or
- * FORKQ_ECLOSED. */
+ * that a get would return. fds: the descriptors to poll; each is -1 where only a look from time to time helps.
+ * look: 1 if a get would find an item, a shutdown or the end, else 0; or FORKQ_ECLOSED. */
 int forkq__queue_watch_begin(forkq_queue_t *queue);
-void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[3]);
+void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]);
 int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event);
 void forkq__queue_watch_end(forkq_queue_t *queue);
 

@@ -3,10 +3,11 @@
 #define _GNU_SOURCE
 #include "base/lifecycle.h"
 #include "codec/borrow.h"
-#include "queue/elsewhere.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -391,6 +392,39 @@ START_TEST(interrupts_come) {
 }
 END_TEST
 
+static int silent[2];
+
+static int silent_fileno(void *arg) {
+  (void)arg;
+  return silent[0];
+}
+
+static void *wait_for_it(void *arg) {
+  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
+  (void)arg;
+  return (void *)(intptr_t)forkq_wait(&entry, 1, -1);
+}
+
+/* The event of interrupts could not be made. */
+START_TEST(forkq_wait_looks_for_interrupts_itself) {
+  static struct forkq__elsewhere_ops ops;
+  pthread_t thread;
+  ops = all;
+  ops.fileno = silent_fileno;
+  forkq_queue_destroy(queue);
+  hold(&ops);
+  ck_assert_int_eq(pipe(silent), 0);
+  forkq__os_close(forkq__interrupts_fd(&queue->channel.interrupts));
+  FORKQ__STORE(queue->channel.interrupts.event_fd, 0);
+  ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_it, NULL), 0);
+  support_until_threads_asleep(1);
+  ck_assert_int_eq(forkq_queue_interrupt(queue), 0);
+  ck_assert_int_eq((intptr_t)support_join(thread), FORKQ_EINTERRUPTED);
+  close(silent[0]);
+  close(silent[1]);
+}
+END_TEST
+
 static void in_child(void *arg) {
   (void)arg;
   CHILD_MUST(forkq_queue_put_nil(queue, 0) == 0);
@@ -527,6 +561,7 @@ static Suite *suite(void) {
   tcase_add_test(tcase, gets_fill_items);
   tcase_add_test(tcase, the_other_calls_come);
   tcase_add_test(tcase, interrupts_come);
+  tcase_add_test(tcase, forkq_wait_looks_for_interrupts_itself);
   tcase_add_test(tcase, fork_is_told);
   tcase_add_test(tcase, what_no_other_library_has);
   tcase_add_test(tcase, exit_closes);
