@@ -211,9 +211,10 @@ typedef struct forkq_queue_options {
    * With FORKQ_LOST_TASKS_REDELIVER a task may be done more than once: its process may have died after
    * the work and before its task_done. It is got again as soon as another process finds that the
    * process has died: within 0.1 s if one waits in a get, in join or in forkq_wait, or watches the
-   * queue (forkq_queue_fileno, a loop). It takes no slot. After a shutdown, or
-   * the end of the last process that could put, a get of a process that has no unfinished task waits
-   * for those that others have, and then says FORKQ_ESHUTDOWN or FORKQ_EALONE; an immediate shutdown drops what is to be got again. */
+   * queue (forkq_queue_fileno, a loop). It takes no slot. After a shutdown, or the end of the last
+   * process that could put, a get of a process that has no unfinished task waits for those that others
+   * have, and then says FORKQ_ESHUTDOWN or FORKQ_EALONE; an immediate shutdown drops what is to be got
+   * again. */
   int lost_tasks;
 } forkq_queue_options_t;
 
@@ -755,9 +756,9 @@ FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
  * (For libuv see forkq/loop_handle.h.)
  *
  * The descriptor is readable, level-triggered, whenever a get would find an item, a
- * shutdown or FORKQ_EALONE, also when another process has read the item ahead. When it is readable, get
- * with timeout 0 until FORKQ_EMPTY, or stop earlier: it stays readable while there is
- * more. A spurious wake-up is possible: another process was faster, or items of other
+ * shutdown or FORKQ_EALONE, also when another process has read the item ahead. When it is
+ * readable, get with timeout 0 until FORKQ_EMPTY, or stop earlier: it stays readable while
+ * there is more. A spurious wake-up is possible: another process was faster, or items of other
  * processes are still on their way after a shutdown, or tasks of others may come again after
  * the end of the last process that could put. Then retry after some milliseconds.
  * The descriptor says nothing about room for puts: see forkq_queue_room_fileno.

@@ -1,11 +1,11 @@
 /* The process-shared queue: the object of forkq/queue.h, and what its files share.
  *
  * queue_open.c creates a queue, or opens one of another program. queue_put.c, queue_get.c and
- * queue_stats.c have its calls; queue_source.c packs, and queue_reserve.c lets the program write. queue_tasks.c has task_done and join;
- * queue_life.c has shutdown and close, and what fork and exit do. queue_inherit.c sends what a dead
- * parent has not sent; queue_interrupt.c ends calls that are blocked; queue_room.c tells a loop of the program that there is
- * room; queue_watch.c is for programs that wait for other things as well; queue_elsewhere.c asks another library that
- * holds a queue. */
+ * queue_stats.c have its calls; queue_source.c packs, and queue_reserve.c lets the program write.
+ * queue_tasks.c has task_done and join; queue_life.c has shutdown and close, and what fork and exit do.
+ * queue_inherit.c sends what a dead parent has not sent; queue_interrupt.c ends calls that are blocked;
+ * queue_room.c tells a loop of the program that there is room; queue_watch.c is for programs that wait
+ * for other things as well; queue_elsewhere.c asks another library that holds a queue. */
 #ifndef FORKQ_QUEUE_IMPL_H
 #define FORKQ_QUEUE_IMPL_H
 
@@ -39,8 +39,7 @@ struct forkq_queue {
   int poll_set;  /* an epoll over pipe and event, or -1; see forkq_queue_fileno */
   bool observed; /* the program was given poll_set */
   _Atomic int loop_watches; /* loops of this process that watch it for items */
-  int64_t
-      lost_look_at; /* when the feeder looks next for lost tasks; FORKQ__FOREVER: never. With its mutex */
+  int64_t lost_look_at; /* when the feeder looks next for lost tasks; as room.look_at */
   /* See queue_room.c. With the feeder's mutex. */
   struct {
     int set; /* an epoll over the room event and own_fd, or -1: the program has not asked for it */
