@@ -784,7 +784,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
  *
  * Put with timeout 0 until FORKQ_FULL. Then wait until the descriptor is readable, and put again. It is
  * readable, level-triggered, from the first call on until a put of this process with timeout 0 returns
- * FORKQ_FULL, and again once there is room: for an item, in the outbox (outbox_max_bytes), after a shutdown.
+ * FORKQ_FULL, and again once a put would not wait: there is room for an item, and in the outbox
+ * (outbox_max_bytes), or puts have ended, by a shutdown or forkq_queue_close_put.
  * It may be readable although there is no room, when others were faster: the put then returns FORKQ_FULL. It
  * may be late by 0.1 s after the death of a process, which gives back the slots that this one had or forgets
  * to tell others, and by more while this process is in the middle of sending a large message. Nothing else
