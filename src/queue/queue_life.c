@@ -214,7 +214,8 @@ static void end_puts(forkq_queue_t *queue) {
 int forkq_queue_close_put(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
-  int r = forkq__queue_check(queue); /* without the mutex, which the first call of a child takes */
+  /* Without the mutex, which the first call of a child takes. */
+  int r = forkq__queue_check(queue);
   if (r == FORKQ_EPACKING || forkq__queue_is_elsewhere(queue))
     return r;
   r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);

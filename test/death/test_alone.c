@@ -569,7 +569,8 @@ END_TEST
 
 /* ---- the last put, while a getter looks ----------------------------------------------------------- */
 
-static pid_t last_putter; /* it puts and ends in the middle of the next look at the pipe; 0: none */
+/* It puts and ends in the middle of the next look at the pipe; 0: there is none. */
+static pid_t last_putter;
 
 static void put_at_last(void *arg) {
   (void)arg;
