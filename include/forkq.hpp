@@ -22,7 +22,8 @@
  *   full (FORKQ_FULL), the time is over (FORKQ_TIMEDOUT), the queue is shut down
  *   (FORKQ_ESHUTDOWN), no process is left that could put (FORKQ_EALONE), this process has closed
  *   the object (FORKQ_ECLOSED), the other end of a connection is closed (FORKQ_EEOF), or the
- *   program has interrupted the call (FORKQ_EINTERRUPTED). status() tells which. Every other error is thrown.
+ *   program has interrupted the call (FORKQ_EINTERRUPTED). status() tells which. Every other error
+ *   is thrown.
  *
  *   `get` and `recv` without a time wait without limit. So they are false only at the end, or
  *   after an interrupt, and a loop can be `while (auto item = queue.get())`.

@@ -42,8 +42,8 @@ extern "C" {
 #define FORKQ_HANDOVER_TEXT 80 /* bytes, including the NUL at the end */
 
 /* What another program needs to open the queue. `fds` are the queue's own descriptors,
- * borrowed: they are valid until the process closes the queue. `text` names them. A forked
- * child has them under the same numbers. */
+ * borrowed: they are valid until the process closes the queue, or its puts. `text` names
+ * them. A forked child has them under the same numbers. */
 typedef struct forkq_handover {
   int fds[FORKQ_HANDOVER_FDS];
   char text[FORKQ_HANDOVER_TEXT];
@@ -118,7 +118,7 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_attach(forkq_queue_t **ret_queue,
 
 /* Sends the queue over a connected Unix stream socket. The caller keeps the queue and the
  * socket. The queue stays alive while it is on its way, even if the sender ends. No other
- * thread may close the queue during the call.
+ * thread may close the queue, or its puts, during the call.
  *
  * Returns: 0.
  * Blocks: while the socket's buffer is full.

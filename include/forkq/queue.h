@@ -211,9 +211,10 @@ typedef struct forkq_queue_options {
    * With FORKQ_LOST_TASKS_REDELIVER a task may be done more than once: its process may have died after
    * the work and before its task_done. It is got again as soon as another process finds that the
    * process has died: within 0.1 s if one waits in a get, in join or in forkq_wait, or watches the
-   * queue (forkq_queue_fileno, a loop). It takes no slot. After a shutdown, or
-   * the end of the last process that could put, a get of a process that has no unfinished task waits
-   * for those that others have, and then says FORKQ_ESHUTDOWN or FORKQ_EALONE; an immediate shutdown drops what is to be got again. */
+   * queue (forkq_queue_fileno, a loop). It takes no slot. After a shutdown, or the end of the last
+   * process that could put, a get of a process that has no unfinished task waits for those that others
+   * have, and then says FORKQ_ESHUTDOWN or FORKQ_EALONE; an immediate shutdown drops what is to be got
+   * again. */
   int lost_tasks;
 } forkq_queue_options_t;
 
@@ -755,9 +756,9 @@ FORKQ_API int forkq_queue_full(forkq_queue_t *queue);
  * (For libuv see forkq/loop_handle.h.)
  *
  * The descriptor is readable, level-triggered, whenever a get would find an item, a
- * shutdown or FORKQ_EALONE, also when another process has read the item ahead. When it is readable, get
- * with timeout 0 until FORKQ_EMPTY, or stop earlier: it stays readable while there is
- * more. A spurious wake-up is possible: another process was faster, or items of other
+ * shutdown or FORKQ_EALONE, also when another process has read the item ahead. When it is
+ * readable, get with timeout 0 until FORKQ_EMPTY, or stop earlier: it stays readable while
+ * there is more. A spurious wake-up is possible: another process was faster, or items of other
  * processes are still on their way after a shutdown, or tasks of others may come again after
  * the end of the last process that could put. Then retry after some milliseconds.
  * The descriptor says nothing about room for puts: see forkq_queue_room_fileno.
@@ -783,7 +784,8 @@ FORKQ_API FORKQ_MUST_CHECK int forkq_queue_fileno(forkq_queue_t *queue);
  *
  * Put with timeout 0 until FORKQ_FULL. Then wait until the descriptor is readable, and put again. It is
  * readable, level-triggered, from the first call on until a put of this process with timeout 0 returns
- * FORKQ_FULL, and again once there is room: for an item, in the outbox (outbox_max_bytes), after a shutdown.
+ * FORKQ_FULL, and again once a put would not wait: there is room for an item, and in the outbox
+ * (outbox_max_bytes), or puts have ended, by a shutdown or forkq_queue_close_put.
  * It may be readable although there is no room, when others were faster: the put then returns FORKQ_FULL. It
  * may be late by 0.1 s after the death of a process, which gives back the slots that this one had or forgets
  * to tell others, and by more while this process is in the middle of sending a large message. Nothing else

@@ -112,23 +112,24 @@ void forkq__feeder_plan_look(struct forkq__feeder *feeder, int64_t at) {
     forkq__mutex_wake(&feeder->work);
 }
 
-/* Sleeps until there is work, or for so long. */
+/* Sleeps until there is work, or for so long, and looks meanwhile. */
 static void stay_idle(struct forkq__feeder *feeder) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, IDLE_MS);
-  while (!has_work(feeder) &&
-         (feeder->look_at != FORKQ__FOREVER || forkq__os_now() < deadline)) {
-    sleep_until(feeder, feeder->look_at != FORKQ__FOREVER ? feeder->look_at : deadline);
+  while (!has_work(feeder) && forkq__os_now() < deadline) {
+    sleep_until(feeder, feeder->look_at < deadline ? feeder->look_at : deadline);
     look_if_due(feeder);
   }
 }
 
-/* Waits for work. Returns false if the thread has been idle for too long. */
+/* Waits for work, or as long as it has to look. Returns false if the thread has been idle for too long. */
 static bool wait_for_work(struct forkq__feeder *feeder) {
   stay_idle(feeder);
-  for (int times = 1;
-       !has_work(feeder) && !forkq__sender_trim(&feeder->sender) && times < IDLE_TIMES;
-       times++)
+  for (int times = 1; !has_work(feeder); times++) {
+    bool done = forkq__sender_trim(&feeder->sender) || times >= IDLE_TIMES;
+    if (done && feeder->look_at == FORKQ__FOREVER)
+      break;
     stay_idle(feeder);
+  }
   return has_work(feeder);
 }
 

@@ -158,11 +158,22 @@ static bool to_be_told(struct forkq__channel_shared *shared) {
          !FORKQ__LOAD(shared->raised);
 }
 
-/* What poll(2) says of the pipe: 0 if nothing is there, or a negative errno. */
-static int pipe_events(const struct forkq__channel *channel) {
+static bool says_end(int events) {
+  return events > 0 && (events & (POLLIN | POLLHUP)) == POLLHUP;
+}
+
+static int poll_pipe(const struct forkq__channel *channel) {
   struct pollfd pipe = { .fd = channel->read_fd, .events = POLLIN };
   int r = forkq__os_poll(&pipe, 1, FORKQ__NOWAIT);
   return r > 0 ? pipe.revents : r;
+}
+
+/* What poll(2) says of the pipe: 0 if nothing is there, or a negative errno. The kernel looks for bytes before
+ * it looks for writers, and without a lock: the last write, and the end of its process, may come in between.
+ * Once there is no writer, no more bytes come, so the second answer is right. */
+static int pipe_events(const struct forkq__channel *channel) {
+  int events = poll_pipe(channel);
+  return says_end(events) ? poll_pipe(channel) : events;
 }
 
 bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
@@ -173,8 +184,7 @@ bool forkq__channel_pipe_readable(const struct forkq__channel *channel) {
  * in a child that never used the queue, or on its way through a socket. What was written before is read
  * first: until then poll says POLLIN as well. */
 static bool is_end(const struct forkq__channel *channel, int events) {
-  return FORKQ__LOAD(channel->puts_closed) && events > 0 &&
-         (events & (POLLIN | POLLHUP)) == POLLHUP;
+  return FORKQ__LOAD(channel->puts_closed) && says_end(events);
 }
 
 bool forkq__channel_pipe_ended(const struct forkq__channel *channel) {

@@ -16,8 +16,8 @@
 
 /* What the other library does. `state` is its own. NULL: the function is not supported, and so returns
  * -ENOTSUP; but close and destroy, and what fork and exit do, are always there. The results are those of the
- * public functions. A call may be made by any thread of the process that is not packing. put, get and join may
- * be cancelled in their waits. */
+ * public functions. A call may be made by any thread of the process; by one that is packing, only qsize, full
+ * and stats. put, get and join may be cancelled in their waits. */
 struct forkq__elsewhere_ops {
   /* Puts messages from the first on, which are valid msgpack, and waits for room for the first. If it returns 0,
    * *ret_put is above 0. */
@@ -55,8 +55,8 @@ struct forkq__host {
   int (*item_reserve)(forkq_item_t *item, size_t size);
   void (*item_finish)(forkq_item_t *item, size_t size);
   int (*scan)(const void *data, size_t size, uint64_t *ret_elements);
-  /* Makes the queue, for which `state` is there already; the queue owns it from then on. Returns 0, FORKQ_EPACKING,
-   * -ENOMEM or -EDEADLK. */
+  /* Makes the queue, for which `state` is there already; the queue owns it from then on. Returns 0,
+   * FORKQ_EPACKING, -ENOMEM, -EDEADLK or an errno of fstat(2). After a failure `state` is the caller's. */
   int (*queue_hold)(forkq_queue_t **ret_queue, const struct forkq__elsewhere_ops *ops,
                     void *state);
   /* The state of a queue with these operations, or NULL: the queue is another one. */

@@ -254,8 +254,10 @@ int forkq__elsewhere_interrupt(forkq_queue_t *queue) {
 }
 
 int forkq__elsewhere_close(forkq_queue_t *queue) {
-  atomic_store(&queue->channel.closed, true); /* for forkq_queue_join_thread */
-  return queue->elsewhere->close(queue->elsewhere_state, FORKQ__FOREVER);
+  int r = queue->elsewhere->close(queue->elsewhere_state, FORKQ__FOREVER);
+  if (r == 0)
+    atomic_store(&queue->channel.closed, true); /* for forkq_queue_join_thread */
+  return r;
 }
 
 void forkq__elsewhere_destroy(forkq_queue_t *queue) {
@@ -268,6 +270,14 @@ void forkq__elsewhere_destroy(forkq_queue_t *queue) {
 }
 
 /* ---- fork and exit ------------------------------------------------------------------------- */
+
+/* Makes the event of interrupts. Where it cannot be made, interrupts are looked for from time to time. */
+static int equip(forkq_queue_t *queue) {
+  struct forkq__interrupts *interrupts = &queue->channel.interrupts;
+  forkq__interrupts_equip(interrupts);
+  int fd = forkq__interrupts_fd(interrupts);
+  return fd < 0 ? 0 : forkq__os_identity(fd, &queue->channel.event_identity);
+}
 
 static void before_fork(struct forkq__life *life, int64_t deadline) {
   forkq_queue_t *queue = forkq__queue_of(life);
@@ -285,7 +295,7 @@ static void after_fork_child(struct forkq__life *life) {
   forkq_queue_t *queue = forkq__queue_of(life);
   forkq__source_forked();
   forkq__interrupts_forked(&queue->channel.interrupts, queue->channel.event_identity);
-  forkq__interrupts_equip(&queue->channel.interrupts);
+  (void)equip(queue);
   queue->elsewhere->after_fork_child(queue->elsewhere_state);
 }
 
@@ -304,12 +314,20 @@ static const struct forkq__life_ops life_ops = {
 
 /* ---- for the other library ----------------------------------------------------------------- */
 
-/* An event that cannot be made is looked for from time to time. */
-static int equip(forkq_queue_t *queue) {
-  struct forkq__interrupts *interrupts = &queue->channel.interrupts;
-  forkq__interrupts_equip(interrupts);
-  int fd = forkq__interrupts_fd(interrupts);
-  return fd < 0 ? 0 : forkq__os_identity(fd, &queue->channel.event_identity);
+/* With the registry, so that no child is forked meanwhile that has the event and does not know it. */
+static int open_held(forkq_queue_t *queue, const struct forkq__elsewhere_ops *ops,
+                     void *state) {
+  int r = equip(queue);
+  if (r < 0) {
+    forkq__os_close(forkq__interrupts_fd(&queue->channel.interrupts));
+    return r;
+  }
+  queue->elsewhere = ops;
+  queue->elsewhere_state = state;
+  queue->refusal = -ENOTSUP;
+  FORKQ__STORE(queue->arrived, forkq__life_forks());
+  forkq__life_begin(&queue->life, &life_ops);
+  return 0;
 }
 
 static int queue_hold(forkq_queue_t **ret_queue, const struct forkq__elsewhere_ops *ops,
@@ -320,20 +338,15 @@ static int queue_hold(forkq_queue_t **ret_queue, const struct forkq__elsewhere_o
   if (queue == NULL)
     return -ENOMEM;
   int r = forkq__life_hold();
-  if (r == 0)
-    r = equip(queue);
-  if (r < 0) {
-    forkq__free(queue);
-    return r;
+  if (r == 0) {
+    r = open_held(queue, ops, state);
+    forkq__life_let_go();
   }
-  queue->elsewhere = ops;
-  queue->elsewhere_state = state;
-  queue->refusal = -ENOTSUP;
-  FORKQ__STORE(queue->arrived, forkq__life_forks());
-  forkq__life_begin(&queue->life, &life_ops);
-  forkq__life_let_go();
-  *ret_queue = queue;
-  return 0;
+  if (r < 0)
+    forkq__free(queue);
+  else
+    *ret_queue = queue;
+  return r;
 }
 
 static void *queue_state(forkq_queue_t *queue, const struct forkq__elsewhere_ops *ops) {

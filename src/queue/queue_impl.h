@@ -1,11 +1,11 @@
 /* The process-shared queue: the object of forkq/queue.h, and what its files share.
  *
  * queue_open.c creates a queue, or opens one of another program. queue_put.c, queue_get.c and
- * queue_stats.c have its calls; queue_source.c packs, and queue_reserve.c lets the program write. queue_tasks.c has task_done and join;
- * queue_life.c has shutdown and close, and what fork and exit do. queue_inherit.c sends what a dead
- * parent has not sent; queue_interrupt.c ends calls that are blocked; queue_room.c tells a loop of the program that there is
- * room; queue_watch.c is for programs that wait for other things as well; queue_elsewhere.c asks another library that
- * holds a queue. */
+ * queue_stats.c have its calls; queue_source.c packs, and queue_reserve.c lets the program write.
+ * queue_tasks.c has task_done and join; queue_life.c has shutdown and close, and what fork and exit do.
+ * queue_inherit.c sends what a dead parent has not sent; queue_interrupt.c ends calls that are blocked;
+ * queue_room.c tells a loop of the program that there is room; queue_watch.c is for programs that wait
+ * for other things as well; queue_elsewhere.c asks another library that holds a queue. */
 #ifndef FORKQ_QUEUE_IMPL_H
 #define FORKQ_QUEUE_IMPL_H
 
@@ -39,8 +39,7 @@ struct forkq_queue {
   int poll_set;  /* an epoll over pipe and event, or -1; see forkq_queue_fileno */
   bool observed; /* the program was given poll_set */
   _Atomic int loop_watches; /* loops of this process that watch it for items */
-  int64_t
-      lost_look_at; /* when the feeder looks next for lost tasks; FORKQ__FOREVER: never. With its mutex */
+  int64_t lost_look_at; /* when the feeder looks next for lost tasks; as room.look_at */
   /* See queue_room.c. With the feeder's mutex. */
   struct {
     int set; /* an epoll over the room event and own_fd, or -1: the program has not asked for it */
@@ -253,11 +252,10 @@ void forkq__queue_send_own(forkq_queue_t *queue, int64_t deadline);
 void forkq__queue_wake_joiners(forkq_queue_t *queue);
 
 /* For forkq_wait. Between begin and end, close waits as it does for a get. begin: 0, or the error
- * that a get would return. fds: the descriptors to poll, the last of them for interrupts; each is -1 where
- * only a look from time to time helps. look: 1 if a get would find an item, a shutdown or the end, else 0; or
- * FORKQ_ECLOSED. */
+ * that a get would return. fds: the descriptors to poll; each is -1 where only a look from time to time helps.
+ * look: 1 if a get would find an item, a shutdown or the end, else 0; or FORKQ_ECLOSED. */
 int forkq__queue_watch_begin(forkq_queue_t *queue);
-void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[3]);
+void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]);
 int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event);
 void forkq__queue_watch_end(forkq_queue_t *queue);
 
@@ -269,10 +267,11 @@ void forkq__queue_observing_forked(forkq_queue_t *queue);
 
 /* Where tasks are to be got again: a process that watches the queue, and so makes no call meanwhile, has
  * its feeder look for processes that died. begin: from now on; look: the time lost_look_at has come; both
- * with the feeder's mutex. resume: in the child of a fork, in its first call. */
+ * with the feeder's mutex. resume: in the child of a fork, in its first call; false if the mutex cannot be
+ * had. */
 void forkq__queue_begin_lost_looks(forkq_queue_t *queue);
 void forkq__queue_look_for_lost(forkq_queue_t *queue);
-void forkq__queue_resume_lost_looks(forkq_queue_t *queue);
+bool forkq__queue_resume_lost_looks(forkq_queue_t *queue);
 
 /* For forkq_queue_room_fileno, all with the feeder's mutex. note_no_room: a put that does not wait finds no
  * room. look_for_room: the time room.look_at has come. tell_room: a put would not wait. end_room: at close.

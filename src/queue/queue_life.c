@@ -79,9 +79,9 @@ static int find_refusal(const forkq_queue_t *queue) {
 int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks) {
   queue->refusal = find_refusal(queue);
   queue->channel.process_bit = forkq__os_process_bit();
-  if (queue->refusal == 0 && !forkq__queue_begin_looking(queue))
+  if (queue->refusal == 0 &&
+      !(forkq__queue_begin_looking(queue) && forkq__queue_resume_lost_looks(queue)))
     return 0; /* the next call tries again */
-  forkq__queue_resume_lost_looks(queue);
   FORKQ__STORE(queue->arrived, forks);
   return queue->refusal;
 }
@@ -214,12 +214,11 @@ static void end_puts(forkq_queue_t *queue) {
 int forkq_queue_close_put(forkq_queue_t *queue) {
   if (queue == NULL)
     return FORKQ_ENULL;
-  if (forkq__queue_packing_here())
-    return FORKQ_EPACKING;
-  if (forkq__queue_is_elsewhere(queue))
-    return -ENOTSUP;
-  (void)forkq__life_forks(); /* puts a forked child right */
-  int r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
+  /* Without the mutex, which the first call of a child takes. */
+  int r = forkq__queue_check(queue);
+  if (r == FORKQ_EPACKING || forkq__queue_is_elsewhere(queue))
+    return r;
+  r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;
   if (atomic_load(&queue->channel.closed))

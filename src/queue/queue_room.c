@@ -83,6 +83,12 @@ static void begin_watching(forkq_queue_t *queue) {
   forkq__slots_watch_begin(&queue->slots);
 }
 
+/* A put that would be refused does not wait. */
+static bool would_wait(forkq_queue_t *queue) {
+  return forkq__queue_is_full(queue) && !forkq__queue_is_shut(queue) &&
+         !atomic_load(&queue->channel.puts_closed);
+}
+
 static void look_later(forkq_queue_t *queue) {
   queue->room.look_at = forkq__look_until(&queue->room.look, FORKQ__FOREVER);
 }
@@ -100,7 +106,7 @@ void forkq__queue_note_no_room(forkq_queue_t *queue) {
   begin_watching(queue);
   forkq__os_event_lower(queue->room.own_fd);
   forkq__slots_watch_woken(&queue->slots);
-  if (!forkq__queue_is_full(queue) || forkq__feeder_start_thread(&queue->feeder) < 0) {
+  if (!would_wait(queue) || forkq__feeder_start_thread(&queue->feeder) < 0) {
     tell(queue);
     return;
   }
@@ -111,7 +117,7 @@ void forkq__queue_note_no_room(forkq_queue_t *queue) {
 void forkq__queue_look_for_room(forkq_queue_t *queue) {
   if (forkq__look_due(&queue->room.look))
     (void)forkq__queue_reap(queue);
-  if (forkq__queue_is_full(queue))
+  if (would_wait(queue))
     look_later(queue);
   else
     tell(queue);

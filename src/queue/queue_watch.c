@@ -18,11 +18,10 @@ int forkq__queue_watch_begin(forkq_queue_t *queue) {
   return 0;
 }
 
-void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[3]) {
+void forkq__queue_watch_fds(forkq_queue_t *queue, int fds[2]) {
   bool shutting = forkq__channel_shutting(&queue->channel);
   fds[0] = forkq__channel_awaits_tasks(&queue->channel) ? -1 : queue->channel.read_fd;
   fds[1] = shutting ? -1 : queue->channel.event_fd;
-  fds[2] = forkq__interrupts_fd(&queue->channel.interrupts);
 }
 
 int forkq__queue_watch_look(forkq_queue_t *queue, bool saw_event) {
@@ -77,12 +76,14 @@ void forkq__queue_look_for_lost(forkq_queue_t *queue) {
   plan_lost_look(queue);
 }
 
-void forkq__queue_resume_lost_looks(forkq_queue_t *queue) {
-  if (!queue->observed || !queue->channel.redelivers ||
-      forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
-    return;
+bool forkq__queue_resume_lost_looks(forkq_queue_t *queue) {
+  if (!queue->observed || !queue->channel.redelivers)
+    return true;
+  if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
+    return false;
   forkq__queue_begin_lost_looks(queue);
   forkq__sender_unlock(&queue->feeder.sender);
+  return true;
 }
 
 int forkq__queue_watch_items(forkq_queue_t *queue) {

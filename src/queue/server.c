@@ -45,15 +45,6 @@ static void close_all(forkq_server_t *server) {
 
 /* ---- fork and exit --------------------------------------------------------------------------- */
 
-static void before_fork(struct forkq__life *life, int64_t deadline) {
-  (void)life;
-  (void)deadline;
-}
-
-static void after_fork_parent(struct forkq__life *life) {
-  (void)life;
-}
-
 /* With a copy of the socket in a child, the name would look as if it were in use after the server's end. */
 static void after_fork_child(struct forkq__life *life) {
   forkq_server_t *server = server_of(life);
@@ -68,8 +59,6 @@ static void at_exit(struct forkq__life *life) {
 }
 
 static const struct forkq__life_ops server_ops = {
-  .before_fork = before_fork,
-  .after_fork_parent = after_fork_parent,
   .after_fork_child = after_fork_child,
   .at_exit = at_exit,
 };

@@ -198,29 +198,33 @@ static int look_at_queues(struct watch *watch, forkq_wait_entry_t *entries,
   return ready;
 }
 
+/* Sets what to poll of a queue's event of interrupts. Returns the deadline, which is soon where there is none. */
+static int64_t prepare_interrupts(struct watch *watch, const forkq_wait_entry_t *entry,
+                                  struct pollfd *event, int64_t deadline) {
+  event->fd = watch->polling ? forkq__interrupts_fd(interrupts_of(entry)) : -1;
+  return event->fd < 0 ? forkq__os_deadline_within(deadline, FORKQ__CANCEL_MS) : deadline;
+}
+
 /* Sets what to poll, and returns the deadline of one poll. After a shutdown, or the end of the pipe, it is
- * soon, because there may be no wake-up when the last item or task is gone. It is soon, too, where an
- * event of interrupts is not polled. */
+ * soon, because there may be no wake-up when the last item or task is gone. */
 static int64_t prepare_queues(struct watch *watch, const forkq_wait_entry_t *entries,
                               size_t count, int64_t deadline) {
   for (size_t i = 0; i < count; i++) {
-    int fds[3];
-    if (is_any_queue(&entries[i]) && !is_queue(&entries[i]))
-      watch->fds[2 * count + i].fd =
-          watch->polling ? forkq__interrupts_fd(interrupts_of(&entries[i])) : -1;
+    int fds[2];
+    if (!is_any_queue(&entries[i]))
+      continue;
+    deadline =
+        prepare_interrupts(watch, &entries[i], &watch->fds[2 * count + i], deadline);
     if (!is_queue(&entries[i]))
       continue;
     forkq__queue_watch_fds(entries[i].on.queue, fds);
     watch->fds[i].fd = fds[0];
     watch->fds[count + i].fd = fds[1];
-    watch->fds[2 * count + i].fd = watch->polling ? fds[2] : -1;
     /* Lost tasks are found by a look. */
     if (entries[i].on.queue->channel.redelivers)
       deadline = forkq__os_deadline_within(deadline, FORKQ__LAST_LOOK_MS);
     if (fds[0] < 0 || fds[1] < 0)
       deadline = forkq__os_deadline_within(deadline, FORKQ__SHUTDOWN_LOOK_MS);
-    if (fds[2] < 0)
-      deadline = forkq__os_deadline_within(deadline, FORKQ__CANCEL_MS);
   }
   return watch->polling ? deadline
                         : forkq__os_deadline_within(deadline, FORKQ__INTERRUPT_PAUSE_MS);

@@ -1,11 +1,13 @@
 /* A queue that another library holds: every public function of a queue comes to that library, or says that it is not
  * supported. Here that library is the test. */
 #define _GNU_SOURCE
+#include "base/lifecycle.h"
 #include "codec/borrow.h"
-#include "queue/elsewhere.h"
+#include "queue/queue_impl.h"
 #include "queue_helpers.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +28,7 @@ static struct {
   bool immediate;
   bool waits;
   int closes;
+  int close_result;
   bool destroyed;
 } fake;
 static int state;
@@ -136,7 +139,7 @@ static int fake_close(void *arg, int64_t deadline) {
   ck_assert_ptr_eq(arg, &state);
   fake.deadline = deadline;
   fake.closes++;
-  return 0;
+  return fake.close_result;
 }
 
 static void fake_destroy(void *arg) {
@@ -366,8 +369,12 @@ START_TEST(the_other_calls_come) {
   ck_assert_int_eq(forkq_queue_fileno(queue), 77);
   ck_assert_int_eq(forkq_queue_cancel_join_thread(queue), 0);
   ck_assert_int_eq(forkq_queue_join_thread(queue, 0, NULL), FORKQ_ENOTCLOSED);
+  fake.close_result = -EDEADLK; /* in a handler: the queue is open as before */
+  ck_assert_int_eq(forkq_queue_close(queue), -EDEADLK);
+  ck_assert_int_eq(forkq_queue_join_thread(queue, 0, NULL), FORKQ_ENOTCLOSED);
+  fake.close_result = 0;
   ck_assert_int_eq(forkq_queue_close(queue), 0);
-  ck_assert_int_eq(fake.closes, 1);
+  ck_assert_int_eq(fake.closes, 2);
   ck_assert_int_eq(forkq_queue_join_thread(queue, 0, &number), 0);
   ck_assert_uint_eq(number, 0);
   fake.result = FORKQ_ECLOSED;
@@ -382,6 +389,39 @@ START_TEST(interrupts_come) {
   ck_assert_int_eq(forkq_queue_interrupt(queue), 0);
   ck_assert_int_eq(forkq_queue_put_nil(queue, PATIENCE_MS), FORKQ_EINTERRUPTED);
   ck_assert_int_eq(forkq_queue_put_nil(queue, 20), FORKQ_TIMEDOUT);
+}
+END_TEST
+
+static int silent[2];
+
+static int silent_fileno(void *arg) {
+  (void)arg;
+  return silent[0];
+}
+
+static void *wait_for_it(void *arg) {
+  forkq_wait_entry_t entry = forkq_wait_on_queue(queue);
+  (void)arg;
+  return (void *)(intptr_t)forkq_wait(&entry, 1, -1);
+}
+
+/* The event of interrupts could not be made. */
+START_TEST(forkq_wait_looks_for_interrupts_itself) {
+  static struct forkq__elsewhere_ops ops;
+  pthread_t thread;
+  ops = all;
+  ops.fileno = silent_fileno;
+  forkq_queue_destroy(queue);
+  hold(&ops);
+  ck_assert_int_eq(pipe(silent), 0);
+  forkq__os_close(forkq__interrupts_fd(&queue->channel.interrupts));
+  FORKQ__STORE(queue->channel.interrupts.event_fd, 0);
+  ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_it, NULL), 0);
+  support_until_threads_asleep(1);
+  ck_assert_int_eq(forkq_queue_interrupt(queue), 0);
+  ck_assert_int_eq((intptr_t)support_join(thread), FORKQ_EINTERRUPTED);
+  close(silent[0]);
+  close(silent[1]);
 }
 END_TEST
 
@@ -488,6 +528,28 @@ START_TEST(without_memory) {
 }
 END_TEST
 
+static int identity_result;
+
+int __real_forkq__os_identity(int fd, uint64_t *ret_identity);
+int __wrap_forkq__os_identity(int fd, uint64_t *ret_identity);
+int __wrap_forkq__os_identity(int fd, uint64_t *ret_identity) {
+  return identity_result < 0 ? identity_result
+                             : __real_forkq__os_identity(fd, ret_identity);
+}
+
+/* The registry is free afterwards, and the event is closed. */
+START_TEST(an_event_that_cannot_be_known) {
+  forkq_queue_t *other;
+  int fds = support_open_fds();
+  identity_result = -ENOMEM;
+  ck_assert_int_eq(forkq__host()->queue_hold(&other, &all, &state), -ENOMEM);
+  identity_result = 0;
+  ck_assert_int_eq(support_open_fds(), fds);
+  ck_assert_int_eq(forkq__life_hold(), 0);
+  forkq__life_let_go();
+}
+END_TEST
+
 static Suite *suite(void) {
   Suite *s = suite_create("elsewhere");
   TCase *tcase = tcase_create("elsewhere");
@@ -500,10 +562,12 @@ static Suite *suite(void) {
   tcase_add_test(tcase, gets_fill_items);
   tcase_add_test(tcase, the_other_calls_come);
   tcase_add_test(tcase, interrupts_come);
+  tcase_add_test(tcase, forkq_wait_looks_for_interrupts_itself);
   tcase_add_test(tcase, fork_is_told);
   tcase_add_test(tcase, what_no_other_library_has);
   tcase_add_test(tcase, exit_closes);
   tcase_add_test(tcase, without_memory);
+  tcase_add_test(tcase, an_event_that_cannot_be_known);
   suite_add_tcase(s, tcase);
   TCase *without = tcase_create("without");
   tcase_set_timeout(without, 60);

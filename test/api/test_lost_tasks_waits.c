@@ -6,6 +6,7 @@
 #include <forkq/wait.h>
 
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -157,6 +158,76 @@ START_TEST(also_in_a_child_of_the_process_that_watches) {
 }
 END_TEST
 
+/* What the watching child calls first: a call that takes the mutex, or which cannot have it. */
+enum first { FIRST_QSIZE, FIRST_CLOSE_PUT, FIRST_WITHOUT_MUTEX, FIRSTS };
+
+struct watcher {
+  enum first first;
+  _Atomic int kept, let_go, ready, done;
+};
+
+static void *keep_mutex(void *arg) {
+  struct watcher *watcher = arg;
+  CHILD_MUST(forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER) == 0);
+  atomic_store(&watcher->kept, 1);
+  support_until(&watcher->let_go);
+  forkq__sender_unlock(&queue->feeder.sender);
+  return NULL;
+}
+
+static void call_without_mutex(struct watcher *watcher) {
+  pthread_t thread;
+  CHILD_MUST(pthread_create(&thread, NULL, keep_mutex, watcher) == 0);
+  support_until(&watcher->kept);
+  CHILD_MUST(forkq_queue_qsize(queue) == 0);
+  atomic_store(&watcher->let_go, 1);
+  CHILD_MUST(pthread_join(thread, NULL) == 0);
+}
+
+static void call_first(struct watcher *watcher) {
+  if (watcher->first == FIRST_CLOSE_PUT) {
+    CHILD_MUST(forkq_queue_close_put(queue) == 0);
+    return;
+  }
+  if (watcher->first == FIRST_WITHOUT_MUTEX)
+    call_without_mutex(watcher);
+  CHILD_MUST(forkq_queue_qsize(queue) == 0);
+}
+
+static void watch_and_get(struct watcher *watcher, int fd) {
+  support_end_after(60);
+  call_first(watcher);
+  while (readable(fd, 0))
+    CHILD_MUST(get(0) == FORKQ_EMPTY);
+  atomic_store(&watcher->ready, 1);
+  CHILD_MUST(readable(fd, PATIENCE_MS));
+  assert_got(7, 1);
+  atomic_store(&watcher->done, 1);
+}
+
+static void fork_a_watcher(void *arg) {
+  int fd = forkq_queue_fileno(queue);
+  CHILD_MUST(fd >= 0);
+  if (fork() == 0) {
+    watch_and_get(arg, fd);
+    _exit(0);
+  }
+}
+
+/* The number of the descriptor is its parent's. Nobody else looks: the process that watched at first has
+ * ended. */
+START_TEST(a_child_that_goes_on_watching_finds_them_itself) {
+  struct watcher *watcher = support_shared(sizeof *watcher);
+  watcher->first = (enum first)_i;
+  put_numbers(7, 8);
+  pid_t pid = start((struct worker){ .gets = 1 });
+  ck_assert_int_eq(support_wait(support_fork(fork_a_watcher, watcher)), 0);
+  support_until(&watcher->ready);
+  support_kill_and_wait(pid);
+  support_until(&watcher->done);
+}
+END_TEST
+
 int main(void) {
   Suite *suite = suite_create("lost_tasks_waits");
   TCase *waits = tcase_create("waits");
@@ -168,6 +239,7 @@ int main(void) {
   tcase_add_test(waits, a_descriptor_that_is_watched_becomes_readable);
   tcase_add_test(waits, a_get_on_a_loop_finds_them);
   tcase_add_test(waits, also_in_a_child_of_the_process_that_watches);
+  tcase_add_loop_test(waits, a_child_that_goes_on_watching_finds_them_itself, 0, FIRSTS);
   suite_add_tcase(suite, waits);
   return support_main(suite);
 }

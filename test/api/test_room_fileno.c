@@ -268,6 +268,29 @@ START_TEST(a_shutdown_makes_it_ready) {
 }
 END_TEST
 
+/* Another putter lowers the event that they share, before it finds out. */
+START_TEST(a_shutdown_is_noticed_though_its_event_is_lowered) {
+  ask();
+  fill();
+  ck_assert_int_eq(forkq_queue_shutdown(queue, 0), 0);
+  forkq__slots_watch_woken(&queue->slots);
+  ck_assert(is_ready(room, PATIENCE_MS));
+}
+END_TEST
+
+/* A put has found no room, and before it lowers the events, puts end. */
+START_TEST(a_put_that_has_found_no_room_does_not_hide_the_end_of_puts) {
+  ask();
+  fill();
+  ck_assert_int_eq(
+      _i == 0 ? forkq_queue_shutdown(queue, 0) : forkq_queue_close_put(queue), 0);
+  ck_assert_int_eq(forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER), 0);
+  forkq__queue_note_no_room(queue);
+  forkq__sender_unlock(&queue->feeder.sender);
+  ck_assert(is_ready(room, 0));
+}
+END_TEST
+
 START_TEST(close_ends_it) {
   struct forkq__slots_shared *slots = &queue->segment->slots;
   ask();
@@ -339,6 +362,9 @@ int main(void) {
   tcase_add_test(all, bytes_of_the_outbox_are_room_too);
   tcase_add_test(all, without_a_limit_there_is_always_room);
   tcase_add_loop_test(all, a_shutdown_makes_it_ready, 0, 2);
+  tcase_add_test(all, a_shutdown_is_noticed_though_its_event_is_lowered);
+  tcase_add_loop_test(all, a_put_that_has_found_no_room_does_not_hide_the_end_of_puts, 0,
+                      2);
   tcase_add_test(all, close_ends_it);
   tcase_add_test(all, it_costs_nothing_while_there_is_room);
   tcase_add_test(all, a_stream_needs_no_timer);

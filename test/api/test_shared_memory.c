@@ -243,6 +243,21 @@ START_TEST(an_idle_process_gives_memory_back) {
 }
 END_TEST
 
+/* Its feeder looks for room ten times a second, and so is never idle for a second. */
+START_TEST(a_process_that_waits_for_room_on_a_loop_does_so_too) {
+  forkq_queue_destroy(queue);
+  ck_assert_int_eq(forkq_queue_create(&queue, 2), 0);
+  ck_assert_int_ge(forkq_queue_room_fileno(queue), 0);
+  int64_t before = held();
+  ck_assert(goes_beside(4 * MIB));
+  ck_assert_int_eq(put(1, 0), 0);
+  assert_get_bin(4 * MIB);
+  ck_assert_int_eq(put(2, 0), 0);
+  ck_assert_int_eq(put(3, 0), FORKQ_FULL);
+  until_held(before + FORKQ__ARENA_KEPT + 64 * 1024);
+}
+END_TEST
+
 static void put_some_and_close(void *arg) {
   (void)arg;
   for (int i = 0; i < 8; i++)
@@ -313,6 +328,7 @@ int main(void) {
   TCase *memory = add_case(suite, "memory");
   tcase_add_test(memory, memory_is_used_again);
   tcase_add_test(memory, an_idle_process_gives_memory_back);
+  tcase_add_test(memory, a_process_that_waits_for_room_on_a_loop_does_so_too);
   tcase_add_test(memory, at_its_end_a_process_gives_back_all_but_what_is_to_be_read);
   TCase *hostile = add_case(suite, "hostile");
   tcase_add_test(hostile, a_reference_that_leads_out_of_the_arena_is_refused);

@@ -572,6 +572,48 @@ START_TEST(what_a_dead_process_has_not_sent_is_not_waited_for) {
 }
 END_TEST
 
+/* ---- the last put, while a getter looks ----------------------------------------------------------- */
+
+/* It puts and ends in the middle of the next look at the pipe; 0: there is none. */
+static pid_t last_putter;
+
+static void put_at_last(void *arg) {
+  (void)arg;
+  CHILD_MUST(put(1, -1) == 0);
+  support_until(&flags[0]);
+  CHILD_MUST(put(2, -1) == 0);
+  CHILD_MUST(forkq_queue_flush(queue, -1, NULL) == 0);
+}
+
+/* The kernel looks for bytes first, and then for writers: it says of a process that comes in between that it is
+ * gone, and not what it has written. */
+int __real_forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
+int __wrap_forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
+int __wrap_forkq__os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
+  pid_t putter = last_putter;
+  if (putter == 0 || count != 1 || fds[0].fd != queue->channel.read_fd)
+    return __real_forkq__os_poll(fds, count, deadline);
+  last_putter = 0;
+  atomic_store(&flags[0], 1);
+  ck_assert_int_eq(support_wait(putter), 0);
+  fds[0].revents = POLLHUP;
+  return 1;
+}
+
+/* A reader polls before it reads if any process watches. */
+START_TEST(the_last_item_comes_in_the_middle_of_a_look) {
+  pid_t putter = support_fork(put_at_last, NULL);
+  ck_assert_int_eq(forkq_queue_close_put(queue), 0);
+  ck_assert_int_ge(forkq_queue_fileno(queue), 0);
+  ck_assert_int_eq(get(PATIENCE_MS), 1);
+  ck_assert_int_eq(get(0), FORKQ_EMPTY);
+  last_putter = putter;
+  ck_assert_int_eq(get(0), 2);
+  ck_assert_int_eq(last_putter, 0);
+  ck_assert_int_eq(get(0), FORKQ_EALONE);
+}
+END_TEST
+
 /* ---- a pool --------------------------------------------------------------------------------------- */
 
 static forkq_queue_t *results;
@@ -654,6 +696,7 @@ int main(void) {
   tcase_add_test(one, a_shutdown_comes_before_it);
   tcase_add_test(one, forkq_wait_learns_of_it);
   tcase_add_loop_test(one, the_descriptor_of_a_queue_tells_it, 0, 2);
+  tcase_add_test(one, the_last_item_comes_in_the_middle_of_a_look);
   tcase_add_test(one, the_workers_of_a_parent_that_is_killed_end);
   suite_add_tcase(suite, one);
   TCase *counts = tcase_create("who_counts");
