@@ -79,9 +79,9 @@ static int find_refusal(const forkq_queue_t *queue) {
 int forkq__queue_find_refusal(forkq_queue_t *queue, unsigned forks) {
   queue->refusal = find_refusal(queue);
   queue->channel.process_bit = forkq__os_process_bit();
-  if (queue->refusal == 0 && !forkq__queue_begin_looking(queue))
+  if (queue->refusal == 0 &&
+      !(forkq__queue_begin_looking(queue) && forkq__queue_resume_lost_looks(queue)))
     return 0; /* the next call tries again */
-  forkq__queue_resume_lost_looks(queue);
   FORKQ__STORE(queue->arrived, forks);
   return queue->refusal;
 }
@@ -218,7 +218,7 @@ int forkq_queue_close_put(forkq_queue_t *queue) {
     return FORKQ_EPACKING;
   if (forkq__queue_is_elsewhere(queue))
     return -ENOTSUP;
-  (void)forkq__life_forks(); /* puts a forked child right */
+  (void)forkq__queue_check(queue); /* what a first call does takes the mutex */
   int r = forkq__sender_lock(&queue->feeder.sender, FORKQ__FOREVER);
   if (r < 0)
     return r;

@@ -77,12 +77,15 @@ void forkq__queue_look_for_lost(forkq_queue_t *queue) {
   plan_lost_look(queue);
 }
 
-void forkq__queue_resume_lost_looks(forkq_queue_t *queue) {
-  if (!queue->observed || !queue->channel.redelivers ||
-      forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
-    return;
-  forkq__queue_begin_lost_looks(queue);
+bool forkq__queue_resume_lost_looks(forkq_queue_t *queue) {
+  if (!queue->channel.redelivers)
+    return true;
+  if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
+    return false;
+  if (queue->observed)
+    forkq__queue_begin_lost_looks(queue);
   forkq__sender_unlock(&queue->feeder.sender);
+  return true;
 }
 
 int forkq__queue_watch_items(forkq_queue_t *queue) {

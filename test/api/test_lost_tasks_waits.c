@@ -125,25 +125,51 @@ START_TEST(a_get_on_a_loop_finds_them) {
 }
 END_TEST
 
+/* How a child begins that has the descriptor of its parent. */
+static int first_call(int which) {
+  int64_t r = which == 0 ? forkq_queue_qsize(queue) : forkq_queue_close_put(queue);
+  return r < 0 ? (int)r : 0;
+}
+
+struct watcher {
+  int first;
+  int fd;
+  _Atomic int *alone; /* nobody else looks for the dead */
+  _Atomic int *ready;
+};
+
 static void watch(void *arg) {
-  int fd = forkq_queue_fileno(queue);
-  (void)forkq_queue_qsize(queue);
-  while (readable(fd, 0))
+  const struct watcher *watcher = arg;
+  CHILD_MUST(first_call(watcher->first) == 0);
+  while (readable(watcher->fd, 0))
     CHILD_MUST(get(0) == FORKQ_EMPTY);
-  atomic_store((_Atomic int *)arg, 1);
-  CHILD_MUST(readable(fd, PATIENCE_MS));
+  atomic_store(watcher->ready, 1);
+  CHILD_MUST(readable(watcher->fd, PATIENCE_MS));
   assert_got(7, 1);
 }
 
+static void leave_it_to_a_child(void *arg) {
+  struct watcher *watcher = arg;
+  watcher->fd = forkq_queue_fileno(queue);
+  CHILD_MUST(watcher->fd >= 0);
+  support_until_others_asleep();
+  pid_t child = support_fork(watch, watcher);
+  CHILD_MUST(forkq_queue_close(queue) == 0);
+  atomic_store(watcher->alone, 1);
+  CHILD_MUST(support_wait(child) == 0);
+}
+
 START_TEST(also_in_a_child_of_the_process_that_watches) {
-  _Atomic int *ready = support_shared(sizeof *ready);
+  struct watcher watcher = { .first = _i };
+  watcher.alone = support_shared(sizeof *watcher.alone);
+  watcher.ready = support_shared(sizeof *watcher.ready);
   put_numbers(7, 8);
   pid_t pid = start((struct worker){ .gets = 1 });
-  ck_assert_int_ge(forkq_queue_fileno(queue), 0);
-  pid_t child = support_fork(watch, (void *)ready);
-  support_until(ready);
+  pid_t parent = support_fork(leave_it_to_a_child, &watcher);
+  support_until(watcher.alone);
+  support_until(watcher.ready);
   support_kill_and_wait(pid);
-  ck_assert_int_eq(support_wait(child), 0);
+  ck_assert_int_eq(support_wait(parent), 0);
   assert_joined(0);
 }
 END_TEST
@@ -158,7 +184,7 @@ int main(void) {
   tcase_add_test(waits, forkq_wait_finds_them);
   tcase_add_test(waits, a_descriptor_that_is_watched_becomes_readable);
   tcase_add_test(waits, a_get_on_a_loop_finds_them);
-  tcase_add_test(waits, also_in_a_child_of_the_process_that_watches);
+  tcase_add_loop_test(waits, also_in_a_child_of_the_process_that_watches, 0, 2);
   suite_add_tcase(suite, waits);
   return support_main(suite);
 }
