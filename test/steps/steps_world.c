@@ -420,8 +420,7 @@ static void start_feeder(void) {
   if (world->joinable)
     world_must(forkq_queue_task_done(world_queue) == 0);
   forkq_item_destroy(&item);
-  if (!world->simple)
-    support_until_threads_asleep(1);
+  support_until_others_asleep();
 }
 
 static void create(void) {
@@ -460,8 +459,7 @@ void world_begin(const struct operation *operation, long look) {
   start_feeder();
   if (operation->prepare != NULL) {
     operation->prepare();
-    if (!world->simple)
-      support_until_threads_asleep(1);
+    support_until_others_asleep(); /* a feeder that has long had nothing to do has ended */
   }
   start_bystanders(operation->waiting);
 }
