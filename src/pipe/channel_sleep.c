@@ -279,8 +279,10 @@ static int receive_in_turn(struct forkq__channel *channel, forkq_item_t *item,
   }
 }
 
-/* Looks for an item without the turn, because the owner of the turn may be stopped. */
+/* Looks for an item without the turn, because the owner of the turn may be stopped. Then it does not look for
+ * the dead either. */
 static int look_beside_turn(struct forkq__channel *channel, forkq_item_t *item) {
+  forkq__channel_tend_kept(channel);
   int r = forkq__channel_receive_lost(channel, item, FORKQ__NOWAIT);
   if (r != FORKQ__NOTHING)
     return r;

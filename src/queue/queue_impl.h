@@ -267,8 +267,8 @@ void forkq__queue_observing_forked(forkq_queue_t *queue);
 
 /* Where tasks are to be got again: a process that watches the queue, and so makes no call meanwhile, has
  * its feeder look for processes that died. begin: from now on; look: the time lost_look_at has come; both
- * with the feeder's mutex. resume: in the child of a fork, in its first call; false if the mutex cannot be
- * had. */
+ * with the feeder's mutex. resume: in the child of a fork, in its first call; false: another thread has the
+ * mutex, and the next call tries again. */
 void forkq__queue_begin_lost_looks(forkq_queue_t *queue);
 void forkq__queue_look_for_lost(forkq_queue_t *queue);
 bool forkq__queue_resume_lost_looks(forkq_queue_t *queue);

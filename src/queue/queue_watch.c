@@ -77,11 +77,12 @@ void forkq__queue_look_for_lost(forkq_queue_t *queue) {
 }
 
 bool forkq__queue_resume_lost_looks(forkq_queue_t *queue) {
-  if (!queue->observed || !queue->channel.redelivers)
+  if (!queue->channel.redelivers)
     return true;
   if (forkq__sender_lock(&queue->feeder.sender, FORKQ__NOWAIT) != 0)
     return false;
-  forkq__queue_begin_lost_looks(queue);
+  if (queue->observed)
+    forkq__queue_begin_lost_looks(queue);
   forkq__sender_unlock(&queue->feeder.sender);
   return true;
 }

@@ -62,19 +62,14 @@ static size_t mapped_size(const struct forkq__arena *arena) {
   return (size_t)arena->leaves * FORKQ__ARENA_LEAF;
 }
 
-static bool is_file(const struct forkq__arena *arena) {
-  const struct forkq__liveness *liveness = &arena->account->liveness;
-  return forkq__os_is_file(liveness->memory_fd, liveness->identity);
-}
-
 /* The number may become another file's at any time. */
 static bool map(struct forkq__arena *arena) {
   void *memory;
-  if (!is_file(arena) ||
+  if (!forkq__liveness_has_memory(&arena->account->liveness) ||
       forkq__os_memory_map(arena->account->liveness.memory_fd, arena->begin,
                            mapped_size(arena), &memory) < 0)
     return false;
-  if (!is_file(arena)) {
+  if (!forkq__liveness_has_memory(&arena->account->liveness)) {
     forkq__os_memory_unmap(memory, mapped_size(arena));
     return false;
   }
@@ -119,7 +114,7 @@ bool forkq__arena_open(struct forkq__arena *arena, const struct forkq__account *
 static bool is_ours(const struct forkq__arena *arena) {
   const struct forkq__tasks *tasks = &arena->account->liveness.tasks;
   return forkq__ledger_owns(arena->account->ledger, tasks->cell, tasks->owner) &&
-         is_file(arena);
+         forkq__liveness_has_memory(&arena->account->liveness);
 }
 
 /* Ends all loans. Returns whether a thread may still write to one. */

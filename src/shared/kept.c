@@ -96,11 +96,6 @@ static uint8_t *mapped(const struct forkq__account *account, uint32_t task,
              : NULL;
 }
 
-/* The number may be another file's by now. */
-static bool is_ours(const struct forkq__account *account) {
-  return forkq__os_is_file(account->liveness.memory_fd, account->liveness.identity);
-}
-
 int forkq__kept_map(struct forkq__account *account) {
   void *memory;
   int r = forkq__os_memory_map(account->liveness.memory_fd, FORKQ__KEPT_BEGIN,
@@ -154,7 +149,7 @@ static uint32_t forget_one(const struct forkq__account *account) {
 }
 
 static int reserve(const struct forkq__account *account, int64_t begin, size_t size) {
-  return is_ours(account)
+  return forkq__liveness_has_memory(&account->liveness)
              ? forkq__os_memory_back(account->liveness.memory_fd, begin, size)
              : -EBADF;
 }
@@ -201,7 +196,7 @@ static int write_mapped(const struct forkq__account *account, uint32_t task, uin
 
 static int write_large(const struct forkq__account *account, uint32_t task,
                        const void *data, uint32_t size) {
-  if (!is_ours(account))
+  if (!forkq__liveness_has_memory(&account->liveness))
     return -EBADF;
   FORKQ__STORE(entry(account->ledger, task)->large, size);
   int r =
@@ -315,9 +310,10 @@ int forkq__kept_read(const struct forkq__account *account, uint32_t task, void *
     memcpy(data, from, size);
     return 0;
   }
-  return is_ours(account) ? forkq__os_memory_read(account->liveness.memory_fd, data, size,
-                                                  large_begin(task))
-                          : -EBADF;
+  return forkq__liveness_has_memory(&account->liveness)
+             ? forkq__os_memory_read(account->liveness.memory_fd, data, size,
+                                     large_begin(task))
+             : -EBADF;
 }
 
 /* By its new number an item of a process that was taken for dead does not find it. */
@@ -355,7 +351,7 @@ uint32_t forkq__kept_cell_of(struct forkq__ledger *ledger, uint32_t task) {
 
 void forkq__kept_release(const struct forkq__account *account, uint32_t task) {
   struct forkq__kept *kept = entry(account->ledger, task);
-  if (FORKQ__LOAD(kept->large) == 0 || !is_ours(account))
+  if (FORKQ__LOAD(kept->large) == 0 || !forkq__liveness_has_memory(&account->liveness))
     return;
   forkq__os_memory_release(account->liveness.memory_fd, large_begin(task),
                            FORKQ_KEPT_MESSAGE_MAX);
@@ -394,7 +390,7 @@ void forkq__kept_trim(const struct forkq__account *account) {
   struct forkq__ledger *ledger = account->ledger;
   uint32_t end = used(ledger) < FORKQ__KEPT_MEDIUMS ? used(ledger) : FORKQ__KEPT_MEDIUMS;
   uint32_t left = 0;
-  if (!is_ours(account))
+  if (!forkq__liveness_has_memory(&account->liveness))
     return;
   for (uint32_t i = 0; i < end;) {
     uint32_t busy = next_medium(ledger, i, end, false);

@@ -53,8 +53,8 @@
  *                                                 word's state                stays for longer
  *   channel_shared    write_seq                   the owner of the write      needs none: no number
  *                                                 lock                        is used twice
- *                     offset to taker, packet     the owner of the read       the next reader
- *                                                 lock                        (repair_read)
+ *                     offset to take_kept,        the owner of the read       the next reader
+ *                     packet                      lock                        (repair_read)
  *                     shutdown, shutting          any process; they only      needs none: sleepers
  *                                                 grow                        look
  *                     asleep, hastened            the owner of the turn;      the next owner of the

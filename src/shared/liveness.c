@@ -34,14 +34,14 @@ static bool no_proc(int r) {
   return r == -ENOENT || r == -EACCES || r == -EPERM || r == -ENOTDIR || r == -ENOSYS;
 }
 
-static bool is_memory(const struct forkq__liveness *liveness) {
+bool forkq__liveness_has_memory(const struct forkq__liveness *liveness) {
   return forkq__os_is_file(liveness->memory_fd, liveness->identity);
 }
 
 static int open_own(const struct forkq__liveness *liveness, int *fd) {
   if (*fd >= 0)
     return 0;
-  if (!is_memory(liveness))
+  if (!forkq__liveness_has_memory(liveness))
     return -EBADF;
   int r = forkq__os_open_again(liveness->memory_fd);
   if (r < 0)
@@ -103,7 +103,8 @@ void forkq__liveness_forked(struct forkq__liveness *liveness, bool keep) {
 /* If the kernel cannot tell, or the descriptor is another file's by now, no process is taken
  * for dead. */
 static bool is_locked(const struct forkq__liveness *liveness, int64_t byte) {
-  return !is_memory(liveness) || forkq__os_life_taken(liveness->memory_fd, byte) != 0;
+  return !forkq__liveness_has_memory(liveness) ||
+         forkq__os_life_taken(liveness->memory_fd, byte) != 0;
 }
 
 bool forkq__liveness_lives(const struct forkq__liveness *liveness, uint32_t cell,

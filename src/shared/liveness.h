@@ -33,6 +33,10 @@ struct forkq__liveness {
 
 void forkq__liveness_init(struct forkq__liveness *liveness);
 
+/* Whether memory_fd is the memory's still: a program may have closed all descriptors that it did not know, and
+ * opened another file under the number. */
+bool forkq__liveness_has_memory(const struct forkq__liveness *liveness);
+
 /* Opens the descriptors for take, before the ledger is locked, because this may fail. Returns 0
  * or a negative errno. */
 int forkq__liveness_prepare(struct forkq__liveness *liveness);

@@ -10,10 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-static bool is_ours(const struct forkq__account *account) {
-  return forkq__os_is_file(account->liveness.memory_fd, account->liveness.identity);
-}
-
 /* The first step, as a binary logarithm. */
 #define FIRST_MAP 20
 
@@ -49,12 +45,12 @@ static __attribute__((noinline)) uintptr_t grow(struct forkq__pieces *pieces,
   void *memory;
   while ((UINT64_C(1) << bits) < size)
     bits++;
-  if (!is_ours(account) ||
+  if (!forkq__liveness_has_memory(&account->liveness) ||
       forkq__os_memory_map(account->liveness.memory_fd, forkq__arena_begin(cell),
                            (size_t)1 << bits, &memory) < 0)
     return 0;
   uintptr_t map = (uintptr_t)memory | bits;
-  if (!is_ours(account)) {
+  if (!forkq__liveness_has_memory(&account->liveness)) {
     unmap(map);
     return 0;
   }
@@ -96,7 +92,7 @@ int forkq__piece_copy(struct forkq__pieces *pieces, const struct forkq__account 
 
 int forkq__piece_copy_unmapped(const struct forkq__account *account, uint32_t cell,
                                struct forkq__reference piece, void *data) {
-  if (!is_ours(account))
+  if (!forkq__liveness_has_memory(&account->liveness))
     return -EBADF;
   return forkq__os_memory_read(account->liveness.memory_fd, data, piece.size,
                                forkq__arena_begin(cell) + piece.at);
@@ -152,7 +148,7 @@ static uint32_t gone_owner(struct forkq__cell *cell) {
  * does no more (hold_end). */
 bool forkq__pieces_release_orphans(const struct forkq__account *account, int pipe_fd) {
   struct forkq__ledger *ledger = account->ledger;
-  if (!is_ours(account))
+  if (!forkq__liveness_has_memory(&account->liveness))
     return false;
   int swept = 0;
   for (uint32_t i = 0; i < FORKQ__LOAD(ledger->cells_used); i++) {

@@ -4,7 +4,7 @@
  * kernel frees it with the last process that has it. After the mapped part there is room for a
  * partial message (spill.h). Memory is reserved before it is written, so that no process gets
  * a SIGBUS when the system has none left. create reserves everything except the ledger's cells,
- * which are reserved as they come into use. */
+ * which are reserved as they come into use, and the table of kept tasks, which only some queues have. */
 #ifndef FORKQ_SEGMENT_H
 #define FORKQ_SEGMENT_H
 

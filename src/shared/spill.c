@@ -21,20 +21,16 @@ static uint32_t have(struct forkq__spill *spill) {
   return (uint32_t)(atomic_load(&spill->mark) >> 32);
 }
 
-/* The number may be another file's by now. */
-static bool is_ours(const struct forkq__account *account) {
-  return forkq__os_is_file(account->liveness.memory_fd, account->liveness.identity);
-}
-
 static int write_at(const struct forkq__account *account, const void *data, uint32_t size,
                     uint32_t begin) {
-  return is_ours(account) ? forkq__os_memory_write(account->liveness.memory_fd, data,
-                                                   size, BEGIN + begin)
-                          : -EBADF;
+  return forkq__liveness_has_memory(&account->liveness)
+             ? forkq__os_memory_write(account->liveness.memory_fd, data, size,
+                                      BEGIN + begin)
+             : -EBADF;
 }
 
 static void release(const struct forkq__account *account) {
-  if (is_ours(account))
+  if (forkq__liveness_has_memory(&account->liveness))
     forkq__os_memory_release(account->liveness.memory_fd, BEGIN, FORKQ_MESSAGE_MAX);
 }
 

@@ -69,6 +69,35 @@ START_TEST(a_getter_that_waits_for_the_turn_gets_them) {
 }
 END_TEST
 
+/* It has the turn, and no other lock. */
+static void stop_asleep(pid_t pid) {
+  const _Atomic uint32_t *asleep = &queue->segment->channel.asleep;
+  for (;;) {
+    support_until_equal(asleep, 1);
+    support_stop(pid);
+    if (atomic_load(asleep) == 1)
+      return;
+    kill(pid, SIGCONT);
+  }
+}
+
+START_TEST(also_one_that_waits_behind_a_stopped_one) {
+  _Atomic int *first = support_shared(sizeof *first);
+  _Atomic int *second = support_shared(sizeof *second);
+  put_numbers(7, 8);
+  pid_t pid = start((struct worker){ .gets = 1 });
+  pid_t sleeper = support_fork(get_seven, (void *)first);
+  stop_asleep(sleeper);
+  pid_t getter = support_fork(get_seven, (void *)second);
+  support_until(second);
+  support_until_asleep(getter);
+  support_kill_and_wait(pid);
+  ck_assert_int_eq(support_wait(getter), 0);
+  support_kill_and_wait(sleeper);
+  assert_joined(0);
+}
+END_TEST
+
 START_TEST(forkq_wait_finds_them) {
   put_numbers(7, 8);
   pid_t pid = start((struct worker){ .gets = 1 });
@@ -235,6 +264,7 @@ int main(void) {
   tcase_add_checked_fixture(waits, redeliver_beside_a_loop, queue_tear_down);
   tcase_add_test(waits, a_getter_that_sleeps_finds_them);
   tcase_add_test(waits, a_getter_that_waits_for_the_turn_gets_them);
+  tcase_add_test(waits, also_one_that_waits_behind_a_stopped_one);
   tcase_add_test(waits, forkq_wait_finds_them);
   tcase_add_test(waits, a_descriptor_that_is_watched_becomes_readable);
   tcase_add_test(waits, a_get_on_a_loop_finds_them);
