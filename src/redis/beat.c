@@ -84,6 +84,8 @@ static int beat(struct forkq__redis *redis) {
   r = forkq__link_judge(reply);
   if (r == 0)
     read_lost(redis, reply);
+  else if (r == FORKQ_ECONNLOST)
+    forkq__link_close(link); /* the next one loads the scripts, or finds another server */
   freeReplyObject(reply);
   return r;
 }

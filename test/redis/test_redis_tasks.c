@@ -154,6 +154,19 @@ START_TEST(a_lease_is_kept) {
 }
 END_TEST
 
+/* The beat is the only one that asks the server. It loads the scripts again. */
+START_TEST(a_lease_is_kept_where_scripts_are_gone) {
+  int64_t end = support_now_ms() + PATIENCE_MS;
+  ck_assert_int_eq(put(1, 0), 0);
+  ck_assert_int_eq(get_item(queue, 0), 1);
+  ck_assert(server_says("OK", "SCRIPT FLUSH"));
+  while (server_info("number_of_cached_scripts:") == 0) {
+    ck_assert_int_lt(support_now_ms(), end);
+    usleep(1000);
+  }
+}
+END_TEST
+
 /* The queue is the child's as well, but not what its parent got. */
 static void use_as_child(void *arg) {
   (void)arg;
@@ -231,6 +244,7 @@ static Suite *suite(void) {
   tcase_add_test(tcase, what_a_killed_process_had_comes_back);
   tcase_add_test(tcase, a_stopped_process_loses_its_lease);
   tcase_add_test(tcase, a_lease_is_kept);
+  tcase_add_test(tcase, a_lease_is_kept_where_scripts_are_gone);
   tcase_add_test(tcase, a_child_has_connections_of_its_own);
   tcase_add_test(tcase, a_fork_beside_a_waiting_thread);
   tcase_add_test(tcase, exit_gives_back_at_once);
