@@ -149,8 +149,8 @@ static const char *const durable[] = { "--appendonly", "yes", "--appendfsync", "
 
 static void kill_server(void) {
   usleep(50000 + support_random_below(&seed, 100000));
-  ck_assert_int_eq(kill(server_pid(), SIGKILL), 0);
-  ck_assert_int_eq(waitpid(server_pid(), NULL, 0), server_pid());
+  server_kill();
+  server_mend_log();
   server_start(durable);
 }
 
@@ -218,6 +218,26 @@ START_TEST(a_killed_server) {
 }
 END_TEST
 
+/* The server is killed while it writes what a get has done, and once more later. */
+START_TEST(a_log_that_was_cut) {
+  forkq_queue_t *own = open_other(LONG_LEASE);
+  for (int i = 1; i <= 4; i++)
+    ck_assert_int_eq(put_int(own, i, 0), 0);
+  ck_assert_int_eq(get_int(own, 0), 1);
+  server_kill();
+  server_cut_log(20); /* its last command, and a part of the one before */
+  server_mend_log();
+  server_start(durable);
+  forkq_queue_t *other = open_other(LONG_LEASE);
+  ck_assert_int_eq(get_int(other, 0), 1);
+  server_kill();
+  server_start(durable);
+  ck_assert_int_eq(server_number("LLEN {fq:jobs}:i"), 3);
+  forkq_queue_destroy(own);
+  forkq_queue_destroy(other);
+}
+END_TEST
+
 /* Its clients give a request up, and make it anew, while it has their old ones. */
 START_TEST(a_stopped_server) {
   query = LONG_LEASE;
@@ -238,6 +258,7 @@ static Suite *suite(void) {
   tcase_set_timeout(tcase, 250);
   tcase_add_test(tcase, killed_clients);
   tcase_add_test(tcase, a_killed_server);
+  tcase_add_test(tcase, a_log_that_was_cut);
   tcase_add_test(tcase, a_stopped_server);
   suite_add_tcase(s, tcase);
   return s;
