@@ -286,17 +286,12 @@ static void after_fork_parent(void *state) {
 /* The connections are the parent's: the child closes its descriptors of them, and says nothing. */
 static void lose_lane(struct forkq__lane *lane, bool whole) {
   forkq__link_lose(&lane->link, whole && !lane->busy);
-  if (!whole) {
-    lane->held = NULL;
-    lane->held_capacity = 0;
-  }
-  lane->held_count = 0;
-  lane->busy = lane->unseen = false;
-  FORKQ__STORE(lane->client, 0);
-  lane->old_id = 0;
-  lane->unknown = 0;
-  lane->number = 1;
-  lane->queue_id[0] = '\0';
+  *lane = (struct forkq__lane){ .next = lane->next,
+                                .redis = lane->redis,
+                                .link = lane->link,
+                                .number = 1,
+                                .held = whole ? lane->held : NULL,
+                                .held_capacity = whole ? lane->held_capacity : 0 };
 }
 
 static void close_event(struct forkq__redis *redis, int *fd) {
