@@ -19,7 +19,7 @@ static int create(struct forkq__redis **ret_redis,
   if (r == 0)
     r = forkq__mutex_init(&redis->control_mutex);
   if (r == 0)
-    r = uv_sem_init(&redis->beat.started, 0);
+    r = uv_sem_init(&redis->begun, 0);
   if (r < 0)
     forkq__free(redis);
   else
