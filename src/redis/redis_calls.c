@@ -237,11 +237,11 @@ static int await_entry(struct forkq__lane *lane, const char *last, int64_t deadl
                                           NULL };
     forkq__lane_unblock(lane);
     r = forkq__link_receive(&lane->link, &rest, &reply);
-    if (r < 0)
-      forkq__link_close(&lane->link);
   }
-  if (r < 0)
-    return why < 0 ? why : r;
+  if (r < 0) {
+    forkq__link_close(&lane->link); /* the answer must not come later */
+    return why;
+  }
   r = forkq__link_judge(reply);
   bool came = r == 0 && reply->type == REDIS_REPLY_ARRAY;
   freeReplyObject(reply);
