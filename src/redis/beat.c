@@ -63,7 +63,7 @@ static int beat(struct forkq__redis *redis) {
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, redis->config.answer_ms);
   const struct forkq__patience patience = { deadline, forkq__redis_poll, redis };
   redisReply *reply = NULL;
-  int r = forkq__link_is_open(link) ? 0 : forkq__link_open(link, deadline, false);
+  int r = forkq__link_is_open(link) ? 0 : forkq__link_open(link, &patience, false);
   if (r == 0)
     r = write_beat(redis);
   if (r == 0)

@@ -143,8 +143,9 @@ struct forkq__lane_wait {
 };
 int forkq__lane_poll(void *wait, struct pollfd *fd, int64_t deadline);
 
-/* Makes sure that the lane has a connection, and is a client: 0, or the errors of forkq__link_open. */
-int forkq__lane_connect(struct forkq__lane *lane, int64_t deadline);
+/* Makes sure that the lane has a connection, and is a client, in no more than `answer_ms`: 0, or the errors of
+ * forkq__link_open. */
+int forkq__lane_connect(struct forkq__lane *lane, struct forkq__patience patience);
 
 /* Writes a request with `write`, which may be called more than once, and receives one answer, until the limit: 0, and
  * the answer is no error; FORKQ_ECONNLOST; FORKQ_ECLOSED; FORKQ_EINTERRUPTED; or another error of the server. *ret_sent

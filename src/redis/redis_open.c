@@ -33,7 +33,8 @@ static int connect_first(struct forkq__redis *redis) {
   int r = forkq__redis_take(redis, FORKQ__FOREVER, false, &lane);
   if (r != 0)
     return r;
-  r = forkq__lane_connect(lane, FORKQ__FOREVER);
+  const struct forkq__patience patience = { FORKQ__FOREVER, forkq__link_poll, NULL };
+  r = forkq__lane_connect(lane, patience);
   forkq__redis_give(lane);
   if (r == FORKQ_ECONNLOST && forkq__redis_refused())
     return FORKQ_ESERVER;

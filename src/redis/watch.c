@@ -76,7 +76,9 @@ static int block(struct forkq__lane *lane) {
 
 /* Where there is no connection, a get says why. */
 static int watch_once(struct forkq__lane *lane, int *ms) {
-  int r = forkq__lane_connect(lane, FORKQ__FOREVER);
+  const struct forkq__patience patience = { FORKQ__FOREVER, forkq__redis_poll,
+                                            lane->redis };
+  int r = forkq__lane_connect(lane, patience);
   if (r == 0)
     r = block(lane);
   if (r >= 0) {

@@ -324,6 +324,26 @@ START_TEST(a_fork_while_a_put_is_settled) {
 }
 END_TEST
 
+/* The beat is about to make its connection anew by then, and is not waited for. */
+static void exit_where_nobody_answers(void *arg) {
+  int64_t *began = arg;
+  (void)open_other("queue=jobs&lease=300");
+  (void)server_number("CLIENT KILL TYPE normal");
+  stop_server();
+  usleep(400000);
+  *began = support_now_ms();
+  exit(0);
+}
+
+START_TEST(an_exit_where_nobody_answers) {
+  int64_t *began = support_shared(sizeof *began);
+  ck_assert_int_eq(support_wait(support_fork(exit_where_nobody_answers, began)), 0);
+  int64_t passed = support_now_ms() - *began;
+  let_server_go_on();
+  ck_assert_int_le(passed, PROMPT_MS);
+}
+END_TEST
+
 /* A server that comes back without its data: the queue is made anew. */
 START_TEST(a_queue_that_was_deleted) {
   ck_assert_int_eq(put(1, 0), 0);
@@ -382,6 +402,7 @@ static Suite *suite(void) {
   tcase_add_test(tcase, waits_go_on_over_a_lost_connection);
   tcase_add_test(tcase, a_server_that_does_not_answer);
   tcase_add_test(tcase, a_fork_while_a_put_is_settled);
+  tcase_add_test(tcase, an_exit_where_nobody_answers);
   tcase_add_test(tcase, a_queue_that_was_deleted);
   tcase_add_test(tcase, without_memory);
   suite_add_tcase(s, tcase);
