@@ -127,6 +127,7 @@ static void get_and_wait(void *arg) {
   CHILD_MUST(put(5, 0) == 0);
   CHILD_MUST(get(PATIENCE_MS) == 5);
   CHILD_MUST(forkq_queue_task_done(queue) == 0);
+  until_server_number(0, "ZCARD {fq:jobs}:g"); /* its numbers are not to be forgotten */
 }
 
 START_TEST(a_stopped_process_loses_its_lease) {
