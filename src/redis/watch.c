@@ -87,7 +87,8 @@ static int watch_once(struct forkq__lane *lane, int *ms) {
   }
   forkq__link_close(&lane->link);
   *ms = *ms == 0 ? FIRST_RETRY_MS : *ms < LAST_RETRY_MS / 2 ? 2 * *ms : LAST_RETRY_MS;
-  (void)forkq__redis_poll(lane->redis, NULL, forkq__os_deadline_within(FORKQ__FOREVER, *ms));
+  (void)forkq__redis_poll(lane->redis, NULL,
+                          forkq__os_deadline_within(FORKQ__FOREVER, *ms));
   return 0;
 }
 

@@ -103,7 +103,7 @@ void server_kill(void) {
 
 /* Since Redis 7 the log is in a directory, with a manifest. */
 static void run_on_log(const char *command) {
-  char line[256];
+  char line[320];
   snprintf(line, sizeof line, "cd '%s' && cd appendonlydir 2>/dev/null; %s", directory,
            command);
   ck_assert_int_eq(system(line), 0);
@@ -111,13 +111,14 @@ static void run_on_log(const char *command) {
 
 void server_cut_log(int bytes) {
   char command[96];
-  snprintf(command, sizeof command, "truncate -s -%d $(ls *.incr.aof 2>/dev/null || ls *.aof)", bytes);
+  snprintf(command, sizeof command,
+           "truncate -s -%d $(ls *.incr.aof 2>/dev/null || ls *.aof)", bytes);
   run_on_log(command);
 }
 
 void server_mend_log(void) {
-  run_on_log(
-      "echo y | redis-check-aof --fix $(ls *.manifest 2>/dev/null || ls *.aof) >/dev/null");
+  run_on_log("echo y | redis-check-aof --fix $(ls *.manifest 2>/dev/null || ls *.aof) "
+             ">/dev/null");
 }
 
 pid_t server_pid(void) {

@@ -186,7 +186,10 @@ static void attack(void (*strike)(void), int times, bool redelivers) {
   atomic_store(&shared->end_putting, 1);
   end_workers(0, PUTTERS);
   forkq_queue_t *own = open_other(query);
-  ck_assert_int_eq(forkq_queue_join(own, LONG_MS, NULL), 0);
+  int r = forkq_queue_join(own, LONG_MS, NULL);
+  ck_assert_msg(r == 0, "%s: %d are not done, of which the queue has %d",
+                forkq_error_name(r), (int)server_number("HLEN {fq:jobs}:p"),
+                (int)server_number("LLEN {fq:jobs}:i"));
   ck_assert_int_eq(server_number("HLEN {fq:jobs}:p"), 0);
   forkq_queue_destroy(own);
   atomic_store(&shared->end_getting, 1);

@@ -157,6 +157,7 @@ END_TEST
 
 /* The beat is the only one that asks the server. It loads the scripts again. */
 START_TEST(a_lease_is_kept_where_scripts_are_gone) {
+  open_queue(LEASE);
   int64_t end = support_now_ms() + PATIENCE_MS;
   ck_assert_int_eq(put(1, 0), 0);
   ck_assert_int_eq(get_item(queue, 0), 1);
