@@ -73,7 +73,8 @@
  * What the server must do
  *
  *   A server that is killed keeps what it has on disk: with appendfsync=always all that a put has returned 0
- *   for, with everysec all but the last second or two, even if only its process is killed. A
+ *   for, with everysec all but the last second or two, even if only its process is killed. Also then it may lose items
+ *   if it is killed while it writes, unless its log is mended before its start: docs/redis.md, `aof-load-truncated`. A
  *   replica that takes over may lack the last puts and confirmations. A server that may evict keys may lose items: with a
  *   maxmemory-policy other than noeviction and a maxmemory, opening fails with FORKQ_EUNSAFE.
  *

@@ -9,15 +9,6 @@
 
 #define FIRST_RETRY_MS 10
 
-/* A close does not wait for an answer. */
-static int beat_poll(void *arg, struct pollfd *fd, int64_t deadline) {
-  struct forkq__redis *redis = arg;
-  struct pollfd fds[2] = { *fd, { .fd = redis->wake_fd, .events = POLLIN } };
-  int r = forkq__os_poll(fds, 2, deadline);
-  fd->revents = fds[0].revents;
-  return r > 0 && atomic_load(&redis->stopping) ? FORKQ_ECLOSED : r;
-}
-
 /* With the mutex. */
 static size_t count_clients(struct forkq__redis *redis) {
   size_t count = 0;
@@ -70,9 +61,9 @@ static void read_lost(struct forkq__redis *redis, const redisReply *reply) {
 static int beat(struct forkq__redis *redis) {
   struct forkq__link *link = &redis->beat.link;
   int64_t deadline = forkq__os_deadline_within(FORKQ__FOREVER, redis->config.answer_ms);
-  const struct forkq__patience patience = { deadline, beat_poll, redis };
+  const struct forkq__patience patience = { deadline, forkq__redis_poll, redis };
   redisReply *reply = NULL;
-  int r = forkq__link_is_open(link) ? 0 : forkq__link_open(link, deadline, false);
+  int r = forkq__link_is_open(link) ? 0 : forkq__link_open(link, &patience, false);
   if (r == 0)
     r = write_beat(redis);
   if (r == 0)
@@ -84,6 +75,8 @@ static int beat(struct forkq__redis *redis) {
   r = forkq__link_judge(reply);
   if (r == 0)
     read_lost(redis, reply);
+  else if (r == FORKQ_ECONNLOST)
+    forkq__link_close(link); /* the next one loads the scripts, or finds another server */
   freeReplyObject(reply);
   return r;
 }
@@ -121,7 +114,7 @@ static void run(void *arg) {
   struct forkq__redis *redis = arg;
   struct pollfd poke = { .fd = redis->beat.poke_fd, .events = POLLIN };
   int lease_third = (int)(redis->config.lease_ms / 3), ms = lease_third;
-  uv_sem_post(&redis->beat.started);
+  uv_sem_post(&redis->begun);
   for (;;) {
     int r = forkq__os_poll(&poke, 1, forkq__os_deadline_within(FORKQ__FOREVER, ms));
     if (atomic_load(&redis->stopping))
@@ -138,31 +131,19 @@ static void run(void *arg) {
   }
 }
 
-/* As the server's thread of a queue with a name: server.c. With the mutex, so that no fork comes between. */
+/* With the mutex. */
 int forkq__beat_start(struct forkq__redis *redis) {
-  char mask[FORKQ__SIGNAL_MASK_SIZE];
-  int state;
-  forkq__os_signals_block(mask);
-  int r = uv_thread_create(&redis->beat.thread, run, redis);
-  forkq__os_signals_restore(mask);
-  if (r < 0)
-    return r == UV_ENOMEM ? r : FORKQ_ENOTHREAD;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  uv_sem_wait(&redis->beat.started);
-  pthread_setcancelstate(state, NULL);
-  redis->beat.runs = true;
-  return 0;
+  int r = forkq__redis_begin_thread(redis, &redis->beat.thread, run);
+  redis->beat.runs = r == 0;
+  return r;
 }
 
 /* The caller has set `stopping`. */
 void forkq__beat_stop(struct forkq__redis *redis) {
-  int state;
   if (!redis->beat.runs)
     return;
   forkq__beat_poke(redis);
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  uv_thread_join(&redis->beat.thread);
-  pthread_setcancelstate(state, NULL);
+  forkq__redis_end_thread(&redis->beat.thread);
   redis->beat.runs = false;
 }
 

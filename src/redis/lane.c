@@ -50,13 +50,8 @@ int forkq__lane_poll(void *arg, struct pollfd *fd, int64_t deadline) {
 
 /* ---- being a client ------------------------------------------------------------------------ */
 
-static int receive(struct forkq__link *link, int64_t deadline, redisReply **ret_reply) {
-  const struct forkq__patience patience = { deadline, forkq__link_poll, NULL };
-  return forkq__link_receive(link, &patience, ret_reply);
-}
-
 /* Ends the last connection at the server. A user who may not do that goes without. */
-static int fence(struct forkq__lane *lane, int64_t deadline) {
+static int fence(struct forkq__lane *lane, const struct forkq__patience *patience) {
   redisReply *reply;
   if (lane->old_id == 0 || strcmp(lane->old_run_id, lane->link.run_id) != 0)
     return 0;
@@ -65,7 +60,7 @@ static int fence(struct forkq__lane *lane, int64_t deadline) {
   forkq__link_text(&lane->link, "KILL");
   forkq__link_text(&lane->link, "ID");
   forkq__link_number(&lane->link, lane->old_id);
-  int r = receive(&lane->link, deadline, &reply);
+  int r = forkq__link_receive(&lane->link, patience, &reply);
   if (r == 0)
     freeReplyObject(reply);
   return r;
@@ -119,15 +114,16 @@ static int become(struct forkq__lane *lane, const redisReply *reply) {
   return 0;
 }
 
-static int register_client(struct forkq__lane *lane, int64_t deadline) {
+static int register_client(struct forkq__lane *lane,
+                           const struct forkq__patience *patience) {
   redisReply *reply;
-  int r = fence(lane, deadline);
+  int r = fence(lane, patience);
   if (r < 0)
     return r;
   lane->old_id = lane->link.id;
   snprintf(lane->old_run_id, sizeof lane->old_run_id, "%s", lane->link.run_id);
   write_open(lane);
-  r = receive(&lane->link, deadline, &reply);
+  r = forkq__link_receive(&lane->link, patience, &reply);
   if (r < 0)
     return r;
   r = forkq__link_judge(reply);
@@ -137,13 +133,14 @@ static int register_client(struct forkq__lane *lane, int64_t deadline) {
   return r;
 }
 
-int forkq__lane_connect(struct forkq__lane *lane, int64_t deadline) {
+int forkq__lane_connect(struct forkq__lane *lane, struct forkq__patience patience) {
   if (forkq__link_is_open(&lane->link))
     return 0;
-  int64_t limit = forkq__os_deadline_within(deadline, lane->redis->config.answer_ms);
-  int r = forkq__link_open(&lane->link, limit, FORKQ__LOAD(lane->client) == 0);
+  patience.deadline =
+      forkq__os_deadline_within(patience.deadline, lane->redis->config.answer_ms);
+  int r = forkq__link_open(&lane->link, &patience, FORKQ__LOAD(lane->client) == 0);
   if (r == 0)
-    r = register_client(lane, limit);
+    r = register_client(lane, &patience);
   if (r < 0)
     forkq__link_close(&lane->link);
   return r;
@@ -160,13 +157,14 @@ static bool is_passing(int r) {
 
 static int ask_once(struct forkq__lane *lane, forkq__write_fn write, const void *arg,
                     int64_t limit, redisReply **ret_reply, bool *ret_sent) {
-  int r = forkq__lane_connect(lane, limit);
+  struct forkq__patience patience = { limit, forkq__link_poll, NULL };
+  int r = forkq__lane_connect(lane, patience);
   if (r < 0)
     return r;
   write(lane, arg);
   bool whole = lane->link.error == 0;
-  int64_t answer = forkq__os_deadline_within(limit, lane->redis->config.answer_ms);
-  r = receive(&lane->link, answer, ret_reply);
+  patience.deadline = forkq__os_deadline_within(limit, lane->redis->config.answer_ms);
+  r = forkq__link_receive(&lane->link, &patience, ret_reply);
   if (r < 0) {
     *ret_sent = *ret_sent || whole;
     forkq__link_close(&lane->link);
@@ -254,17 +252,18 @@ void forkq__lane_seconds(struct forkq__link *link, int64_t until) {
 void forkq__lane_unblock(struct forkq__lane *lane) {
   struct forkq__redis *redis = lane->redis;
   struct forkq__link *link = &redis->control;
-  int64_t deadline = forkq__lane_grace(lane);
+  const struct forkq__patience patience = { forkq__lane_grace(lane), forkq__link_poll,
+                                            NULL };
   redisReply *reply;
-  if (forkq__mutex_lock(&redis->control_mutex, deadline) != 0)
+  if (forkq__mutex_lock(&redis->control_mutex, patience.deadline) != 0)
     return;
-  int r = forkq__link_is_open(link) ? 0 : forkq__link_open(link, deadline, false);
+  int r = forkq__link_is_open(link) ? 0 : forkq__link_open(link, &patience, false);
   if (r == 0) {
     forkq__link_begin(link, 3);
     forkq__link_text(link, "CLIENT");
     forkq__link_text(link, "UNBLOCK");
     forkq__link_number(link, lane->link.id);
-    r = receive(link, deadline, &reply);
+    r = forkq__link_receive(link, &patience, &reply);
     if (r == 0)
       freeReplyObject(reply);
     else

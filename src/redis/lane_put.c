@@ -118,10 +118,7 @@ static int end_wait(struct forkq__lane *lane, int why, redisReply **ret_reply) {
   const struct forkq__patience patience = { forkq__lane_grace(lane), forkq__link_poll,
                                             NULL };
   forkq__lane_unblock(lane);
-  int r = forkq__link_receive(&lane->link, &patience, ret_reply);
-  if (r < 0)
-    forkq__link_close(&lane->link); /* the answer must not come later */
-  return r < 0 ? why : 0;
+  return forkq__link_receive(&lane->link, &patience, ret_reply) < 0 ? why : 0;
 }
 
 /* Waits for one message of the mailbox, for a slice: 0 and what it says; or FORKQ_TIMEDOUT, FORKQ_EINTERRUPTED,
@@ -140,8 +137,10 @@ static int await_mailbox(struct forkq__lane *lane, int64_t deadline, int *ret_sa
   int why = forkq__link_receive(&lane->link, &patience, &reply), r = why;
   if (why == FORKQ_TIMEDOUT || why == FORKQ_EINTERRUPTED || why == FORKQ_ECLOSED)
     r = end_wait(lane, why, &reply);
-  if (r < 0)
+  if (r < 0) {
+    forkq__link_close(&lane->link); /* the answer must not come later */
     return r;
+  }
   r = forkq__link_judge(reply);
   *ret_says = read_mailbox(lane, reply);
   freeReplyObject(reply);

@@ -275,11 +275,10 @@ static int create_reader(struct forkq__link *link) {
 /* ---- opening ------------------------------------------------------------------------------- */
 
 /* An answer that must not be an error. `type` 0: whichever. */
-static int expect(struct forkq__link *link, int64_t deadline, int type,
-                  redisReply **ret_reply) {
-  const struct forkq__patience patience = { deadline, forkq__link_poll, NULL };
+static int expect(struct forkq__link *link, const struct forkq__patience *patience,
+                  int type, redisReply **ret_reply) {
   redisReply *reply;
-  int r = forkq__link_receive(link, &patience, &reply);
+  int r = forkq__link_receive(link, patience, &reply);
   if (r < 0)
     return r;
   r = forkq__link_judge(reply);
@@ -357,14 +356,14 @@ static int check_memory(const char *info) {
 }
 
 /* The setting itself may be hidden from this user. Then it is not known, and so not safe. */
-static int check_fsync(struct forkq__link *link, int64_t deadline) {
+static int check_fsync(struct forkq__link *link, const struct forkq__patience *patience) {
   redisReply *reply;
   forkq__link_begin(link, 3);
   forkq__link_text(link, "CONFIG");
   forkq__link_text(link, "GET");
   forkq__link_text(link, "appendfsync");
-  int r = expect(link, deadline, REDIS_REPLY_ARRAY, &reply);
-  if (r == FORKQ_ECONNLOST || r == FORKQ_TIMEDOUT || r == -ENOMEM)
+  int r = expect(link, patience, REDIS_REPLY_ARRAY, &reply);
+  if (r == FORKQ_ECONNLOST || r == FORKQ_TIMEDOUT || r == FORKQ_ECLOSED || r == -ENOMEM)
     return r;
   bool always = r == 0 && reply->elements == 2 &&
                 reply->element[1]->type == REDIS_REPLY_STRING &&
@@ -374,7 +373,8 @@ static int check_fsync(struct forkq__link *link, int64_t deadline) {
   return always ? 0 : unsafe("appendfsync is not always");
 }
 
-static int check(struct forkq__link *link, const char *info, int64_t deadline) {
+static int check(struct forkq__link *link, const char *info,
+                 const struct forkq__patience *patience) {
   char aof[8];
   if (version_of(info) < VERSION_MIN) {
     forkq__redis_say("the server is older than Redis 6.2");
@@ -384,14 +384,15 @@ static int check(struct forkq__link *link, const char *info, int64_t deadline) {
   read_info(info, "aof_enabled:", aof, sizeof aof);
   if (r < 0 || !link->config->durable)
     return r;
-  return strcmp(aof, "1") == 0 ? check_fsync(link, deadline)
+  return strcmp(aof, "1") == 0 ? check_fsync(link, patience)
                                : unsafe("appendonly is not yes");
 }
 
-static int read_scripts(struct forkq__link *link, int64_t deadline) {
+static int read_scripts(struct forkq__link *link,
+                        const struct forkq__patience *patience) {
   for (int i = 0; i < FORKQ__LUA_SCRIPTS; i++) {
     redisReply *reply;
-    int r = expect(link, deadline, REDIS_REPLY_STRING, &reply);
+    int r = expect(link, patience, REDIS_REPLY_STRING, &reply);
     if (r < 0)
       return r;
     snprintf(link->scripts[i], FORKQ__SHA_MAX, "%s", reply->str);
@@ -401,33 +402,35 @@ static int read_scripts(struct forkq__link *link, int64_t deadline) {
 }
 
 /* Where the user may not, or the password is wrong, the first answers say so. */
-static int greet(struct forkq__link *link, int64_t deadline, bool checks) {
+static int greet(struct forkq__link *link, const struct forkq__patience *patience,
+                 bool checks) {
   redisReply *id = NULL, *info = NULL;
   write_greeting(link);
-  int r = link->config->password[0] != '\0' ? expect(link, deadline, 0, NULL) : 0;
+  int r = link->config->password[0] != '\0' ? expect(link, patience, 0, NULL) : 0;
   if (r == FORKQ_ESERVER)
     r = FORKQ_EAUTH;
   if (r == 0)
-    r = expect(link, deadline, 0, NULL);
+    r = expect(link, patience, 0, NULL);
   if (r == 0)
-    r = expect(link, deadline, REDIS_REPLY_INTEGER, &id);
+    r = expect(link, patience, REDIS_REPLY_INTEGER, &id);
   if (r < 0)
     return r;
   link->id = id->integer;
   freeReplyObject(id);
-  r = expect(link, deadline, REDIS_REPLY_STRING, &info);
+  r = expect(link, patience, REDIS_REPLY_STRING, &info);
   if (r < 0)
     return r;
   read_info(info->str, "run_id:", link->run_id, sizeof link->run_id);
-  r = read_scripts(link, deadline);
+  r = read_scripts(link, patience);
   if (r == 0 && checks)
-    r = check(link, info->str, deadline);
+    r = check(link, info->str, patience);
   freeReplyObject(info);
   return r;
 }
 
-int forkq__link_open(struct forkq__link *link, int64_t deadline, bool checks) {
-  int fd = forkq__net_connect(link->config, deadline);
+int forkq__link_open(struct forkq__link *link, const struct forkq__patience *patience,
+                     bool checks) {
+  int fd = forkq__net_connect(link->config, patience);
   if (fd < 0) {
     forkq__redis_say(forkq_strerror(fd));
     return fd;
@@ -437,7 +440,7 @@ int forkq__link_open(struct forkq__link *link, int64_t deadline, bool checks) {
   if (r == 0)
     r = forkq__os_identity(fd, &link->identity);
   if (r == 0)
-    r = greet(link, deadline, checks);
+    r = greet(link, patience, checks);
   if (r < 0)
     forkq__link_close(link);
   return r;

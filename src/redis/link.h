@@ -9,7 +9,6 @@
 #include "redis/net.h"
 
 #include <hiredis/hiredis.h>
-#include <poll.h>
 #include <stdbool.h>
 
 /* The scripts; src/redis/lua has them. */
@@ -47,20 +46,16 @@ struct forkq__link {
       [2]; /* memory of the parent of a fork, which a thread of it may have been changing */
 };
 
-/* All that a wait on a link needs to know. `poll` waits as forkq__os_poll does; forkq__link_poll does nothing else. */
+/* For a wait that ends at its deadline only. */
 int forkq__link_poll(void *arg, struct pollfd *fd, int64_t deadline);
-struct forkq__patience {
-  int64_t deadline;
-  int (*poll)(void *arg, struct pollfd *fd, int64_t deadline);
-  void *arg;
-};
 
 void forkq__link_init(struct forkq__link *link, const struct forkq__redis_config *config);
 
 /* Opens a link that is closed: connects, says who this is, and loads the scripts. The first one of a queue
  * checks what the server is and does: `checks`. Returns 0, or FORKQ_EAUTH, FORKQ_EVERSION, FORKQ_EUNSAFE,
- * FORKQ_ESERVER, FORKQ_ECONNLOST, FORKQ_TIMEDOUT, or a negative errno. */
-int forkq__link_open(struct forkq__link *link, int64_t deadline, bool checks);
+ * FORKQ_ESERVER, FORKQ_ECONNLOST, FORKQ_TIMEDOUT, what the poll returned, or a negative errno. */
+int forkq__link_open(struct forkq__link *link, const struct forkq__patience *patience,
+                     bool checks);
 static inline bool forkq__link_is_open(const struct forkq__link *link) {
   return link->fd >= 0;
 }

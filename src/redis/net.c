@@ -29,9 +29,9 @@ static void tune(int fd) {
   set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_TRIES);
 }
 
-static int await(int fd, int64_t deadline) {
+static int await(int fd, const struct forkq__patience *patience) {
   struct pollfd writable = { .fd = fd, .events = POLLOUT };
-  int r = forkq__os_poll(&writable, 1, deadline);
+  int r = patience->poll(patience->arg, &writable, patience->deadline);
   if (r <= 0)
     return r < 0 ? r : FORKQ_TIMEDOUT;
   int error = 0;
@@ -39,14 +39,15 @@ static int await(int fd, int64_t deadline) {
   return r < 0 ? r : -error;
 }
 
-static int connect_one(const struct addrinfo *info, int64_t deadline) {
+static int connect_one(const struct addrinfo *info,
+                       const struct forkq__patience *patience) {
   int fd = forkq__os_above_stdio(
       RETRY(socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
   if (fd < 0)
     return fd;
   int r = UNCANCELLED(connect(fd, info->ai_addr, info->ai_addrlen));
   if (r == -EINPROGRESS)
-    r = await(fd, deadline);
+    r = await(fd, patience);
   if (r < 0) {
     forkq__os_close(fd);
     return r;
@@ -67,14 +68,15 @@ static int look_up(const struct forkq__redis_config *config, struct addrinfo **r
   return failed == EAI_MEMORY ? -ENOMEM : -EHOSTUNREACH;
 }
 
-static int connect_host(const struct forkq__redis_config *config, int64_t deadline) {
+static int connect_host(const struct forkq__redis_config *config,
+                        const struct forkq__patience *patience) {
   struct addrinfo *all;
   int r = look_up(config, &all);
   if (r < 0)
     return r;
   r = -EHOSTUNREACH;
   for (const struct addrinfo *info = all; r < 0 && info != NULL; info = info->ai_next)
-    r = connect_one(info, deadline);
+    r = connect_one(info, patience);
   freeaddrinfo(all);
   return r;
 }
@@ -97,9 +99,10 @@ static int connect_path(const struct forkq__redis_config *config, int64_t deadli
   return fd;
 }
 
-int forkq__net_connect(const struct forkq__redis_config *config, int64_t deadline) {
-  return config->is_unix ? connect_path(config, deadline)
-                         : connect_host(config, deadline);
+int forkq__net_connect(const struct forkq__redis_config *config,
+                       const struct forkq__patience *patience) {
+  return config->is_unix ? connect_path(config, patience->deadline)
+                         : connect_host(config, patience);
 }
 
 ssize_t forkq__net_write(int fd, const void *data, size_t size) {

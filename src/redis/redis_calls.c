@@ -71,7 +71,7 @@ int forkq__redis_flush(void *state, int64_t deadline, uint64_t *ret_unsent) {
 
 /* An item that is being marked. It stays among what was got until that has its answer: the lane must know of it. */
 struct marked {
-  uint64_t client;
+  uint64_t task, client;
   bool lost, asked;
   char id[FORKQ__REDIS_ID_MAX + 1];
 };
@@ -94,6 +94,7 @@ static bool begin_mark(struct forkq__redis *redis, uint64_t task,
   if (found == NULL)
     return false;
   found->marking = true;
+  ret_marked->task = found->task;
   ret_marked->lost = found->lost;
   ret_marked->asked = found->asked;
   memcpy(ret_marked->id, found->id, sizeof ret_marked->id);
@@ -107,8 +108,7 @@ static void end_mark(struct forkq__redis *redis, const struct marked *marked, bo
     return;
   for (struct forkq__lane *l = atomic_load(&redis->lanes); l != NULL; l = l->next) {
     size_t i = 0;
-    while (i < l->held_count && (FORKQ__LOAD(l->client) != marked->client ||
-                                 strcmp(l->held[i].id, marked->id) != 0))
+    while (i < l->held_count && l->held[i].task != marked->task)
       i++;
     if (i == l->held_count)
       continue;
@@ -237,11 +237,11 @@ static int await_entry(struct forkq__lane *lane, const char *last, int64_t deadl
                                           NULL };
     forkq__lane_unblock(lane);
     r = forkq__link_receive(&lane->link, &rest, &reply);
-    if (r < 0)
-      forkq__link_close(&lane->link);
   }
-  if (r < 0)
-    return why < 0 ? why : r;
+  if (r < 0) {
+    forkq__link_close(&lane->link); /* the answer must not come later */
+    return why;
+  }
   r = forkq__link_judge(reply);
   bool came = r == 0 && reply->type == REDIS_REPLY_ARRAY;
   freeReplyObject(reply);

@@ -2,7 +2,8 @@
  *
  * lane.c: one client of the server, its connection, and asking until there is an answer. lane_put.c and lane_get.c: putting
  * and getting. redis_queue.c: the object, and giving lanes to threads; redis_calls.c: its other calls; redis_open.c:
- * opening. beat.c: the thread that says that this process lives.
+ * opening. beat.c: the thread that says that this process lives; watch.c: the one that watches; thread.c: what the two have
+ * in common.
  *
  * Each thread that is in a call has a lane of its own, so nothing of a connection is shared, and no thread
  * waits for another's answer. A lane is a client of the server: it has a number there, a lease, and the items
@@ -73,9 +74,9 @@ struct forkq__redis {
   bool forking;                      /* a fork has the mutex */
   struct forkq__mutex control_mutex; /* a thread uses `control` */
   struct forkq__link control;        /* ends the waits of others */
+  uv_sem_t begun;                    /* a thread that was begun runs */
   struct {
     uv_thread_t thread;
-    uv_sem_t started;
     bool runs;
     struct forkq__link link;
     int poke_fd; /* to look now */
@@ -89,6 +90,17 @@ struct forkq__redis {
     _Atomic bool runs;
   } watch;
 };
+
+/* ---- threads: thread.c ------------------------------------------------------------------------- */
+
+/* Waits as forkq__os_poll does, on one descriptor or none (NULL), until the queue is closed: FORKQ_ECLOSED. */
+int forkq__redis_poll(void *redis, struct pollfd *fd, int64_t deadline);
+
+/* begin: 0, FORKQ_ENOTHREAD or -ENOMEM. With the mutex, so that no fork comes between. `run` posts `begun` first. end:
+ * the caller has seen to it that the thread ends. */
+int forkq__redis_begin_thread(struct forkq__redis *redis, uv_thread_t *thread,
+                              void (*run)(void *redis));
+void forkq__redis_end_thread(uv_thread_t *thread);
 
 /* ---- watching: watch.c ------------------------------------------------------------------------- */
 
@@ -111,6 +123,9 @@ struct forkq__lane *forkq__redis_add_lane(struct forkq__redis *redis);
 /* Starts what the process has of the queue, in its first call. */
 int forkq__redis_start(struct forkq__redis *redis);
 
+/* Makes an event, unless there is one: 0 or a negative errno. */
+int forkq__redis_make_event(struct forkq__redis *redis, int *fd);
+
 /* ---- one lane: lane.c -------------------------------------------------------------------------- */
 
 /* When a call ends whose deadline is this one. A call that does not wait waits for the answer. */
@@ -128,8 +143,9 @@ struct forkq__lane_wait {
 };
 int forkq__lane_poll(void *wait, struct pollfd *fd, int64_t deadline);
 
-/* Makes sure that the lane has a connection, and is a client: 0, or the errors of forkq__link_open. */
-int forkq__lane_connect(struct forkq__lane *lane, int64_t deadline);
+/* Makes sure that the lane has a connection, and is a client, in no more than `answer_ms`: 0, or the errors of
+ * forkq__link_open. */
+int forkq__lane_connect(struct forkq__lane *lane, struct forkq__patience patience);
 
 /* Writes a request with `write`, which may be called more than once, and receives one answer, until the limit: 0, and
  * the answer is no error; FORKQ_ECONNLOST; FORKQ_ECLOSED; FORKQ_EINTERRUPTED; or another error of the server. *ret_sent

@@ -19,7 +19,7 @@ static int create(struct forkq__redis **ret_redis,
   if (r == 0)
     r = forkq__mutex_init(&redis->control_mutex);
   if (r == 0)
-    r = uv_sem_init(&redis->beat.started, 0);
+    r = uv_sem_init(&redis->begun, 0);
   if (r < 0)
     forkq__free(redis);
   else
@@ -33,7 +33,8 @@ static int connect_first(struct forkq__redis *redis) {
   int r = forkq__redis_take(redis, FORKQ__FOREVER, false, &lane);
   if (r != 0)
     return r;
-  r = forkq__lane_connect(lane, FORKQ__FOREVER);
+  const struct forkq__patience patience = { FORKQ__FOREVER, forkq__link_poll, NULL };
+  r = forkq__lane_connect(lane, patience);
   forkq__redis_give(lane);
   if (r == FORKQ_ECONNLOST && forkq__redis_refused())
     return FORKQ_ESERVER;

@@ -226,7 +226,7 @@ void forkq__redis_free(struct forkq__redis *redis) {
     forkq__os_close_own(redis->watch.fd, redis->wake_identity);
   if (redis->watch.poke_fd >= 0)
     forkq__os_close_own(redis->watch.poke_fd, redis->wake_identity);
-  uv_sem_destroy(&redis->beat.started);
+  uv_sem_destroy(&redis->begun);
   forkq__mutex_fini(&redis->control_mutex);
   forkq__mutex_fini(&redis->mutex);
   memset(&redis->config, 0, sizeof redis->config); /* the password */
@@ -239,7 +239,7 @@ static void destroy(void *state) {
 
 /* ---- a process's own ----------------------------------------------------------------------- */
 
-static int make_event(struct forkq__redis *redis, int *fd) {
+int forkq__redis_make_event(struct forkq__redis *redis, int *fd) {
   if (*fd >= 0)
     return 0;
   int r = forkq__os_event_create();
@@ -250,9 +250,9 @@ static int make_event(struct forkq__redis *redis, int *fd) {
 }
 
 static int start(struct forkq__redis *redis) {
-  int r = make_event(redis, &redis->wake_fd);
+  int r = forkq__redis_make_event(redis, &redis->wake_fd);
   if (r == 0)
-    r = make_event(redis, &redis->beat.poke_fd);
+    r = forkq__redis_make_event(redis, &redis->beat.poke_fd);
   return r < 0 || redis->beat.runs ? r : forkq__beat_start(redis);
 }
 
@@ -286,17 +286,12 @@ static void after_fork_parent(void *state) {
 /* The connections are the parent's: the child closes its descriptors of them, and says nothing. */
 static void lose_lane(struct forkq__lane *lane, bool whole) {
   forkq__link_lose(&lane->link, whole && !lane->busy);
-  if (!whole) {
-    lane->held = NULL;
-    lane->held_capacity = 0;
-  }
-  lane->held_count = 0;
-  lane->busy = lane->unseen = false;
-  FORKQ__STORE(lane->client, 0);
-  lane->old_id = 0;
-  lane->unknown = 0;
-  lane->number = 1;
-  lane->queue_id[0] = '\0';
+  *lane = (struct forkq__lane){ .next = lane->next,
+                                .redis = lane->redis,
+                                .link = lane->link,
+                                .number = 1,
+                                .held = whole ? lane->held : NULL,
+                                .held_capacity = whole ? lane->held_capacity : 0 };
 }
 
 static void close_event(struct forkq__redis *redis, int *fd) {

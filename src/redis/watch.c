@@ -41,18 +41,6 @@ static bool is_raised(struct forkq__redis *redis) {
   return is;
 }
 
-/* Waits on the lane's connection, or for the end. */
-static int watch_poll(void *arg, struct pollfd *fd, int64_t deadline) {
-  struct forkq__redis *redis = arg;
-  struct pollfd fds[2] = { { .fd = redis->wake_fd, .events = POLLIN } };
-  if (fd != NULL)
-    fds[1] = *fd;
-  int r = forkq__os_poll(fds, fd != NULL ? 2 : 1, deadline);
-  if (fd != NULL)
-    fd->revents = fds[1].revents;
-  return r > 0 && atomic_load(&redis->stopping) ? FORKQ_ECLOSED : r;
-}
-
 /* Sleeps until a get found nothing, or the end. */
 static void await_get(struct forkq__redis *redis) {
   struct pollfd fds[2] = { { .fd = redis->wake_fd, .events = POLLIN },
@@ -67,7 +55,7 @@ static int block(struct forkq__lane *lane) {
   struct forkq__redis *redis = lane->redis;
   int64_t until = forkq__os_deadline_within(FORKQ__FOREVER, FORKQ__REDIS_SLICE_MS);
   const struct forkq__patience patience = {
-    until + redis->config.answer_ms * FORKQ__NS_PER_MS, watch_poll, redis
+    until + redis->config.answer_ms * FORKQ__NS_PER_MS, forkq__redis_poll, redis
   };
   redisReply *moved = NULL, *given = NULL;
   forkq__lane_write_watch(lane, until);
@@ -88,7 +76,9 @@ static int block(struct forkq__lane *lane) {
 
 /* Where there is no connection, a get says why. */
 static int watch_once(struct forkq__lane *lane, int *ms) {
-  int r = forkq__lane_connect(lane, FORKQ__FOREVER);
+  const struct forkq__patience patience = { FORKQ__FOREVER, forkq__redis_poll,
+                                            lane->redis };
+  int r = forkq__lane_connect(lane, patience);
   if (r == 0)
     r = block(lane);
   if (r >= 0) {
@@ -97,7 +87,8 @@ static int watch_once(struct forkq__lane *lane, int *ms) {
   }
   forkq__link_close(&lane->link);
   *ms = *ms == 0 ? FIRST_RETRY_MS : *ms < LAST_RETRY_MS / 2 ? 2 * *ms : LAST_RETRY_MS;
-  (void)watch_poll(lane->redis, NULL, forkq__os_deadline_within(FORKQ__FOREVER, *ms));
+  (void)forkq__redis_poll(lane->redis, NULL,
+                          forkq__os_deadline_within(FORKQ__FOREVER, *ms));
   return 0;
 }
 
@@ -105,7 +96,7 @@ static void run(void *arg) {
   struct forkq__redis *redis = arg;
   struct forkq__lane *lane = redis->watch.lane;
   int ms = 0;
-  uv_sem_post(&redis->beat.started);
+  uv_sem_post(&redis->begun);
   while (!atomic_load(&redis->stopping)) {
     if (watch_once(lane, &ms) > 0) {
       raise_it(redis);
@@ -116,36 +107,11 @@ static void run(void *arg) {
 
 /* ---- beginning and end --------------------------------------------------------------------- */
 
-/* As forkq__beat_start. With the mutex, so that no fork comes between. */
-static int start_thread(struct forkq__redis *redis) {
-  char mask[FORKQ__SIGNAL_MASK_SIZE];
-  int state;
-  forkq__os_signals_block(mask);
-  int r = uv_thread_create(&redis->watch.thread, run, redis);
-  forkq__os_signals_restore(mask);
-  if (r < 0)
-    return r == UV_ENOMEM ? r : FORKQ_ENOTHREAD;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  uv_sem_wait(&redis->beat.started);
-  pthread_setcancelstate(state, NULL);
-  FORKQ__STORE(redis->watch.runs, true);
-  return 0;
-}
-
-static int make_event(int *fd) {
-  if (*fd >= 0)
-    return 0;
-  int r = forkq__os_event_create();
-  if (r >= 0)
-    *fd = r;
-  return r < 0 ? r : 0;
-}
-
 /* With the mutex. */
 static int start(struct forkq__redis *redis) {
-  int r = make_event(&redis->watch.fd);
+  int r = forkq__redis_make_event(redis, &redis->watch.fd);
   if (r == 0)
-    r = make_event(&redis->watch.poke_fd);
+    r = forkq__redis_make_event(redis, &redis->watch.poke_fd);
   if (r == 0 && redis->watch.lane == NULL) {
     redis->watch.lane = forkq__redis_add_lane(redis);
     if (redis->watch.lane == NULL)
@@ -154,7 +120,9 @@ static int start(struct forkq__redis *redis) {
   if (r < 0)
     return r;
   redis->watch.lane->busy = true;
-  return start_thread(redis);
+  r = forkq__redis_begin_thread(redis, &redis->watch.thread, run);
+  FORKQ__STORE(redis->watch.runs, r == 0);
+  return r;
 }
 
 int forkq__redis_fileno(void *state) {
@@ -176,12 +144,9 @@ int forkq__redis_fileno(void *state) {
 
 /* The caller has set `stopping`, and raised the event that wakes all. */
 void forkq__watch_stop(struct forkq__redis *redis) {
-  int state;
   if (!FORKQ__LOAD(redis->watch.runs))
     return;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-  uv_thread_join(&redis->watch.thread);
-  pthread_setcancelstate(state, NULL);
+  forkq__redis_end_thread(&redis->watch.thread);
   FORKQ__STORE(redis->watch.runs, false);
   redis->watch.lane->busy = false;
   forkq__os_event_raise(redis->watch.fd); /* a get says that the queue is closed */

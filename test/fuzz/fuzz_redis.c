@@ -42,8 +42,9 @@ static void say(const char *text) {
   first_size += size;
 }
 
-int forkq__net_connect(const struct forkq__redis_config *config, int64_t deadline) {
-  (void)config, (void)deadline;
+int forkq__net_connect(const struct forkq__redis_config *config,
+                       const struct forkq__patience *patience) {
+  (void)config, (void)patience;
   if (connections > 0 && answers.size == 0)
     return -ECONNREFUSED;
   first_size = first_given = 0;

@@ -118,6 +118,31 @@ void server_stop(void) {
   directory[0] = '\0';
 }
 
+void server_kill(void) {
+  ck_assert_int_eq(kill(server, SIGKILL), 0);
+  ck_assert_int_eq(waitpid(server, NULL, 0), server);
+}
+
+/* Since Redis 7 the log is in a directory, with a manifest. */
+static void run_on_log(const char *command) {
+  char line[320];
+  snprintf(line, sizeof line, "cd '%s' && cd appendonlydir 2>/dev/null; %s", directory,
+           command);
+  ck_assert_int_eq(system(line), 0);
+}
+
+void server_cut_log(int bytes) {
+  char command[96];
+  snprintf(command, sizeof command,
+           "truncate -s -%d $(ls *.incr.aof 2>/dev/null || ls *.aof)", bytes);
+  run_on_log(command);
+}
+
+void server_mend_log(void) {
+  run_on_log("echo y | redis-check-aof --fix $(ls *.manifest 2>/dev/null || ls *.aof) "
+             ">/dev/null");
+}
+
 pid_t server_pid(void) {
   return server;
 }

@@ -14,6 +14,12 @@ void server_start(const char *const *options);
 void server_stop(void);
 pid_t server_pid(void);
 
+/* Kills the server, which may have a log on disk. cut_log takes so many bytes off its end, as if the server had been
+ * killed in the middle of a write. mend_log takes off what such a write has left, as docs/redis.md says. */
+void server_kill(void);
+void server_cut_log(int bytes);
+void server_mend_log(void);
+
 /* The path of its socket, and a URL of it with this query. */
 const char *server_path(void);
 const char *server_url(const char *query);

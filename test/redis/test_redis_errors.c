@@ -3,6 +3,7 @@
 #include "redis_queue.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -270,6 +271,79 @@ START_TEST(a_server_that_does_not_answer) {
 }
 END_TEST
 
+static _Atomic int *steps;
+
+static void stop_server(void) {
+  CHILD_MUST(kill(server_pid(), SIGSTOP) == 0);
+}
+
+static void let_server_go_on(void) {
+  CHILD_MUST(kill(server_pid(), SIGCONT) == 0);
+}
+
+/* The second put settles the first. */
+static void *put_twice(void *other) {
+  CHILD_MUST(put_int(other, 1, 150) == FORKQ_EUNKNOWN);
+  atomic_store(&steps[0], 1);
+  CHILD_MUST(put_int(other, 2, PATIENCE_MS) == 0);
+  return NULL;
+}
+
+/* A put that is not known is settled in the child as well: the next one does not pass for it. */
+static void put_twice_as_child(void *other) {
+  support_until(&steps[1]);
+  CHILD_MUST(forkq_queue_qsize(other) == 0);
+  stop_server();
+  CHILD_MUST(put_int(other, 3, 150) == FORKQ_EUNKNOWN);
+  let_server_go_on();
+  until_server_number(1, "LLEN {fq:jobs}:i");
+  CHILD_MUST(put_int(other, 4, PATIENCE_MS) == 0);
+  CHILD_MUST(get_int(other, PATIENCE_MS) == 3);
+  CHILD_MUST(get_int(other, PATIENCE_MS) == 4);
+}
+
+START_TEST(a_fork_while_a_put_is_settled) {
+  forkq_redis_options_t options = FORKQ_REDIS_OPTIONS_INIT;
+  forkq_queue_t *other;
+  pthread_t thread;
+  steps = support_shared(2 * sizeof *steps);
+  options.answer_ms = 100;
+  ck_assert_int_eq(forkq_redis_open(&other, server_url("queue=jobs"), &options), 0);
+  stop_server();
+  ck_assert_int_eq(pthread_create(&thread, NULL, put_twice, other), 0);
+  support_until(&steps[0]);
+  support_until_others_asleep();
+  pid_t child = support_fork(put_twice_as_child, other);
+  let_server_go_on();
+  ck_assert_ptr_null(support_join(thread));
+  while (get_int(other, 0) > 0)
+    ;
+  atomic_store(&steps[1], 1);
+  ck_assert_int_eq(support_wait(child), 0);
+  forkq_queue_destroy(other);
+}
+END_TEST
+
+/* The beat is about to make its connection anew by then, and is not waited for. */
+static void exit_where_nobody_answers(void *arg) {
+  int64_t *began = arg;
+  (void)open_other("queue=jobs&lease=300");
+  (void)server_number("CLIENT KILL TYPE normal");
+  stop_server();
+  usleep(400000);
+  *began = support_now_ms();
+  exit(0);
+}
+
+START_TEST(an_exit_where_nobody_answers) {
+  int64_t *began = support_shared(sizeof *began);
+  ck_assert_int_eq(support_wait(support_fork(exit_where_nobody_answers, began)), 0);
+  int64_t passed = support_now_ms() - *began;
+  let_server_go_on();
+  ck_assert_int_le(passed, PROMPT_MS);
+}
+END_TEST
+
 /* A server that comes back without its data: the queue is made anew. */
 START_TEST(a_queue_that_was_deleted) {
   ck_assert_int_eq(put(1, 0), 0);
@@ -327,6 +401,8 @@ static Suite *suite(void) {
   tcase_add_test(tcase, lost_connections_are_made_anew);
   tcase_add_test(tcase, waits_go_on_over_a_lost_connection);
   tcase_add_test(tcase, a_server_that_does_not_answer);
+  tcase_add_test(tcase, a_fork_while_a_put_is_settled);
+  tcase_add_test(tcase, an_exit_where_nobody_answers);
   tcase_add_test(tcase, a_queue_that_was_deleted);
   tcase_add_test(tcase, without_memory);
   suite_add_tcase(s, tcase);

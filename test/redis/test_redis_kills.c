@@ -147,8 +147,8 @@ static const char *const durable[] = { "--appendonly", "yes", "--appendfsync", "
 
 static void kill_server(void) {
   usleep(50000 + support_random_below(&seed, 100000));
-  ck_assert_int_eq(kill(server_pid(), SIGKILL), 0);
-  ck_assert_int_eq(waitpid(server_pid(), NULL, 0), server_pid());
+  server_kill();
+  server_mend_log();
   server_start(durable);
 }
 
@@ -184,7 +184,10 @@ static void attack(void (*strike)(void), uint64_t times, bool redelivers) {
   atomic_store(&shared->end_putting, 1);
   end_workers(0, PUTTERS);
   forkq_queue_t *own = open_other(query);
-  ck_assert_int_eq(forkq_queue_join(own, LONG_MS, NULL), 0);
+  int r = forkq_queue_join(own, LONG_MS, NULL);
+  ck_assert_msg(r == 0, "%s: %d are not done, of which the queue has %d",
+                forkq_error_name(r), (int)server_number("HLEN {fq:jobs}:p"),
+                (int)server_number("LLEN {fq:jobs}:i"));
   ck_assert_int_eq(server_number("HLEN {fq:jobs}:p"), 0);
   forkq_queue_destroy(own);
   atomic_store(&shared->end_getting, 1);
@@ -212,6 +215,26 @@ START_TEST(a_killed_server) {
 }
 END_TEST
 
+/* The server is killed while it writes what a get has done, and once more later. */
+START_TEST(a_log_that_was_cut) {
+  forkq_queue_t *own = open_other(LONG_LEASE);
+  for (int i = 1; i <= 4; i++)
+    ck_assert_int_eq(put_int(own, i, 0), 0);
+  ck_assert_int_eq(get_int(own, 0), 1);
+  server_kill();
+  server_cut_log(20); /* its last command, and a part of the one before */
+  server_mend_log();
+  server_start(durable);
+  forkq_queue_t *other = open_other(LONG_LEASE);
+  ck_assert_int_eq(get_int(other, 0), 1);
+  server_kill();
+  server_start(durable);
+  ck_assert_int_eq(server_number("LLEN {fq:jobs}:i"), 3);
+  forkq_queue_destroy(own);
+  forkq_queue_destroy(other);
+}
+END_TEST
+
 /* Its clients give a request up, and make it anew, while it has their old ones. */
 START_TEST(a_stopped_server) {
   query = LONG_LEASE;
@@ -232,6 +255,7 @@ static Suite *suite(void) {
   tcase_set_timeout(tcase, 250);
   tcase_add_test(tcase, killed_clients);
   tcase_add_test(tcase, a_killed_server);
+  tcase_add_test(tcase, a_log_that_was_cut);
   tcase_add_test(tcase, a_stopped_server);
   suite_add_tcase(s, tcase);
   return s;

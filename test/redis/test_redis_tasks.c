@@ -130,6 +130,7 @@ static void get_and_wait(void *arg) {
   CHILD_MUST(put(5, 0) == 0);
   CHILD_MUST(get(PATIENCE_MS) == 5);
   CHILD_MUST(forkq_queue_task_done(queue) == 0);
+  until_server_number(0, "ZCARD {fq:jobs}:g"); /* its numbers are not to be forgotten */
 }
 
 START_TEST(a_stopped_process_loses_its_lease) {
@@ -156,6 +157,25 @@ START_TEST(a_lease_is_kept) {
   ck_assert_int_eq(get_int(other, 1200), FORKQ_TIMEDOUT);
   ck_assert_int_eq(forkq_queue_task_done(queue), 0);
   forkq_queue_destroy(other);
+}
+END_TEST
+
+static void until_above(const char *name, int64_t number) {
+  int64_t end = support_now_ms() + PATIENCE_MS;
+  while (server_info(name) <= number) {
+    ck_assert_int_lt(support_now_ms(), end);
+    usleep(1000);
+  }
+}
+
+/* The beat is the only one that asks the server. It loads the scripts again. */
+START_TEST(a_lease_is_kept_where_scripts_are_gone) {
+  open_queue(LEASE);
+  ck_assert_int_eq(put(1, 0), 0);
+  ck_assert_int_eq(get_item(queue, 0), 1);
+  until_above("cmdstat_evalsha:calls=", server_info("cmdstat_evalsha:calls="));
+  ck_assert(server_says("OK", "SCRIPT FLUSH"));
+  until_above("number_of_cached_scripts:", 0);
 }
 END_TEST
 
@@ -235,6 +255,7 @@ static Suite *suite(void) {
   tcase_add_test(tcase, what_a_killed_process_had_comes_back);
   tcase_add_test(tcase, a_stopped_process_loses_its_lease);
   tcase_add_test(tcase, a_lease_is_kept);
+  tcase_add_test(tcase, a_lease_is_kept_where_scripts_are_gone);
   tcase_add_test(tcase, a_child_has_connections_of_its_own);
   tcase_add_test(tcase, a_fork_beside_a_waiting_thread);
   tcase_add_test(tcase, exit_gives_back_at_once);

@@ -4,7 +4,10 @@ local q = KEYS[1]
 -- include now.lua
 local lost = {}
 for k = 2, #ARGV do
-  if not redis.call('ZSCORE', q .. 'l', ARGV[k]) then lost[#lost + 1] = tonumber(ARGV[k]) end
+  if not redis.call('ZSCORE', q .. 'l', ARGV[k]) then
+    lost[#lost + 1] = tonumber(ARGV[k])
+    redis.call('ZREM', q .. 'g', ARGV[k])
+  end
   redis.call('ZADD', q .. 'l', now + ARGV[1], ARGV[k])
 end
 for _, client in ipairs(redis.call('ZRANGEBYSCORE', q .. 'l', '-inf', now, 'LIMIT', 0, 16)) do

@@ -20,6 +20,7 @@ local client, known, kept = ARGV[5], 0, 0
 if client ~= '0' and ARGV[4] == has[2] then
   known = 1
   kept = redis.call('ZSCORE', q .. 'l', client) and 1 or 0
+  redis.call('ZREM', q .. 'g', client)
 else
   client = redis.call('HINCRBY', q .. 'm', 'clients', 1)
 end
