@@ -113,7 +113,8 @@ int forkq__py_signals_watch(void (*interrupt)(void *target), void *target) {
   pthread_mutex_lock(&watch.mutex); /* whatever is read now is passed on after this */
   int old = set_wakeup_fd(watch.pipe[1]);
   if (old != FAILED) {
-    watch.old_fd = old;
+    if (old != watch.pipe[1]) /* else this is a handler, in the middle of a wait */
+      watch.old_fd = old;
     watch.interrupt = interrupt;
     watch.target = target;
     watch.watches = true;
@@ -142,6 +143,10 @@ void forkq__py_signals_leave(void) {
   watch.watches = false;
   pthread_mutex_unlock(&watch.mutex);
   restore_wakeup_fd(watch.old_fd);
+}
+
+bool forkq__py_signals_ended(void) {
+  return !watch.watches && PyThread_get_thread_ident() == watch.main_thread;
 }
 
 void forkq__py_signals_begin(unsigned long main_thread) {

@@ -1,4 +1,5 @@
 """A signal whose handler raises ends each wait of the main thread at once."""
+import _thread
 import os
 import random
 import signal
@@ -72,6 +73,13 @@ WAITS = {
     "get of a simple queue": (forkq.SimpleQueue, lambda queue: queue.get()),
     "put of a simple queue": (full_simple_queue, lambda queue: queue.put(bytes(500))),
 }
+
+
+class Signalling(list):
+    """A signal comes while it is pickled: no bytecode runs from then on to the wait, which runs the handler."""
+
+    def __reduce__(self):
+        return list, (), None, map(_thread.interrupt_main, [signal.SIGALRM])
 
 
 class Interrupts(support.TestCase):
@@ -185,6 +193,38 @@ class Interrupts(support.TestCase):
         os.kill(process.pid, signal.SIGUSR1)
         queue.put(1)
         self.end(process, ENDED_BY_SIGNAL)
+
+    def test_a_handler_that_waits_where_a_wait_begins(self):
+        """The wait goes on afterwards, is ended by the next signal, and leaves the program's descriptor."""
+
+        class Alarm(Exception):
+            pass
+
+        def handler(number, frame):
+            handled.append(number)
+            if len(handled) > 1:
+                raise Alarm
+            with self.assertRaises(forkq.Empty):
+                other.get(timeout=0.001)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+        def child():
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            signal.set_wakeup_fd(theirs.fileno())
+            signal.signal(signal.SIGALRM, handler)
+            full.put(1)  # the first put runs bytecode
+            begin = time.monotonic()
+            with self.assertRaises(Alarm):
+                full.put(Signalling(), timeout=support.PATIENCE)
+            self.assertLess(time.monotonic() - begin, SOON)
+            self.assertEqual(signal.set_wakeup_fd(-1), theirs.fileno())
+            ours.close()
+            theirs.close()
+
+        handled = []
+        full, other = forkq.Queue(1), forkq.Queue()
+        self.run_child(child)
 
     def test_other_threads_go_on(self):
         def child():
