@@ -77,10 +77,19 @@ static bool is_ours(int fd) {
          status.st_ino == watch.ino;
 }
 
+static void close_pipe(void) {
+  for (int i = 0; i < 2; i++)
+    if (is_ours(watch.pipe[i]))
+      close(watch.pipe[i]);
+}
+
 static int start(void) {
   int error = make_pipe();
-  if (error == 0)
+  if (error == 0) {
     error = start_thread();
+    if (error != 0)
+      close_pipe();
+  }
   if (error != 0) {
     errno = error;
     PyErr_SetFromErrno(PyExc_OSError);
@@ -158,9 +167,8 @@ void forkq__py_signals_forked(void) {
   bool watches = watch.watches;
   int old_fd = watch.old_fd;
   pthread_mutex_init(&watch.mutex, NULL);
-  for (int i = 0; i < 2; i++)
-    if (watch.running && is_ours(watch.pipe[i]))
-      close(watch.pipe[i]);
+  if (watch.running)
+    close_pipe();
   watch.running = watch.watches = false;
   watch.interrupt = NULL;
   watch.main_thread = PyThread_get_thread_ident();

@@ -2,6 +2,7 @@
 import _thread
 import os
 import random
+import resource
 import signal
 import socket
 import threading
@@ -281,6 +282,26 @@ class WakeupDescriptor(support.TestCase):
         with self.assertRaises(forkq.Empty):
             forkq.Queue().get(timeout=0.01)
         self.assertEqual(signal.set_wakeup_fd(-1), -1)
+
+    def test_no_thread(self):
+        """There is no memory for its stack."""
+
+        def child():
+            queue = forkq.Queue()
+            before = support.descriptors()
+            limits = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 20, limits[1]))
+            try:
+                queue.get(timeout=0.01)
+            except OSError:
+                failed = True
+            resource.setrlimit(resource.RLIMIT_AS, limits)
+            self.assertTrue(failed)
+            self.assertEqual(support.descriptors(), before)
+            with self.assertRaises(forkq.Empty):
+                queue.get(timeout=0.01)
+
+        self.run_child(child)
 
     def test_a_fork_while_the_main_thread_waits(self):
         def fork():
