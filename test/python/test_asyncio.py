@@ -98,6 +98,15 @@ class Awaiting(unittest.IsolatedAsyncioTestCase, support.TestCase):
             with self.assertRaisesRegex(ValueError, "is closed"):
                 await self.wait(task)
 
+    async def test_a_child_that_closes_the_queue(self):
+        """It has the epoll instance of its parent's loop."""
+        queue = forkq.Queue()
+        task = asyncio.create_task(queue.aget())
+        await asyncio.sleep(0)
+        self.run_child(queue.close)
+        queue.put(1)
+        self.assertEqual(await self.wait(task), 1)
+
     async def test_errors(self):
         queue = forkq.Queue()
         with self.assertRaises(Exception):

@@ -8,7 +8,7 @@ import os
 import weakref
 from multiprocessing import process, util
 
-from . import _forkq, handover
+from . import _forkq, asynchronous, handover
 
 # As in multiprocessing: after the children were joined.
 _EXIT_PRIORITY = -5
@@ -57,6 +57,7 @@ def _after_fork():
     _sending.clear()
     _registered = False
     handover.forked()
+    asynchronous.forked()
     _forkq.after_fork()
 
 
