@@ -59,6 +59,7 @@ class _Line:
             self._futures[0].set_result(None)
 
     def pause(self):
+        self._stop()
         self._timer = self._loop.call_later(_PAUSE, self._go_on)
 
     def _go_on(self):
