@@ -16,10 +16,12 @@ static int run_put(void *arg, int timeout_ms) {
 static int begin_to_put(struct forkq__py_queue *self) {
   if (self->put_generation == forkq__py.generation + 1)
     return 0;
-  self->put_generation = forkq__py.generation + 1;
   PyObject *none = PyObject_CallFunctionObjArgs(forkq__py.first_put, self, NULL);
-  Py_XDECREF(none);
-  return none == NULL ? -1 : 0;
+  if (none == NULL)
+    return -1;
+  Py_DECREF(none);
+  self->put_generation = forkq__py.generation + 1;
+  return 0;
 }
 
 /* A small message is copied faster than the GIL is let go and taken. */

@@ -27,9 +27,9 @@ def first_put(queue):
     if _ending and not _registered:
         _forkq.end()  # nothing would call it any more
     elif not _registered:
-        _registered = True
         util.Finalize(None, _send_all, exitpriority=_EXIT_PRIORITY)
         util.Finalize(None, _forkq.end, exitpriority=_END_PRIORITY)
+        _registered = True  # a signal may have ended it before: the next put does it then
 
 
 def _send_all():
