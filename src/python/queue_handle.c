@@ -79,12 +79,12 @@ void forkq__py_handles_sweep(void) {
   }
 }
 
-static int run_join(void *arg, int timeout_ms) {
-  return forkq_queue_join_thread(arg, timeout_ms, NULL);
+int forkq__py_queue_run_join_thread(void *queue, int timeout_ms) {
+  return forkq_queue_join_thread(queue, timeout_ms, NULL);
 }
 
-static void interrupt(void *target) {
-  (void)forkq_queue_interrupt(target);
+void forkq__py_queue_interrupt(void *queue) {
+  (void)forkq_queue_interrupt(queue);
 }
 
 /* A signal may end it; then the rest is given up. */
@@ -95,8 +95,10 @@ PyObject *forkq__py_handles_join(PyObject *Py_UNUSED(module),
   bool raised = false;
   for (struct forkq__py_reporter *entry = take_all(); entry != NULL; entry = next) {
     next = entry->next;
-    const struct forkq__py_call call = { run_join, interrupt, entry->queue, entry->queue,
-                                         NULL };
+    const struct forkq__py_call call = { .run = forkq__py_queue_run_join_thread,
+                                         .interrupt = forkq__py_queue_interrupt,
+                                         .arg = entry->queue,
+                                         .target = entry->queue };
     if (!raised)
       raised = forkq__py_wait(&call, &forever) == FORKQ__PY_RAISED;
     if (raised)

@@ -1,0 +1,176 @@
+/* How a queue begins: it is made, received or found under a name; and giving it to others under a name. */
+#include "python/queue.h"
+
+#include <string.h>
+
+/* ---- options ------------------------------------------------------------------------------ */
+
+static int read_codec(enum forkq__py_codec *ret_codec, const char *name) {
+  if (strcmp(name, "pickle") == 0)
+    *ret_codec = FORKQ__PY_PICKLE;
+  else if (strcmp(name, "msgpack") == 0)
+    *ret_codec = FORKQ__PY_MSGPACK;
+  else {
+    PyErr_Format(PyExc_ValueError, "codec is 'pickle' or 'msgpack', not '%s'", name);
+    return -1;
+  }
+  return 0;
+}
+
+static int read_lost_tasks(int *ret_lost_tasks, const char *name) {
+  static const char *const names[] = { "count", "tell", "redeliver" };
+  for (int i = 0; i < 3; i++)
+    if (strcmp(name, names[i]) == 0) {
+      *ret_lost_tasks = FORKQ_LOST_TASKS_COUNT + i;
+      return 0;
+    }
+  PyErr_Format(PyExc_ValueError, "lost_tasks is 'count', 'tell' or 'redeliver', not '%s'",
+               name);
+  return -1;
+}
+
+/* ---- the beginning ------------------------------------------------------------------------ */
+
+struct opening {
+  forkq_queue_t *queue; /* what it results in */
+  forkq_queue_options_t options;
+  int socket;
+  const char *path;
+  int timeout_ms;
+};
+
+static int create(struct opening *opening) {
+  return forkq_queue_create_with(&opening->queue, &opening->options);
+}
+
+static int receive(struct opening *opening) {
+  return forkq_queue_receive(&opening->queue, opening->socket, &opening->options);
+}
+
+static int connect_to(struct opening *opening) {
+  forkq_connect_options_t connecting = FORKQ_CONNECT_OPTIONS_INIT;
+  connecting.queue = &opening->options;
+  return forkq_queue_connect(&opening->queue, opening->path, opening->timeout_ms,
+                             &connecting);
+}
+
+/* From now on the object has a queue. */
+static int begin(struct forkq__py_queue *self, struct opening *opening,
+                 int (*open)(struct opening *opening)) {
+  forkq__py_handles_sweep();
+  struct forkq__py_reporter *reporter = forkq__py_reporter_make(self);
+  if (reporter == NULL)
+    return -1;
+  opening->options.on_feeder_error = forkq__py_report;
+  opening->options.on_feeder_error_arg = reporter;
+  int r;
+  Py_BEGIN_ALLOW_THREADS
+    r = open(opening);
+  Py_END_ALLOW_THREADS
+  if (r < 0) {
+    forkq__py_reporter_free(reporter);
+    forkq__py_queue_raise(&self->handle, r);
+    return -1;
+  }
+  self->reporter = reporter;
+  forkq__py_handle_begin(&self->handle, &forkq__py_queue_ops, opening->queue);
+  return 0;
+}
+
+int forkq__py_queue_init(PyObject *object, PyObject *args, PyObject *names) {
+  static char *keywords[] = { "maxsize",
+                              "joinable",
+                              "codec",
+                              "name",
+                              "lost_tasks",
+                              "max_message",
+                              "outbox_max_bytes",
+                              "shared_max_bytes",
+                              "spin_us",
+                              NULL };
+  struct forkq__py_queue *self = (struct forkq__py_queue *)object;
+  struct opening opening = { .options = FORKQ_QUEUE_OPTIONS_INIT };
+  forkq_queue_options_t *options = &opening.options;
+  const char *codec = "pickle", *lost_tasks = "count";
+  long long maxsize = 0;
+  unsigned long long spin_us = 0;
+  if (!PyArg_ParseTupleAndKeywords(
+          args, names, "|L$pszsnnnK", keywords, &maxsize, &options->joinable, &codec,
+          &options->name, &lost_tasks, &options->max_message, &options->outbox_max_bytes,
+          &options->shared_max_bytes, &spin_us))
+    return -1;
+  options->maxsize = maxsize;
+  options->spin_us = spin_us;
+  if (forkq__py_handle_is_new(&self->handle) < 0 || read_codec(&self->codec, codec) < 0 ||
+      read_lost_tasks(&options->lost_tasks, lost_tasks) < 0)
+    return -1;
+  return begin(self, &opening, create);
+}
+
+PyObject *forkq__py_queue_receive(PyObject *object, PyObject *args) {
+  struct forkq__py_queue *self = (struct forkq__py_queue *)object;
+  struct opening opening = { .options = FORKQ_QUEUE_OPTIONS_INIT };
+  const char *codec;
+  if (!PyArg_ParseTuple(args, "is", &opening.socket, &codec) ||
+      forkq__py_handle_is_new(&self->handle) < 0 || read_codec(&self->codec, codec) < 0 ||
+      begin(self, &opening, receive) < 0)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+PyObject *forkq__py_queue_connect(PyObject *object, PyObject *args) {
+  struct forkq__py_queue *self = (struct forkq__py_queue *)object;
+  struct opening opening = { .options = FORKQ_QUEUE_OPTIONS_INIT };
+  const char *codec;
+  PyObject *path;
+  if (!PyArg_ParseTuple(args, "O&is", PyUnicode_FSConverter, &path, &opening.timeout_ms,
+                        &codec))
+    return NULL;
+  opening.path = PyBytes_AsString(path);
+  bool ok = forkq__py_handle_is_new(&self->handle) == 0 &&
+            read_codec(&self->codec, codec) == 0 &&
+            begin(self, &opening, connect_to) == 0;
+  Py_DECREF(path);
+  if (!ok)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+/* ---- giving it to others -------------------------------------------------------------------- */
+
+void forkq__py_queue_serve_no_more(struct forkq__py_queue *self) {
+  forkq_server_t *server = self->server;
+  self->server = NULL;
+  Py_BEGIN_ALLOW_THREADS
+    forkq_server_destroy(server);
+  Py_END_ALLOW_THREADS
+}
+
+static int serve(struct forkq__py_queue *self, const char *path) {
+  forkq_server_t *server = NULL;
+  int r;
+  if (forkq__py_handle_is_open(&self->handle) < 0)
+    return -1;
+  if (self->server != NULL) {
+    PyErr_SetString(PyExc_ValueError, "the queue is served already");
+    return -1;
+  }
+  Py_BEGIN_ALLOW_THREADS
+    r = forkq_queue_serve(&server, self->handle.queue, path, NULL);
+  Py_END_ALLOW_THREADS
+  if (r < 0)
+    forkq__py_queue_raise(&self->handle, r);
+  self->server = server;
+  return r < 0 ? -1 : 0;
+}
+
+PyObject *forkq__py_queue_serve(PyObject *object, PyObject *argument) {
+  PyObject *path;
+  if (!PyUnicode_FSConverter(argument, &path))
+    return NULL;
+  int r = serve((struct forkq__py_queue *)object, PyBytes_AsString(path));
+  Py_DECREF(path);
+  if (r < 0)
+    return NULL;
+  Py_RETURN_NONE;
+}
