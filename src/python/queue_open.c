@@ -138,37 +138,54 @@ PyObject *forkq__py_queue_connect(PyObject *object, PyObject *args) {
 
 /* ---- giving it to others -------------------------------------------------------------------- */
 
-void forkq__py_queue_serve_no_more(struct forkq__py_queue *self) {
-  forkq_server_t *server = self->server;
-  self->server = NULL;
+static void end_server(forkq_server_t *server) {
   Py_BEGIN_ALLOW_THREADS
     forkq_server_destroy(server);
   Py_END_ALLOW_THREADS
 }
 
+void forkq__py_queue_serve_no_more(struct forkq__py_queue *self) {
+  forkq_server_t *server = self->server;
+  self->server = NULL;
+  end_server(server);
+}
+
+static int raise_served(void) {
+  PyErr_SetString(PyExc_ValueError, "the queue is served already");
+  return -1;
+}
+
 static int serve(struct forkq__py_queue *self, const char *path) {
   forkq_server_t *server = NULL;
   int r;
-  if (forkq__py_handle_is_open(&self->handle) < 0)
-    return -1;
-  if (self->server != NULL) {
-    PyErr_SetString(PyExc_ValueError, "the queue is served already");
-    return -1;
-  }
+  if (self->server != NULL)
+    return raise_served();
   Py_BEGIN_ALLOW_THREADS
     r = forkq_queue_serve(&server, self->handle.queue, path, NULL);
   Py_END_ALLOW_THREADS
-  if (r < 0)
+  if (r < 0) {
     forkq__py_queue_raise(&self->handle, r);
+    return -1;
+  }
+  if (self->server != NULL) { /* another thread was faster */
+    end_server(server);
+    return raise_served();
+  }
   self->server = server;
-  return r < 0 ? -1 : 0;
+  return 0;
 }
 
+/* A close meanwhile ends the server as well. */
 PyObject *forkq__py_queue_serve(PyObject *object, PyObject *argument) {
+  struct forkq__py_queue *self = (struct forkq__py_queue *)object;
   PyObject *path;
   if (!PyUnicode_FSConverter(argument, &path))
     return NULL;
-  int r = serve((struct forkq__py_queue *)object, PyBytes_AsString(path));
+  int r = forkq__py_handle_enter(&self->handle);
+  if (r == 0) {
+    r = serve(self, PyBytes_AsString(path));
+    forkq__py_handle_leave(&self->handle);
+  }
   Py_DECREF(path);
   if (r < 0)
     return NULL;
