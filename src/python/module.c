@@ -149,7 +149,6 @@ static int fill(PyObject *module) {
       make_exceptions(module) < 0 || find_main_thread() < 0)
     return -1;
   return PyModule_AddStringConstant(module, "__version__", forkq_version()) < 0 ||
-                 PyModule_AddIntConstant(module, "TIMEDOUT", FORKQ_TIMEDOUT) < 0 ||
                  forkq__py_add_queue(module) < 0 || forkq__py_add_simple_queue(module) < 0
              ? -1
              : 0;

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* A connect is made again so often, as it cannot be interrupted: signals are looked for in between. */
+#define CONNECT_MS 500
+
 /* ---- options ------------------------------------------------------------------------------ */
 
 static int read_codec(enum forkq__py_codec *ret_codec, const char *name) {
@@ -36,40 +39,58 @@ struct opening {
   forkq_queue_options_t options;
   int socket;
   const char *path;
-  int timeout_ms;
 };
 
-static int create(struct opening *opening) {
+static int create(void *arg, int timeout_ms) {
+  struct opening *opening = arg;
+  (void)timeout_ms;
   return forkq_queue_create_with(&opening->queue, &opening->options);
 }
 
-static int receive(struct opening *opening) {
+static int receive(void *arg, int timeout_ms) {
+  struct opening *opening = arg;
+  (void)timeout_ms;
   return forkq_queue_receive(&opening->queue, opening->socket, &opening->options);
 }
 
-static int connect_to(struct opening *opening) {
+static int connect_to(void *arg, int timeout_ms) {
+  struct opening *opening = arg;
   forkq_connect_options_t connecting = FORKQ_CONNECT_OPTIONS_INIT;
   connecting.queue = &opening->options;
-  return forkq_queue_connect(&opening->queue, opening->path, opening->timeout_ms,
-                             &connecting);
+  bool all = timeout_ms >= 0 && timeout_ms <= CONNECT_MS;
+  int r = forkq_queue_connect(&opening->queue, opening->path,
+                              all ? timeout_ms : CONNECT_MS, &connecting);
+  return r == FORKQ_TIMEDOUT && !all ? FORKQ_EINTERRUPTED : r;
+}
+
+/* Without a deadline it does not wait. */
+static int run(int (*open)(void *arg, int timeout_ms), struct opening *opening,
+               const struct forkq__py_deadline *deadline) {
+  const struct forkq__py_call call = { .run = open, .arg = opening };
+  int r;
+  if (deadline != NULL)
+    return forkq__py_wait(&call, deadline);
+  Py_BEGIN_ALLOW_THREADS
+    r = open(opening, 0);
+  Py_END_ALLOW_THREADS
+  return r;
 }
 
 /* From now on the object has a queue. */
 static int begin(struct forkq__py_queue *self, struct opening *opening,
-                 int (*open)(struct opening *opening)) {
+                 int (*open)(void *arg, int timeout_ms),
+                 const struct forkq__py_deadline *deadline) {
   forkq__py_handles_sweep();
   struct forkq__py_reporter *reporter = forkq__py_reporter_make(self);
   if (reporter == NULL)
     return -1;
   opening->options.on_feeder_error = forkq__py_report;
   opening->options.on_feeder_error_arg = reporter;
-  int r;
-  Py_BEGIN_ALLOW_THREADS
-    r = open(opening);
-  Py_END_ALLOW_THREADS
-  if (r < 0) {
+  int r = run(open, opening, deadline);
+  if (r != 0) {
     forkq__py_reporter_free(reporter);
-    forkq__py_queue_raise(&self->handle, r);
+    if (r != FORKQ__PY_RAISED)
+      forkq__py_queue_raise(&self->handle, r);
     return -1;
   }
   self->reporter = reporter;
@@ -104,7 +125,7 @@ int forkq__py_queue_init(PyObject *object, PyObject *args, PyObject *names) {
   if (forkq__py_handle_is_new(&self->handle) < 0 || read_codec(&self->codec, codec) < 0 ||
       read_lost_tasks(&options->lost_tasks, lost_tasks) < 0)
     return -1;
-  return begin(self, &opening, create);
+  return begin(self, &opening, create, NULL);
 }
 
 PyObject *forkq__py_queue_receive(PyObject *object, PyObject *args) {
@@ -113,7 +134,7 @@ PyObject *forkq__py_queue_receive(PyObject *object, PyObject *args) {
   const char *codec;
   if (!PyArg_ParseTuple(args, "is", &opening.socket, &codec) ||
       forkq__py_handle_is_new(&self->handle) < 0 || read_codec(&self->codec, codec) < 0 ||
-      begin(self, &opening, receive) < 0)
+      begin(self, &opening, receive, NULL) < 0)
     return NULL;
   Py_RETURN_NONE;
 }
@@ -121,15 +142,16 @@ PyObject *forkq__py_queue_receive(PyObject *object, PyObject *args) {
 PyObject *forkq__py_queue_connect(PyObject *object, PyObject *args) {
   struct forkq__py_queue *self = (struct forkq__py_queue *)object;
   struct opening opening = { .options = FORKQ_QUEUE_OPTIONS_INIT };
+  struct forkq__py_deadline deadline;
   const char *codec;
-  PyObject *path;
-  if (!PyArg_ParseTuple(args, "O&is", PyUnicode_FSConverter, &path, &opening.timeout_ms,
-                        &codec))
+  PyObject *path, *timeout;
+  if (!PyArg_ParseTuple(args, "O&Os", PyUnicode_FSConverter, &path, &timeout, &codec))
     return NULL;
   opening.path = PyBytes_AsString(path);
-  bool ok = forkq__py_handle_is_new(&self->handle) == 0 &&
+  bool ok = forkq__py_deadline(&deadline, NULL, timeout) == 0 &&
+            forkq__py_handle_is_new(&self->handle) == 0 &&
             read_codec(&self->codec, codec) == 0 &&
-            begin(self, &opening, connect_to) == 0;
+            begin(self, &opening, connect_to, &deadline) == 0;
   Py_DECREF(path);
   if (!ok)
     return NULL;

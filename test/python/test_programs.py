@@ -1,10 +1,12 @@
 """test_programs.py REPORT EXAMPLES: programs in C and in Python share a queue under a name."""
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 import forkq
@@ -96,9 +98,20 @@ class Names(support.TestCase):
         self.assertIn("served already", str(raised))
         self.assertEqual([os.path.exists(path) for path in paths].count(True), 1)
 
+    def test_a_server_that_does_not_answer(self):
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(self.path)
+            server.listen()
+            for timeout in (-1, 0, 0.01, 0.7):
+                begin = time.monotonic()
+                with self.assertRaises(TimeoutError):
+                    forkq.Queue.connect(self.path, timeout)
+                self.assertGreaterEqual(time.monotonic() - begin, timeout)
+
     def test_errors(self):
-        with self.assertRaises(FileNotFoundError):
-            forkq.Queue.connect(self.path)
+        for timeout in (None, 1, float("inf")):
+            with self.assertRaises(FileNotFoundError):
+                forkq.Queue.connect(self.path, timeout)
         queue = forkq.Queue()
         queue.serve(self.path)
         with self.assertRaises(forkq.Error):  # this process has the queue already

@@ -60,6 +60,18 @@ def full_simple_queue():
     return queue
 
 
+def silent_server():
+    """It takes connections, and says nothing."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(f"\0forkq-test-{os.getpid()}")
+    server.listen()
+    return server
+
+
+def connect(server):
+    forkq.Queue.connect("@" + server.getsockname()[1:].decode())
+
+
 WAITS = {
     "get": (forkq.Queue, lambda queue: queue.get()),
     "get with a timeout": (forkq.Queue, lambda queue: queue.get(timeout=1000)),
@@ -73,6 +85,7 @@ WAITS = {
     "join_thread": (large_queue, put_and_close),
     "get of a simple queue": (forkq.SimpleQueue, lambda queue: queue.get()),
     "put of a simple queue": (full_simple_queue, lambda queue: queue.put(bytes(500))),
+    "connect": (silent_server, connect),
 }
 
 
@@ -116,6 +129,7 @@ class Interrupts(support.TestCase):
                 self.assertLess(took, SOON)
                 if hasattr(queue, "cancel_join_thread"):
                     queue.cancel_join_thread()
+                queue.close()
 
     def test_a_signal_of_another_thread(self):
         """The system may give a signal to any thread, and only the main one runs handlers."""
