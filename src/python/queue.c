@@ -3,8 +3,6 @@
 
 #include "python/arguments.h"
 
-#include <time.h>
-
 void forkq__py_queue_raise(struct forkq__py_handle *self, int error) {
   if (error == FORKQ_ECLOSED)
     PyErr_Format(PyExc_ValueError, "Queue %R is closed", (PyObject *)self);
@@ -34,20 +32,6 @@ const struct forkq__py_handle_ops forkq__py_queue_ops = {
 
 /* ---- the end ------------------------------------------------------------------------------ */
 
-/* Sleeps for a moment until the last call has closed the queue. */
-static int wait_for_close(struct forkq__py_handle *self) {
-  const struct timespec moment = { 0, 1000000 };
-  forkq__py_handle_look_for_fork(self);
-  while (self->close_due) {
-    Py_BEGIN_ALLOW_THREADS
-      nanosleep(&moment, NULL);
-    Py_END_ALLOW_THREADS
-    if (PyErr_CheckSignals() < 0)
-      return -1;
-  }
-  return 0;
-}
-
 static PyObject *none_or_raise(struct forkq__py_handle *self, int r) {
   if (r != 0)
     return forkq__py_handle_raise(self, r);
@@ -74,8 +58,7 @@ static PyObject *queue_join_thread(PyObject *object, PyObject *args, PyObject *n
     PyErr_Format(PyExc_AssertionError, "Queue %R not closed", object);
     return NULL;
   }
-  if (wait_for_close(self) < 0)
-    return NULL;
+  forkq__py_handle_look_for_fork(self);
   return wait_for_end(self, timeout, forkq__py_queue_run_join_thread);
 }
 
@@ -108,9 +91,8 @@ static PyObject *queue_end(PyObject *object, PyObject *Py_UNUSED(unused)) {
   if (forkq__py_handle_is_made(self) < 0)
     return NULL;
   forkq__py_handle_look_for_fork(self);
-  if (self->calls > 0)
-    return wait_for_end(self, NULL, run_flush);
-  Py_XDECREF(forkq__py_handle_close(object, NULL));
+  if (self->calls == 0)
+    Py_XDECREF(forkq__py_handle_close(object, NULL));
   return wait_for_end(self, NULL, forkq__py_queue_run_join_thread);
 }
 

@@ -27,6 +27,7 @@ void forkq__py_queue_raise(struct forkq__py_handle *self, int error);
 
 /* The calls of the library, for struct forkq__py_call. */
 void forkq__py_queue_interrupt(void *queue);
+/* Until all is sent, also where a close is still due. */
 int forkq__py_queue_run_join_thread(void *queue, int timeout_ms);
 
 /* Methods. */

@@ -79,8 +79,13 @@ void forkq__py_handles_sweep(void) {
   }
 }
 
+/* The close may be left to a call that is on its way, perhaps below this one on the stack. */
 int forkq__py_queue_run_join_thread(void *queue, int timeout_ms) {
-  return forkq_queue_join_thread(queue, timeout_ms, NULL);
+  int r = forkq_queue_join_thread(queue, timeout_ms, NULL);
+  if (r != FORKQ_ENOTCLOSED)
+    return r;
+  r = forkq_queue_flush(queue, timeout_ms, NULL);
+  return r == FORKQ_ECLOSED ? FORKQ_EINTERRUPTED : r;
 }
 
 void forkq__py_queue_interrupt(void *queue) {

@@ -241,6 +241,24 @@ class Interrupts(support.TestCase):
         full, other = forkq.Queue(1), forkq.Queue()
         self.run_child(child)
 
+    def test_a_handler_that_closes_and_joins(self):
+        """The get that it interrupted is on its way until it returns."""
+
+        def child():
+            def handler(number, frame):
+                queue.close()
+                queue.join_thread()
+                os._exit(ENDED_BY_SIGNAL)
+
+            signal.signal(signal.SIGALRM, handler)
+            queue.put(1)
+            queue.get()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            queue.get(timeout=support.PATIENCE)
+
+        queue = forkq.Queue()
+        self.run_child(child, ENDED_BY_SIGNAL)
+
     def test_other_threads_go_on(self):
         def child():
             def get():
