@@ -30,6 +30,7 @@ class Names(support.TestCase):
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.addCleanup(collect.kill)  # if something below fails
         for n in range(6):
             self.report(f"report{n}", n - 3)
         said, _ = collect.communicate(timeout=support.PATIENCE)
