@@ -1,4 +1,5 @@
 /* The module _forkq: what it imports, its exceptions, and what the package forkq gives it. */
+#include "python/arguments.h"
 #include "python/queue.h"
 #include "python/signals.h"
 
@@ -66,8 +67,7 @@ static PyObject *after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unu
 }
 
 static PyMethodDef functions[] = {
-  { "configure", (PyCFunction)(void (*)(void))configure, METH_VARARGS | METH_KEYWORDS,
-    NULL },
+  { "configure", FORKQ__PY_KEYWORDS(configure), NULL },
   { "after_fork", after_fork, METH_NOARGS, NULL },
   { "end", forkq__py_reports_end, METH_NOARGS, NULL },
   { "join_dropped", forkq__py_handles_join, METH_NOARGS, NULL },

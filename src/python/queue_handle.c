@@ -50,8 +50,9 @@ static void keep(struct forkq__py_reporter *reporter) {
 
 void forkq__py_handle_drop(forkq_queue_t *queue, struct forkq__py_reporter *reporter) {
   forkq__py_handles_sweep();
-  bool unsent = has_unsent(queue);
+  bool unsent;
   Py_BEGIN_ALLOW_THREADS
+    unsent = has_unsent(queue);
     forkq_queue_close(queue);
   Py_END_ALLOW_THREADS
   reporter->queue = queue;
