@@ -2,9 +2,10 @@
 import _thread
 import os
 import random
-import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -316,24 +317,31 @@ class WakeupDescriptor(support.TestCase):
         self.assertEqual(signal.set_wakeup_fd(-1), -1)
 
     def test_no_thread(self):
-        """There is no memory for its stack."""
-
-        def child():
-            queue = forkq.Queue()
-            before = support.descriptors()
-            limits = resource.getrlimit(resource.RLIMIT_AS)
-            resource.setrlimit(resource.RLIMIT_AS, (1 << 20, limits[1]))
-            try:
-                queue.get(timeout=0.01)
-            except OSError:
-                failed = True
-            resource.setrlimit(resource.RLIMIT_AS, limits)
-            self.assertTrue(failed)
-            self.assertEqual(support.descriptors(), before)
-            with self.assertRaises(forkq.Empty):
-                queue.get(timeout=0.01)
-
-        self.run_child(child)
+        """There is no memory for its stack, in a program that has had no thread."""
+        code = (
+            "import forkq, resource, support\n"
+            "queue = forkq.Queue()\n"
+            "try: queue.get(False)\n"  # the first takes a descriptor
+            "except forkq.Empty: pass\n"
+            "before = support.descriptors()\n"
+            "limits = resource.getrlimit(resource.RLIMIT_AS)\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (1 << 20, limits[1]))\n"
+            "try: queue.get(timeout=0.01)\n"
+            "except OSError as error: failed = error\n"
+            "resource.setrlimit(resource.RLIMIT_AS, limits)\n"
+            "assert isinstance(failed, OSError)\n"
+            "assert support.descriptors() == before\n"
+            "try: queue.get(timeout=0.01)\n"
+            "except forkq.Empty: print('empty')\n"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-B", "-c", code],
+            cwd=os.path.dirname(os.path.abspath(__file__)),
+            capture_output=True,
+            text=True,
+            timeout=support.PATIENCE,
+        )
+        self.assertEqual((ended.stdout, ended.stderr), ("empty\n", ""))
 
     def test_a_fork_while_the_main_thread_waits(self):
         def fork():
