@@ -1,4 +1,5 @@
 /* The module _forkq: what it imports, its exceptions, and what the package forkq gives it. */
+#include "python/arguments.h"
 #include "python/queue.h"
 #include "python/signals.h"
 
@@ -66,10 +67,10 @@ static PyObject *after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unu
 }
 
 static PyMethodDef functions[] = {
-  { "configure", (PyCFunction)(void (*)(void))configure, METH_VARARGS | METH_KEYWORDS,
-    NULL },
+  { "configure", FORKQ__PY_KEYWORDS(configure), NULL },
   { "after_fork", after_fork, METH_NOARGS, NULL },
   { "end", forkq__py_reports_end, METH_NOARGS, NULL },
+  { "join_dropped", forkq__py_handles_join, METH_NOARGS, NULL },
   { NULL, NULL, 0, NULL },
 };
 
@@ -147,11 +148,10 @@ static int fill(PyObject *module) {
       import(&py->set_wakeup_fd, "signal", "set_wakeup_fd") < 0 ||
       make_exceptions(module) < 0 || find_main_thread() < 0)
     return -1;
-  if (PyModule_AddStringConstant(module, "__version__", forkq_version()) < 0 ||
-      PyModule_AddIntConstant(module, "TIMEDOUT", FORKQ_TIMEDOUT) < 0)
-    return -1;
-  return forkq__py_add_queue(module) < 0 || forkq__py_add_simple_queue(module) < 0 ? -1
-                                                                                   : 0;
+  return PyModule_AddStringConstant(module, "__version__", forkq_version()) < 0 ||
+                 forkq__py_add_queue(module) < 0 || forkq__py_add_simple_queue(module) < 0
+             ? -1
+             : 0;
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -2,46 +2,39 @@
 #ifndef FORKQ_PYTHON_QUEUE_H
 #define FORKQ_PYTHON_QUEUE_H
 
+#include "python/handle.h"
 #include "python/message.h"
-#include "python/wait.h"
 
 #define FORKQ__PY_BATCH_MAX 256 /* items that are taken in one call */
 
 struct forkq__py_reporter;
 
 struct forkq__py_queue {
-  PyObject ob_base;     /* what PyObject_HEAD is */
-  forkq_queue_t *queue; /* NULL before __init__ */
+  struct forkq__py_handle handle;
   struct forkq__py_reporter *reporter;
   forkq_server_t *server; /* while it has a name */
   enum forkq__py_codec codec;
-  bool closed;
-  bool
-      close_due; /* by the last call that is on its way: borrowed bytes end with a close */
-  unsigned long calls;      /* puts and gets of this process that are on their way */
-  unsigned long generation; /* of the process that `calls` is about */
   unsigned long
       put_generation;  /* of the last process that has put, and 1 more; 0: none has */
   forkq_item_t *item;  /* for the next get, unless one has it */
   forkq_item_t *items; /* FORKQ__PY_BATCH_MAX, for the next batch, unless one has them */
 };
 
-/* Whether the queue can be used: it was made, and this process has not closed it. */
-int forkq__py_queue_is_open(struct forkq__py_queue *self);
-
-/* Begins and ends a put or a get. */
-int forkq__py_queue_enter(struct forkq__py_queue *self);
-void forkq__py_queue_leave(struct forkq__py_queue *self);
-
-/* Makes a call that waits: at first it is tried without. `closes`: closing the queue ends it. */
-int forkq__py_queue_wait(struct forkq__py_queue *self,
-                         const struct forkq__py_deadline *deadline, bool closes,
-                         int (*run)(void *arg, int timeout_ms), void *arg);
+extern const struct forkq__py_handle_ops forkq__py_queue_ops;
 
 /* Sets the exception for what a call has returned. */
-PyObject *forkq__py_queue_raise(struct forkq__py_queue *self, int error);
+void forkq__py_queue_raise(struct forkq__py_handle *self, int error);
+
+/* The calls of the library, for struct forkq__py_call. */
+void forkq__py_queue_interrupt(void *queue);
+/* Until all is sent, also where a close is still due. */
+int forkq__py_queue_run_join_thread(void *queue, int timeout_ms);
 
 /* Methods. */
+int forkq__py_queue_init(PyObject *self, PyObject *args, PyObject *names);
+PyObject *forkq__py_queue_receive(PyObject *self, PyObject *args);
+PyObject *forkq__py_queue_connect(PyObject *self, PyObject *args);
+PyObject *forkq__py_queue_serve(PyObject *self, PyObject *path);
 PyObject *forkq__py_queue_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
                               PyObject *keywords);
 PyObject *forkq__py_queue_put_nowait(PyObject *self, PyObject *object);
@@ -53,6 +46,9 @@ PyObject *forkq__py_queue_get_nowait(PyObject *self, PyObject *unused);
 PyObject *forkq__py_queue_get_lost(PyObject *self, PyObject *unused);
 PyObject *forkq__py_queue_get_many(PyObject *self, PyObject *const *args,
                                    Py_ssize_t count, PyObject *keywords);
+
+/* Ends the server, if there is one. */
+void forkq__py_queue_serve_no_more(struct forkq__py_queue *self);
 
 /* Frees items, of which there may be none. */
 void forkq__py_items_free(forkq_item_t *items, size_t count);

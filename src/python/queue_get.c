@@ -11,17 +11,15 @@ struct get {
 
 static int run_get(void *arg, int timeout_ms) {
   const struct get *get = arg;
-  return forkq_queue_get_borrowed(get->self->queue, get->item, timeout_ms);
+  return forkq_queue_get_borrowed(get->self->handle.queue, get->item, timeout_ms);
 }
 
 static PyObject *raise_empty(struct forkq__py_queue *self, int r) {
-  if (r == FORKQ__PY_RAISED)
-    return NULL;
   if (r == FORKQ_EMPTY || r == FORKQ_TIMEDOUT) {
     PyErr_SetNone(forkq__py.empty);
     return NULL;
   }
-  return forkq__py_queue_raise(self, r);
+  return forkq__py_handle_raise(&self->handle, r);
 }
 
 void forkq__py_items_free(forkq_item_t *items, size_t count) {
@@ -56,20 +54,20 @@ static void clear_item(forkq_item_t *item) {
 
 static PyObject *get_object(struct forkq__py_queue *self,
                             const struct forkq__py_deadline *deadline) {
-  if (forkq__py_queue_enter(self) < 0)
+  if (forkq__py_handle_enter(&self->handle) < 0)
     return NULL;
   PyObject *object = NULL;
   struct get get = { self, take_items(&self->item, 1) };
   if (get.item != NULL) {
     int r = run_get(&get, 0);
     if (r == FORKQ_EMPTY && deadline->waits)
-      r = forkq__py_queue_wait(self, deadline, true, run_get, &get);
+      r = forkq__py_handle_wait(&self->handle, deadline, true, run_get, &get);
     object = r == 0 ? forkq__py_object_of(&get.item->object, self->codec)
                     : raise_empty(self, r);
     clear_item(get.item);
     give_items_back(&self->item, get.item, 1);
   }
-  forkq__py_queue_leave(self);
+  forkq__py_handle_leave(&self->handle);
   return object;
 }
 
@@ -94,11 +92,11 @@ PyObject *forkq__py_queue_get_nowait(PyObject *self, PyObject *Py_UNUSED(unused)
 PyObject *forkq__py_queue_get_lost(PyObject *object, PyObject *Py_UNUSED(unused)) {
   struct forkq__py_queue *self = (struct forkq__py_queue *)object;
   forkq_item_t item = FORKQ_ITEM_INIT;
-  if (self->queue == NULL)
-    return forkq__py_queue_raise(self, FORKQ_ENULL);
+  if (forkq__py_handle_is_made(&self->handle) < 0)
+    return NULL;
   int r;
   Py_BEGIN_ALLOW_THREADS
-    r = forkq_queue_get_lost(self->queue, &item);
+    r = forkq_queue_get_lost(self->handle.queue, &item);
   Py_END_ALLOW_THREADS
   PyObject *lost =
       r == 0 ? forkq__py_object_of(&item.object, self->codec) : raise_empty(self, r);
@@ -120,8 +118,8 @@ struct batch {
 static int run_batch(void *arg, int timeout_ms) {
   struct batch *batch = arg;
   batch->got = 0;
-  return forkq_queue_get_many_borrowed(batch->self->queue, batch->items, batch->count,
-                                       timeout_ms, &batch->got);
+  return forkq_queue_get_many_borrowed(batch->self->handle.queue, batch->items,
+                                       batch->count, timeout_ms, &batch->got);
 }
 
 static void note_error(struct batch *batch) {
@@ -154,7 +152,7 @@ static int get_some(struct batch *batch, const struct forkq__py_deadline *deadli
     r = run_batch(batch, 0);
   Py_END_ALLOW_THREADS
   if (r == FORKQ_EMPTY && deadline->waits)
-    r = forkq__py_queue_wait(batch->self, deadline, true, run_batch, batch);
+    r = forkq__py_handle_wait(&batch->self->handle, deadline, true, run_batch, batch);
   add_objects(batch);
   return r;
 }
@@ -194,9 +192,9 @@ static PyObject *get_batch(struct batch *batch, size_t wanted,
   batch->objects = PyList_New(0);
   batch->items = take_items(&self->items, FORKQ__PY_BATCH_MAX);
   if (batch->objects != NULL && batch->items != NULL &&
-      forkq__py_queue_enter(self) == 0) {
+      forkq__py_handle_enter(&self->handle) == 0) {
     int r = get_all(batch, wanted, deadline);
-    forkq__py_queue_leave(self);
+    forkq__py_handle_leave(&self->handle);
     result = objects_of(batch, r);
   }
   if (batch->items != NULL)

@@ -9,18 +9,20 @@
 
 /* ---- what is still sent ------------------------------------------------------------------- */
 
-struct dropped {
-  struct dropped *next;
-  forkq_queue_t *queue;
-  struct forkq__py_reporter *reporter;
+/* A queue has it from its beginning, so its end needs no memory. */
+struct forkq__py_reporter {
+  PyObject *object; /* a weak reference: the feeder may outlive the object */
+  enum forkq__py_codec codec;
+  forkq_queue_t *queue; /* once the object is no more */
+  struct forkq__py_reporter *next;
 };
 
-static struct dropped *dropped; /* the GIL guards it */
+static struct forkq__py_reporter *dropped; /* the GIL guards it */
 
-static void destroy(forkq_queue_t *queue, struct forkq__py_reporter *reporter) {
+static void destroy(struct forkq__py_reporter *reporter) {
   Py_BEGIN_ALLOW_THREADS
     /* the feeder may be about to report */
-    forkq_queue_destroy(queue);
+    forkq_queue_destroy(reporter->queue);
   Py_END_ALLOW_THREADS
   forkq__py_reporter_free(reporter);
 }
@@ -41,72 +43,73 @@ static bool has_unsent(forkq_queue_t *queue) {
   return forkq_queue_stats(queue, &stats) < 0 || stats.outbox_items > 0;
 }
 
+static void keep(struct forkq__py_reporter *reporter) {
+  reporter->next = dropped;
+  dropped = reporter;
+}
+
 void forkq__py_handle_drop(forkq_queue_t *queue, struct forkq__py_reporter *reporter) {
   forkq__py_handles_sweep();
-  bool unsent = has_unsent(queue);
+  bool unsent;
   Py_BEGIN_ALLOW_THREADS
+    unsent = has_unsent(queue);
     forkq_queue_close(queue);
   Py_END_ALLOW_THREADS
-  struct dropped *entry = NULL;
-  if (!is_sent(queue, unsent ? 0 : PATIENCE_MS))
-    entry = malloc(sizeof *entry);
-  if (entry == NULL) {
-    destroy(queue, reporter);
-    return;
-  }
-  *entry = (struct dropped){ dropped, queue, reporter };
-  dropped = entry;
+  reporter->queue = queue;
+  if (is_sent(queue, unsent ? 0 : PATIENCE_MS))
+    destroy(reporter);
+  else
+    keep(reporter);
 }
 
 /* The list is others' as well while the GIL is let go. */
-static struct dropped *take_all(void) {
-  struct dropped *all = dropped;
+static struct forkq__py_reporter *take_all(void) {
+  struct forkq__py_reporter *all = dropped;
   dropped = NULL;
   return all;
 }
 
-static void put_back(struct dropped *entry) {
-  entry->next = dropped;
-  dropped = entry;
-}
-
 void forkq__py_handles_sweep(void) {
-  struct dropped *next;
-  for (struct dropped *entry = take_all(); entry != NULL; entry = next) {
+  struct forkq__py_reporter *next;
+  for (struct forkq__py_reporter *entry = take_all(); entry != NULL; entry = next) {
     next = entry->next;
-    if (is_sent(entry->queue, 0)) {
-      destroy(entry->queue, entry->reporter);
-      free(entry);
-    } else {
-      put_back(entry);
-    }
+    if (is_sent(entry->queue, 0))
+      destroy(entry);
+    else
+      keep(entry);
   }
 }
 
-static int run_join(void *arg, int timeout_ms) {
-  return forkq_queue_join_thread(arg, timeout_ms, NULL);
+/* The close may be left to a call that is on its way, perhaps below this one on the stack. */
+int forkq__py_queue_run_join_thread(void *queue, int timeout_ms) {
+  int r = forkq_queue_join_thread(queue, timeout_ms, NULL);
+  if (r != FORKQ_ENOTCLOSED)
+    return r;
+  r = forkq_queue_flush(queue, timeout_ms, NULL);
+  return r == FORKQ_ECLOSED ? FORKQ_EINTERRUPTED : r;
 }
 
-static void interrupt(void *target) {
-  (void)forkq_queue_interrupt(target);
+void forkq__py_queue_interrupt(void *queue) {
+  (void)forkq_queue_interrupt(queue);
 }
 
 /* A signal may end it; then the rest is given up. */
 PyObject *forkq__py_handles_join(PyObject *Py_UNUSED(module),
                                  PyObject *Py_UNUSED(unused)) {
   const struct forkq__py_deadline forever = { .waits = true };
-  struct dropped *next;
+  struct forkq__py_reporter *next;
   bool raised = false;
-  for (struct dropped *entry = take_all(); entry != NULL; entry = next) {
+  for (struct forkq__py_reporter *entry = take_all(); entry != NULL; entry = next) {
     next = entry->next;
-    const struct forkq__py_call call = { run_join, interrupt, entry->queue, entry->queue,
-                                         NULL };
+    const struct forkq__py_call call = { .run = forkq__py_queue_run_join_thread,
+                                         .interrupt = forkq__py_queue_interrupt,
+                                         .arg = entry->queue,
+                                         .target = entry->queue };
     if (!raised)
       raised = forkq__py_wait(&call, &forever) == FORKQ__PY_RAISED;
     if (raised)
       (void)forkq_queue_cancel_join_thread(entry->queue);
-    destroy(entry->queue, entry->reporter);
-    free(entry);
+    destroy(entry);
   }
   if (raised)
     return NULL;
@@ -115,11 +118,6 @@ PyObject *forkq__py_handles_join(PyObject *Py_UNUSED(module),
 
 /* ---- what cannot be sent ------------------------------------------------------------------ */
 
-struct forkq__py_reporter {
-  PyObject *queue; /* a weak reference: the feeder may outlive the object */
-  enum forkq__py_codec codec;
-};
-
 struct forkq__py_reporter *forkq__py_reporter_make(struct forkq__py_queue *self) {
   struct forkq__py_reporter *reporter = malloc(sizeof *reporter);
   if (reporter == NULL) {
@@ -127,8 +125,8 @@ struct forkq__py_reporter *forkq__py_reporter_make(struct forkq__py_queue *self)
     return NULL;
   }
   reporter->codec = self->codec;
-  reporter->queue = PyWeakref_NewRef((PyObject *)self, NULL);
-  if (reporter->queue != NULL)
+  reporter->object = PyWeakref_NewRef((PyObject *)self, NULL);
+  if (reporter->object != NULL)
     return reporter;
   free(reporter);
   return NULL;
@@ -137,7 +135,7 @@ struct forkq__py_reporter *forkq__py_reporter_make(struct forkq__py_queue *self)
 void forkq__py_reporter_free(struct forkq__py_reporter *reporter) {
   if (reporter == NULL)
     return;
-  Py_DECREF(reporter->queue);
+  Py_DECREF(reporter->object);
   free(reporter);
 }
 
@@ -182,7 +180,7 @@ static atomic_bool ended;
 static void report(const struct forkq__py_reporter *reporter, int error, const char *data,
                    size_t size) {
   PyGILState_STATE state = PyGILState_Ensure();
-  PyObject *object = PyObject_CallFunctionObjArgs(reporter->queue, NULL);
+  PyObject *object = PyObject_CallFunctionObjArgs(reporter->object, NULL);
   if (object == NULL)
     PyErr_Clear();
   else if (object != Py_None)

@@ -9,26 +9,28 @@ struct put {
 
 static int run_put(void *arg, int timeout_ms) {
   const struct put *put = arg;
-  return forkq__py_message_put(put->message, put->self->queue, timeout_ms);
+  return forkq__py_message_put(put->message, put->self->handle.queue, timeout_ms);
 }
 
 /* Whoever puts has something to send at its end. */
 static int begin_to_put(struct forkq__py_queue *self) {
   if (self->put_generation == forkq__py.generation + 1)
     return 0;
-  self->put_generation = forkq__py.generation + 1;
   PyObject *none = PyObject_CallFunctionObjArgs(forkq__py.first_put, self, NULL);
-  Py_XDECREF(none);
-  return none == NULL ? -1 : 0;
+  if (none == NULL)
+    return -1;
+  Py_DECREF(none);
+  self->put_generation = forkq__py.generation + 1;
+  return 0;
 }
 
 /* A small message is copied faster than the GIL is let go and taken. */
 static int try_put(const struct put *put) {
   if (forkq__py_message_size(put->message) < FORKQ__PY_LARGE)
-    return forkq__py_message_put(put->message, put->self->queue, 0);
+    return forkq__py_message_put(put->message, put->self->handle.queue, 0);
   int r;
   Py_BEGIN_ALLOW_THREADS
-    r = forkq__py_message_put(put->message, put->self->queue, 0);
+    r = forkq__py_message_put(put->message, put->self->handle.queue, 0);
   Py_END_ALLOW_THREADS
   return r;
 }
@@ -36,32 +38,30 @@ static int try_put(const struct put *put) {
 static PyObject *result_of(struct forkq__py_queue *self, int r) {
   if (r == 0)
     Py_RETURN_NONE;
-  if (r == FORKQ__PY_RAISED)
-    return NULL;
   if (r == FORKQ_FULL || r == FORKQ_TIMEDOUT) {
     PyErr_SetNone(forkq__py.full);
     return NULL;
   }
-  return forkq__py_queue_raise(self, r);
+  return forkq__py_handle_raise(&self->handle, r);
 }
 
 static PyObject *put_message(struct forkq__py_queue *self,
                              const struct forkq__py_message *message,
                              const struct forkq__py_deadline *deadline) {
-  if (begin_to_put(self) < 0 || forkq__py_queue_enter(self) < 0)
+  if (begin_to_put(self) < 0 || forkq__py_handle_enter(&self->handle) < 0)
     return NULL;
   struct put put = { self, message };
   int r = try_put(&put);
   if (r == FORKQ_FULL && deadline->waits)
-    r = forkq__py_queue_wait(self, deadline, true, run_put, &put);
-  forkq__py_queue_leave(self);
+    r = forkq__py_handle_wait(&self->handle, deadline, true, run_put, &put);
+  forkq__py_handle_leave(&self->handle);
   return result_of(self, r);
 }
 
 static PyObject *put_object(struct forkq__py_queue *self, PyObject *object,
                             const struct forkq__py_deadline *deadline) {
   struct forkq__py_message message;
-  if (forkq__py_queue_is_open(self) < 0 ||
+  if (forkq__py_handle_is_open(&self->handle) < 0 ||
       forkq__py_message_make(&message, object, self->codec) < 0)
     return NULL;
   PyObject *result = put_message(self, &message, deadline);
@@ -160,10 +160,10 @@ static int run_batch(void *arg, int timeout_ms) {
   size_t put = 0;
   const forkq_bytes_t *rest = batch->spans + batch->put;
   size_t count = batch->count - batch->put;
-  int r = batch->are_bytes ? forkq_queue_put_many_bytes(batch->self->queue, rest, count,
-                                                        timeout_ms, &put)
-                           : forkq_queue_put_many_packed(batch->self->queue, rest, count,
-                                                         timeout_ms, &put);
+  int r = batch->are_bytes ? forkq_queue_put_many_bytes(batch->self->handle.queue, rest,
+                                                        count, timeout_ms, &put)
+                           : forkq_queue_put_many_packed(batch->self->handle.queue, rest,
+                                                         count, timeout_ms, &put);
   batch->put += put;
   return r;
 }
@@ -182,7 +182,7 @@ static int put_batch(struct batch *batch, const struct forkq__py_deadline *deadl
   while (r == 0 && batch->put < batch->count) {
     r = try_batch(batch);
     if (r == FORKQ_FULL && deadline->waits)
-      r = forkq__py_queue_wait(batch->self, deadline, true, run_batch, batch);
+      r = forkq__py_handle_wait(&batch->self->handle, deadline, true, run_batch, batch);
   }
   return r;
 }
@@ -190,10 +190,10 @@ static int put_batch(struct batch *batch, const struct forkq__py_deadline *deadl
 /* What was put stays put: where nothing raises, the number says how many that are. */
 static PyObject *put_all(struct batch *batch, const struct forkq__py_deadline *deadline) {
   if (batch_make(batch) < 0 || begin_to_put(batch->self) < 0 ||
-      forkq__py_queue_enter(batch->self) < 0)
+      forkq__py_handle_enter(&batch->self->handle) < 0)
     return NULL;
   int r = put_batch(batch, deadline);
-  forkq__py_queue_leave(batch->self);
+  forkq__py_handle_leave(&batch->self->handle);
   bool full = r == FORKQ_FULL || r == FORKQ_TIMEDOUT;
   if (r == 0 || (full && batch->put > 0))
     return PyLong_FromSize_t(batch->put);
@@ -209,7 +209,7 @@ PyObject *forkq__py_queue_put_many(PyObject *self, PyObject *const *args,
   struct batch batch = { .self = (struct forkq__py_queue *)self };
   if (forkq__py_arguments(&signature, values, args, count, keywords) < 0 ||
       forkq__py_deadline(&deadline, values[1], values[2]) < 0 ||
-      forkq__py_queue_is_open(batch.self) < 0)
+      forkq__py_handle_is_open(&batch.self->handle) < 0)
     return NULL;
   batch.objects = PySequence_Tuple(values[0]);
   if (batch.objects == NULL)

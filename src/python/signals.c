@@ -77,10 +77,19 @@ static bool is_ours(int fd) {
          status.st_ino == watch.ino;
 }
 
+static void close_pipe(void) {
+  for (int i = 0; i < 2; i++)
+    if (is_ours(watch.pipe[i]))
+      close(watch.pipe[i]);
+}
+
 static int start(void) {
   int error = make_pipe();
-  if (error == 0)
+  if (error == 0) {
     error = start_thread();
+    if (error != 0)
+      close_pipe();
+  }
   if (error != 0) {
     errno = error;
     PyErr_SetFromErrno(PyExc_OSError);
@@ -113,7 +122,8 @@ int forkq__py_signals_watch(void (*interrupt)(void *target), void *target) {
   pthread_mutex_lock(&watch.mutex); /* whatever is read now is passed on after this */
   int old = set_wakeup_fd(watch.pipe[1]);
   if (old != FAILED) {
-    watch.old_fd = old;
+    if (old != watch.pipe[1]) /* else this is a handler, in the middle of a wait */
+      watch.old_fd = old;
     watch.interrupt = interrupt;
     watch.target = target;
     watch.watches = true;
@@ -144,6 +154,10 @@ void forkq__py_signals_leave(void) {
   restore_wakeup_fd(watch.old_fd);
 }
 
+bool forkq__py_signals_ended(void) {
+  return !watch.watches && PyThread_get_thread_ident() == watch.main_thread;
+}
+
 void forkq__py_signals_begin(unsigned long main_thread) {
   watch.main_thread = main_thread;
 }
@@ -153,9 +167,8 @@ void forkq__py_signals_forked(void) {
   bool watches = watch.watches;
   int old_fd = watch.old_fd;
   pthread_mutex_init(&watch.mutex, NULL);
-  for (int i = 0; i < 2; i++)
-    if (watch.running && is_ours(watch.pipe[i]))
-      close(watch.pipe[i]);
+  if (watch.running)
+    close_pipe();
   watch.running = watch.watches = false;
   watch.interrupt = NULL;
   watch.main_thread = PyThread_get_thread_ident();

@@ -18,6 +18,10 @@ int forkq__py_signals_watch(void (*interrupt)(void *target), void *target);
 /* The end of the watch. It keeps an exception that is set. Afterwards `interrupt` is not called any more. */
 void forkq__py_signals_leave(void);
 
+/* Whether the main thread, which calls, has no watch any more: a handler that it ran has waited itself, or has
+ * forked this process. */
+bool forkq__py_signals_ended(void);
+
 /* The calling thread is the main one: at the import, and in a forked child. */
 void forkq__py_signals_begin(unsigned long main_thread);
 void forkq__py_signals_forked(void);

@@ -78,6 +78,8 @@ int forkq__py_wait(const struct forkq__py_call *call,
       return FORKQ__PY_RAISED;
     /* A signal that came before is looked for after the watch has begun: none is missed in between. */
     bool raised = PyErr_CheckSignals() < 0;
+    if (!raised && forkq__py_signals_ended())
+      continue;
     int r = raised ? FORKQ__PY_RAISED : run_without_gil(call, deadline);
     forkq__py_signals_leave();
     if (raised || is_over(r, deadline))

@@ -36,18 +36,23 @@ compile() {
   for name in $1; do
     case $name in
       tool_*) programs+=(src/tool/forkq test/tool/actor) ;;
+      python_*) programs+=(python) ;;
       *) programs+=("$(program "$name")") ;;
     esac
   done
   ninja -C "$dir" "${programs[@]}" >"$work/log" 2>&1
 }
 
-# The tests of the program forkq are not C.
+# The tests of the program forkq and of the module for Python are not C.
 run_test() {
   case $1 in
     tool_*)
       timeout -k 5 100 python3 -B "$tree/test/tool/test_$1.py" "$dir/src/tool/forkq" \
         "$dir/test/tool/actor" "$tree"
+      ;;
+    python_*)
+      PYTHONPATH=$dir/src/python timeout -k 5 100 python3 -B -X dev -W error \
+        "$tree/test/python/test_${1#python_}.py"
       ;;
     *) CK_FORK=yes timeout -k 5 100 "$dir/$(program "$1")" ;;
   esac

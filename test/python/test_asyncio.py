@@ -2,10 +2,13 @@
 import asyncio
 import logging
 import random
+import socket
+import time
 import unittest
 
 import forkq
 import support
+from forkq import asynchronous
 
 logging.getLogger("asyncio").setLevel(logging.ERROR)  # it says how long a step takes on a busy machine
 
@@ -97,6 +100,37 @@ class Awaiting(unittest.IsolatedAsyncioTestCase, support.TestCase):
         for task in tasks:
             with self.assertRaisesRegex(ValueError, "is closed"):
                 await self.wait(task)
+
+    async def test_a_child_that_closes_the_queue(self):
+        """It has the epoll instance of its parent's loop."""
+        queue = forkq.Queue()
+        task = asyncio.create_task(queue.aget())
+        await asyncio.sleep(0)
+        self.run_child(queue.close)
+        queue.put(1)
+        self.assertEqual(await self.wait(task), 1)
+
+    async def test_a_line_pauses(self):
+        """The descriptor is ready, though there is nothing: then it is left alone, however many wait."""
+        times = []
+
+        def attempt():
+            times.append(time.monotonic())
+            raise forkq.Empty
+
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"ready")
+            queue = forkq.Queue()
+            calls = [asynchronous.call(queue, "get", ours.fileno, attempt, forkq.Empty) for _ in range(3)]
+            tasks = [asyncio.create_task(call) for call in calls]
+            while len(times) < 20:
+                await asyncio.sleep(0.001)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for before, after in zip(times[1:], times[2:]):  # the first attempt made the line
+            self.assertGreaterEqual(after - before, asynchronous._PAUSE * 0.9)
 
     async def test_errors(self):
         queue = forkq.Queue()

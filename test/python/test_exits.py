@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 import weakref
+from unittest import mock
 
 import forkq
 import support
+from forkq import exits
 
 MANY = 20000
 TEXT = "x" * 100  # so many of these are more than the pipe holds
@@ -56,6 +58,19 @@ class Ends(support.TestCase):
 
         queue = forkq.Queue()
         process = self.start(child, [queue])
+        for n in range(MANY):
+            self.assertEqual(queue.get(timeout=support.PATIENCE), f"{n} {TEXT}")
+        process.join()
+
+    def test_a_first_put_that_a_signal_ended(self):
+        def child():
+            with mock.patch.object(exits.util, "Finalize", side_effect=KeyboardInterrupt):
+                with self.assertRaises(KeyboardInterrupt):
+                    queue.put("first")
+            put_many(queue, MANY)
+
+        queue = forkq.Queue()
+        process = self.start(child)
         for n in range(MANY):
             self.assertEqual(queue.get(timeout=support.PATIENCE), f"{n} {TEXT}")
         process.join()

@@ -1,9 +1,11 @@
 """Queues in processes that are started by spawn and forkserver."""
 import multiprocessing
 import os
+import unittest.mock
 
 import forkq
 import support
+from forkq import handover
 
 
 class Named(forkq.Queue):
@@ -94,6 +96,22 @@ class Spawn(Started, support.TestCase):
 
 class ForkServer(Started, support.TestCase):
     method = "forkserver"
+
+
+class Sockets(support.TestCase):
+    def test_each_is_closed_once(self):
+        """While one thread closes it, another may start a process, too."""
+        closed = []
+
+        def close(fd):
+            closed.append(fd)
+            if len(closed) == 1:
+                handover._close_what_arrived()
+
+        handover._on_their_way.append((lambda: None, 1000))
+        with unittest.mock.patch.object(handover.os, "close", close):
+            handover._close_what_arrived()
+        self.assertEqual(closed, [1000])
 
 
 class Pickles(support.TestCase):

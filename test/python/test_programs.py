@@ -1,8 +1,12 @@
 """test_programs.py REPORT EXAMPLES: programs in C and in Python share a queue under a name."""
+import fcntl
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import unittest
 
 import forkq
@@ -26,6 +30,7 @@ class Names(support.TestCase):
             stdout=subprocess.PIPE,
             text=True,
         )
+        self.addCleanup(collect.kill)  # if something below fails
         for n in range(6):
             self.report(f"report{n}", n - 3)
         said, _ = collect.communicate(timeout=support.PATIENCE)
@@ -57,9 +62,57 @@ class Names(support.TestCase):
         queue.close()
         self.assertFalse(os.path.exists(self.path))
 
+    def serve_while_locked(self, queue, paths, meanwhile):
+        """Threads that serve the queue, each at a path; what each raised. They wait for the lock of the directory,
+        while something else is done."""
+
+        def serve(path):
+            try:
+                queue.serve(path)
+            except ValueError as error:
+                raised.append(error)
+
+        raised = []
+        threads = [threading.Thread(target=serve, args=(path,)) for path in paths]
+        directory = os.open(os.path.dirname(self.path), os.O_RDONLY)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            support.wait_until(lambda: support.sleeps(os.getpid(), thread.native_id), "it waits")
+        meanwhile()
+        os.close(directory)
+        for thread in threads:
+            thread.join(support.PATIENCE)
+        return raised
+
+    def test_a_close_while_it_begins_to_serve(self):
+        queue = forkq.Queue()
+        self.serve_while_locked(queue, [self.path], queue.close)
+        self.assertTrue(queue.closed)
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_two_threads_serve(self):
+        queue = forkq.Queue()
+        paths = [self.path, self.path + "2"]
+        (raised,) = self.serve_while_locked(queue, paths, lambda: None)
+        self.assertIn("served already", str(raised))
+        self.assertEqual([os.path.exists(path) for path in paths].count(True), 1)
+
+    def test_a_server_that_does_not_answer(self):
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(self.path)
+            server.listen()
+            for timeout in (-1, 0, 0.01, 0.7):
+                begin = time.monotonic()
+                with self.assertRaises(TimeoutError):
+                    forkq.Queue.connect(self.path, timeout)
+                self.assertGreaterEqual(time.monotonic() - begin, timeout)
+
     def test_errors(self):
-        with self.assertRaises(FileNotFoundError):
-            forkq.Queue.connect(self.path)
+        for timeout in (None, 1, float("inf")):
+            with self.assertRaises(FileNotFoundError):
+                forkq.Queue.connect(self.path, timeout)
         queue = forkq.Queue()
         queue.serve(self.path)
         with self.assertRaises(forkq.Error):  # this process has the queue already

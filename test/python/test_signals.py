@@ -1,8 +1,11 @@
 """A signal whose handler raises ends each wait of the main thread at once."""
+import _thread
 import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -58,6 +61,18 @@ def full_simple_queue():
     return queue
 
 
+def silent_server():
+    """It takes connections, and says nothing."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(f"\0forkq-test-{os.getpid()}")
+    server.listen()
+    return server
+
+
+def connect(server):
+    forkq.Queue.connect("@" + server.getsockname()[1:].decode())
+
+
 WAITS = {
     "get": (forkq.Queue, lambda queue: queue.get()),
     "get with a timeout": (forkq.Queue, lambda queue: queue.get(timeout=1000)),
@@ -71,7 +86,15 @@ WAITS = {
     "join_thread": (large_queue, put_and_close),
     "get of a simple queue": (forkq.SimpleQueue, lambda queue: queue.get()),
     "put of a simple queue": (full_simple_queue, lambda queue: queue.put(bytes(500))),
+    "connect": (silent_server, connect),
 }
+
+
+class Signalling(list):
+    """A signal comes while it is pickled: no bytecode runs from then on to the wait, which runs the handler."""
+
+    def __reduce__(self):
+        return list, (), None, map(_thread.interrupt_main, [signal.SIGALRM])
 
 
 class Interrupts(support.TestCase):
@@ -107,6 +130,7 @@ class Interrupts(support.TestCase):
                 self.assertLess(took, SOON)
                 if hasattr(queue, "cancel_join_thread"):
                     queue.cancel_join_thread()
+                queue.close()
 
     def test_a_signal_of_another_thread(self):
         """The system may give a signal to any thread, and only the main one runs handlers."""
@@ -186,6 +210,56 @@ class Interrupts(support.TestCase):
         queue.put(1)
         self.end(process, ENDED_BY_SIGNAL)
 
+    def test_a_handler_that_waits_where_a_wait_begins(self):
+        """The wait goes on afterwards, is ended by the next signal, and leaves the program's descriptor."""
+
+        class Alarm(Exception):
+            pass
+
+        def handler(number, frame):
+            handled.append(number)
+            if len(handled) > 1:
+                raise Alarm
+            with self.assertRaises(forkq.Empty):
+                other.get(timeout=0.001)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+        def child():
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            signal.set_wakeup_fd(theirs.fileno())
+            signal.signal(signal.SIGALRM, handler)
+            full.put(1)  # the first put runs bytecode
+            begin = time.monotonic()
+            with self.assertRaises(Alarm):
+                full.put(Signalling(), timeout=support.PATIENCE)
+            self.assertLess(time.monotonic() - begin, SOON)
+            self.assertEqual(signal.set_wakeup_fd(-1), theirs.fileno())
+            ours.close()
+            theirs.close()
+
+        handled = []
+        full, other = forkq.Queue(1), forkq.Queue()
+        self.run_child(child)
+
+    def test_a_handler_that_closes_and_joins(self):
+        """The get that it interrupted is on its way until it returns."""
+
+        def child():
+            def handler(number, frame):
+                queue.close()
+                queue.join_thread()
+                os._exit(ENDED_BY_SIGNAL)
+
+            signal.signal(signal.SIGALRM, handler)
+            queue.put(1)
+            queue.get()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            queue.get(timeout=support.PATIENCE)
+
+        queue = forkq.Queue()
+        self.run_child(child, ENDED_BY_SIGNAL)
+
     def test_other_threads_go_on(self):
         def child():
             def get():
@@ -241,6 +315,33 @@ class WakeupDescriptor(support.TestCase):
         with self.assertRaises(forkq.Empty):
             forkq.Queue().get(timeout=0.01)
         self.assertEqual(signal.set_wakeup_fd(-1), -1)
+
+    def test_no_thread(self):
+        """There is no memory for its stack, in a program that has had no thread."""
+        code = (
+            "import forkq, resource, support\n"
+            "queue = forkq.Queue()\n"
+            "try: queue.get(False)\n"  # the first takes a descriptor
+            "except forkq.Empty: pass\n"
+            "before = support.descriptors()\n"
+            "limits = resource.getrlimit(resource.RLIMIT_AS)\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (1 << 20, limits[1]))\n"
+            "try: queue.get(timeout=0.01)\n"
+            "except OSError as error: failed = error\n"
+            "resource.setrlimit(resource.RLIMIT_AS, limits)\n"
+            "assert isinstance(failed, OSError)\n"
+            "assert support.descriptors() == before\n"
+            "try: queue.get(timeout=0.01)\n"
+            "except forkq.Empty: print('empty')\n"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-B", "-c", code],
+            cwd=os.path.dirname(os.path.abspath(__file__)),
+            capture_output=True,
+            text=True,
+            timeout=support.PATIENCE,
+        )
+        self.assertEqual((ended.stdout, ended.stderr), ("empty\n", ""))
 
     def test_a_fork_while_the_main_thread_waits(self):
         def fork():

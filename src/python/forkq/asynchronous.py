@@ -23,6 +23,7 @@ class _Line:
         self._futures = collections.deque()
         self._watches = False
         self._timer = None
+        self._is_parents = False
 
     def __len__(self):
         return len(self._futures)
@@ -43,7 +44,7 @@ class _Line:
     def watch(self):
         """Unless one was woken and has not tried yet, or the line pauses."""
         woken = self._futures[0].done()
-        if not (self._watches or self._timer or woken):
+        if not (self._watches or self._timer or woken or self._is_parents):
             self._loop.add_reader(self._fd, self._wake)
             self._watches = True
 
@@ -58,6 +59,7 @@ class _Line:
             self._futures[0].set_result(None)
 
     def pause(self):
+        self._stop()
         self._timer = self._loop.call_later(_PAUSE, self._go_on)
 
     def _go_on(self):
@@ -70,6 +72,11 @@ class _Line:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def forget(self):
+        """The loop is the parent's."""
+        self._watches = False
+        self._is_parents = True
 
     def wake_all(self):
         """The queue is closed: each finds that out."""
@@ -112,3 +119,11 @@ def close(queue):
     """The descriptors of the queue are closed next."""
     for line in _lines.pop(queue, {}).values():
         line.wake_all()
+
+
+def forked():
+    """The parent's loops and this process share what the system watches for them."""
+    for lines in list(_lines.values()):
+        for line in lines.values():
+            line.forget()
+    _lines.clear()

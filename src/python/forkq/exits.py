@@ -8,7 +8,7 @@ import os
 import weakref
 from multiprocessing import process, util
 
-from . import _forkq, handover
+from . import _forkq, asynchronous, handover
 
 # As in multiprocessing: after the children were joined.
 _EXIT_PRIORITY = -5
@@ -27,9 +27,9 @@ def first_put(queue):
     if _ending and not _registered:
         _forkq.end()  # nothing would call it any more
     elif not _registered:
-        _registered = True
         util.Finalize(None, _send_all, exitpriority=_EXIT_PRIORITY)
         util.Finalize(None, _forkq.end, exitpriority=_END_PRIORITY)
+        _registered = True  # a signal may have ended it before: the next put does it then
 
 
 def _send_all():
@@ -57,6 +57,7 @@ def _after_fork():
     _sending.clear()
     _registered = False
     handover.forked()
+    asynchronous.forked()
     _forkq.after_fork()
 
 

@@ -19,9 +19,13 @@ def _is_on_its_way(popen):
 def _close_what_arrived():
     for entry in _on_their_way[:]:
         popen, fd = entry
-        if not _is_on_its_way(popen()):
-            os.close(fd)
+        if _is_on_its_way(popen()):
+            continue
+        try:
             _on_their_way.remove(entry)
+        except ValueError:
+            continue  # another thread closes it
+        os.close(fd)
 
 
 def _send(queue):

@@ -1,5 +1,4 @@
 """The classes of queues."""
-import math
 import sys
 import traceback
 import types
@@ -56,12 +55,7 @@ class Queue(_forkq.Queue):
         """The queue that another program serves at the path. Raises TimeoutError if it does not answer in time,
         and an OSError where nobody serves."""
         queue = cls.__new__(cls)
-        try:
-            queue._connect(path, -1 if timeout is None else max(0, math.ceil(timeout * 1000)), codec)
-        except _forkq.Error as error:
-            if error.errno == _forkq.TIMEDOUT:
-                raise TimeoutError(error.strerror) from None
-            raise
+        queue._connect(path, timeout, codec)
         return queue
 
     async def aget(self):
