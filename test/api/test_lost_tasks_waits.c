@@ -84,15 +84,17 @@ static void stop_asleep(pid_t pid) {
 START_TEST(also_one_that_waits_behind_a_stopped_one) {
   _Atomic int *first = support_shared(sizeof *first);
   _Atomic int *second = support_shared(sizeof *second);
+  got_seven = support_shared(sizeof *got_seven);
   put_numbers(7, 8);
   pid_t pid = start((struct worker){ .gets = 1 });
-  pid_t sleeper = support_fork(get_seven, (void *)first);
+  pid_t sleeper = support_fork(get_seven_or_the_end, (void *)first);
   stop_asleep(sleeper);
-  pid_t getter = support_fork(get_seven, (void *)second);
+  pid_t getter = support_fork(get_seven_or_the_end, (void *)second);
   support_until(second);
   support_until_asleep(getter);
   support_kill_and_wait(pid);
   ck_assert_int_eq(support_wait(getter), 0);
+  ck_assert_int_eq(atomic_load(got_seven), 1);
   support_kill_and_wait(sleeper);
   assert_joined(0);
 }
