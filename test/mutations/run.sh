@@ -36,7 +36,7 @@ compile() {
   for name in $1; do
     case $name in
       tool_*) programs+=(src/tool/forkq test/tool/actor) ;;
-      python_*) programs+=(python) ;;
+      python_*) programs+=(python docs/examples/report) ;;
       *) programs+=("$(program "$name")") ;;
     esac
   done
@@ -51,8 +51,10 @@ run_test() {
         "$dir/test/tool/actor" "$tree"
       ;;
     python_*)
+      local arguments=()
+      [ "$1" != python_programs ] || arguments=("$dir/docs/examples/report" "$tree/docs/examples")
       PYTHONPATH=$dir/src/python timeout -k 5 100 python3 -B -X dev -W error \
-        "$tree/test/python/test_${1#python_}.py"
+        "$tree/test/python/test_${1#python_}.py" "${arguments[@]}"
       ;;
     *) CK_FORK=yes timeout -k 5 100 "$dir/$(program "$1")" ;;
   esac

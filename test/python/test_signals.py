@@ -319,6 +319,7 @@ class WakeupDescriptor(support.TestCase):
     def test_no_thread(self):
         """There is no memory for its stack, in a program that has had no thread."""
         code = (
+            f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r})\n"
             "import forkq, resource, support\n"
             "queue = forkq.Queue()\n"
             "try: queue.get(False)\n"  # the first takes a descriptor
@@ -336,7 +337,6 @@ class WakeupDescriptor(support.TestCase):
         )
         ended = subprocess.run(
             [sys.executable, "-B", "-c", code],
-            cwd=os.path.dirname(os.path.abspath(__file__)),
             capture_output=True,
             text=True,
             timeout=support.PATIENCE,
